@@ -1,0 +1,41 @@
+# Each target sets up what it needs on a fresh machine: python3 (3.11 or newer) and make are enough.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: demo run test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   see tasks of all four providers go out, come back and arrive, signed, at a subscriber"
+	@echo "make run    start the service on http://127.0.0.1:8000 (with the sandbox while no provider is configured)"
+	@echo "make test   run every test"
+	@echo "make lint   style, types and import rules"
+
+# A stamp per set of requirements: reinstall only when the metadata or the constraints change.
+$(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . 
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/run.stamp
+	@$(BIN)/receiver demo
+
+run: $(VENV)/run.stamp
+	@$(BIN)/receiver run --with-sandbox
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -n 4 --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
