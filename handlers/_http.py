@@ -1,0 +1,180 @@
+"""One way for all handlers to call their provider: bounded in time and size, honest about failure.
+
+What a failed call means decides whether money may be spent twice, so it is decided here, once:
+
+* the connection was never made (refused, no such host, connect time-out) → ``Unavailable``
+* HTTP 429 → ``Unavailable`` with the provider's Retry-After
+* the answer was lost (reset, time-out while waiting) or is HTTP 5xx → ``OutcomeUnknown`` for a
+  call that starts work, ``Unavailable`` for one that only reads
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions as reasons  # of requests' own transport
+from requests.adapters import HTTPAdapter
+
+from handlers._base import HandlerError, OutcomeUnknown, Unavailable
+
+CONNECT_TIMEOUT = 5.0
+TOTAL_TIMEOUT = 20.0
+MAX_ANSWER = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's HTTP answer. ``headers``: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are shown as replacement characters."""
+        return self.body.decode("utf-8", "replace")
+
+    def json_object(self) -> dict[str, Any] | None:
+        """The body as a JSON object, or None when it is anything else."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header in its number form, or None (dates are rare at providers)."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+class ProviderSession:
+    """Calls to one provider's base URL. Thread-safe. No redirects, no proxies of the environment."""
+
+    def __init__(self, base_url: str, title: str, total_timeout: float = TOTAL_TIMEOUT) -> None:
+        """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call."""
+        self.base_url = base_url.rstrip("/")
+        self.title = title
+        self.total_timeout = total_timeout
+        self._session = requests.Session()
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=32)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    @property
+    def host(self) -> str:
+        """The Host header of calls: name, and the port when it is not the scheme's own."""
+        parts = urlsplit(self.base_url)
+        default = {"http": 80, "https": 443}[parts.scheme]
+        name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
+        return name if parts.port in (None, default) else f"{name}:{parts.port}"
+
+    def get(
+        self, path: str, *, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None
+    ) -> Answer:
+        """A GET that only reads. Raises Unavailable."""
+        return self._call("GET", path, headers, params, None, starts_work=False)
+
+    def post(
+        self,
+        path: str,
+        *,
+        starts_work: bool,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """A POST of exactly ``body``. ``starts_work``: repeating it could buy something twice.
+
+        Raises Unavailable, or OutcomeUnknown when ``starts_work``.
+        """
+        return self._call("POST", path, headers, params, body, starts_work=starts_work)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        *,
+        starts_work: bool,
+    ) -> Answer:
+        lost: Callable[[str], HandlerError] = OutcomeUnknown if starts_work else Unavailable
+        deadline = time.monotonic() + self.total_timeout
+        request = requests.Request(
+            method,
+            self.base_url + path,
+            headers={"Accept-Encoding": "identity", **(headers or {})},
+            params=params,
+            data=body,
+        )
+        prepared = self._session.prepare_request(request)
+        try:
+            with self._session.send(
+                prepared, timeout=(CONNECT_TIMEOUT, self.total_timeout), stream=True, allow_redirects=False
+            ) as response:
+                answer = Answer(
+                    response.status_code,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    self._read(response, deadline),
+                )
+        except (requests.ConnectTimeout, requests.ConnectionError) as error:
+            if _never_connected(error):
+                raise Unavailable(f"{self.title} cannot be reached") from None
+            raise lost(f"the connection to {self.title} broke before its answer came") from None
+        except (requests.RequestException, reasons.HTTPError, OSError) as error:
+            raise lost(f"the answer of {self.title} was lost ({type(error).__name__})") from None
+        except _TooMuchError as error:
+            raise lost(str(error)) from None
+        return self._judge(answer, lost)
+
+    def _judge(self, answer: Answer, lost: Callable[[str], HandlerError]) -> Answer:
+        if answer.status == 429:
+            raise Unavailable(f"{self.title} asks for fewer calls (HTTP 429)", retry_after(answer.headers))
+        if answer.status >= 500 and answer.json_object() is None:
+            self._fail(lost, f"{self.title} answered HTTP {answer.status}")
+        return answer
+
+    def _fail(self, lost: Callable[[str], HandlerError], message: str) -> NoReturn:
+        raise lost(message)
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        """The whole body within the deadline and the size limit, however slowly it drips."""
+        parts: list[bytes] = []
+        size = 0
+        while part := response.raw.read1(65536):  # read1: what has come, without waiting for a full buffer
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER:
+                raise _TooMuchError(f"the answer of {self.title} is larger than {MAX_ANSWER} bytes")
+            if time.monotonic() > deadline:
+                raise _TooMuchError(f"the answer of {self.title} took longer than {self.total_timeout:g} s")
+        return b"".join(parts)
+
+
+class _TooMuchError(Exception):
+    """The answer is too large or too slow."""
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Whether the failure came before a single byte of the request could have left."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, reasons.MaxRetryError):
+        return isinstance(cause.reason, reasons.NewConnectionError | reasons.ConnectTimeoutError)
+    return isinstance(cause, reasons.NewConnectionError)
