@@ -1,0 +1,137 @@
+"""What users see of a task, and the events that state it. Pure: records in, JSON text out.
+
+The bytes of an event are made once, here, and then stored, signed and sent unchanged. What a
+provider answered is put in as the text that came, so that large integers and long decimals
+survive unrounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from handlers import Output, TaskError
+from receiver.models import EventType, Subscriber, Task
+
+
+def rfc3339(at: int | None) -> str | None:
+    """Milliseconds since the epoch as ``2026-11-21T10:00:00.000Z``; None stays None."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON text in UTF-8. Raises ValueError for NaN and infinities, which are no JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def outputs_json(outputs: Sequence[Output]) -> str:
+    """The outputs of a task as users see them."""
+    return dumps(
+        [
+            {
+                "kind": output.kind,
+                "url": output.url,
+                "text": output.text,
+                "data": output.data,
+                "name": output.name,
+                "status": output.status,
+                "expires_at": rfc3339(output.expires_at),
+                "details": dict(output.details),
+            }
+            for output in outputs
+        ]
+    )
+
+
+def error_json(error: TaskError | None) -> str | None:
+    """The error of a task as users see it, or None."""
+    if error is None:
+        return None
+    return dumps(
+        {
+            "code": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+            "provider_code": error.provider_code,
+            "provider_message": error.provider_message,
+        }
+    )
+
+
+def task_json(task: Task) -> str:
+    """A task as users see it, in answers and events alike (contract §4)."""
+    members = {
+        "id": dumps(task.id),
+        "provider": dumps(task.provider),
+        "operation": dumps(task.operation),
+        "status": dumps(task.status),
+        "input": task.input_json,
+        "metadata": dumps(dict(task.metadata)),
+        "callback_url": dumps(task.callback_url),
+        "provider_task_id": dumps(task.provider_task_id),
+        "progress": dumps(task.progress),
+        "outputs": task.outputs_json,
+        "error": task.error_json or "null",
+        "completed_via": dumps(task.completed_via),
+        "created_at": dumps(rfc3339(task.created_at)),
+        "submitted_at": dumps(rfc3339(task.submitted_at)),
+        "finished_at": dumps(rfc3339(task.finished_at)),
+        "deadline_at": dumps(rfc3339(task.deadline_at)),
+        "provider_response": _as_it_came(task.provider_response),
+    }
+    return "{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}"
+
+
+def _as_it_came(raw: str | None) -> str:
+    """A provider's text as a JSON value: itself when it is JSON, else a JSON string of it."""
+    if raw is None:
+        return "null"
+    try:
+        json.loads(raw, parse_constant=_no_constant, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return dumps(raw)
+    return raw.strip()
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def event_body(event_type: EventType, now: int, data: str) -> str:
+    """The body of an event (Standard Webhooks): ``data`` is JSON text."""
+    return f'{{"type":{dumps(event_type)},"timestamp":{dumps(rfc3339(now))},"data":{data}}}'
+
+
+def ping_body(subscriber: Subscriber, now: int) -> str:
+    """The body of a ``subscriber.ping``."""
+    data: Mapping[str, Any] = {"subscriber": subscriber.id, "message": "This is a test event; nothing happened."}
+    return event_body(EventType.SUBSCRIBER_PING, now, dumps(data))
+
+
+def disabled_body(subscriber: Subscriber, reason: str, now: int) -> str:
+    """The body of a ``subscriber.disabled``."""
+    data: Mapping[str, Any] = {"subscriber": subscriber.id, "url": subscriber.url, "reason": reason}
+    return event_body(EventType.SUBSCRIBER_DISABLED, now, dumps(data))
+
+
+def wants(subscriber: Subscriber, event_type: EventType, provider: str | None) -> bool:
+    """Whether a subscriber gets events of this type and provider (None: not about a task)."""
+    if subscriber.providers is not None and provider is not None and provider not in subscriber.providers:
+        return False
+    return any(pattern_matches(pattern, event_type) for pattern in subscriber.event_types)
+
+
+def pattern_matches(pattern: str, event_type: str) -> bool:
+    """``*``, an exact type, or ``prefix.*``."""
+    return fnmatchcase(event_type, pattern)
+
+
+def valid_pattern(pattern: str) -> bool:
+    """Whether a pattern names at least one event type, in one of the three forms."""
+    plain = pattern == "*" or "*" not in pattern or (pattern.endswith(".*") and "*" not in pattern[:-1])
+    return plain and not set(pattern) & set("?[]") and any(pattern_matches(pattern, kind) for kind in EventType)

@@ -1,0 +1,156 @@
+"""What may become what, and when next. Pure functions: no clock, no I/O, no database.
+
+Callback and poll both end in ``apply_update``; every attempt of a delivery ends in ``judge_attempt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handlers import ErrorCode, RemoteStatus, TaskError, TaskUpdate
+from receiver import schedule
+from receiver.models import CompletedVia, Delivery, DeliveryStatus, EventType, Task, TaskStatus, Verdict
+
+_FINAL_OF = {
+    RemoteStatus.SUCCEEDED: TaskStatus.SUCCEEDED,
+    RemoteStatus.FAILED: TaskStatus.FAILED,
+    RemoteStatus.CANCELED: TaskStatus.CANCELED,
+}
+
+EVENT_OF = {
+    TaskStatus.RUNNING: EventType.TASK_RUNNING,
+    TaskStatus.SUCCEEDED: EventType.TASK_SUCCEEDED,
+    TaskStatus.FAILED: EventType.TASK_FAILED,
+    TaskStatus.CANCELED: EventType.TASK_CANCELED,
+    TaskStatus.EXPIRED: EventType.TASK_EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an update does to a task. ``event`` is None when subscribers have nothing new to learn."""
+
+    status: TaskStatus
+    progress: float | None
+    error: TaskError | None
+    completed_via: CompletedVia | None
+    event: EventType | None
+
+
+def apply_update(task: Task, update: TaskUpdate, via: CompletedVia) -> Change | None:
+    """What the provider's word makes of a task; None when the task is final already.
+
+    A final word wins in every live state, also before the submission's answer has been stored.
+    """
+    if task.status.final:
+        return None
+    if update.status.final:
+        status = _FINAL_OF[update.status]
+        error = update.error
+        if status is TaskStatus.FAILED and error is None:
+            error = TaskError(ErrorCode.PROVIDER_ERROR, "The provider says that the task failed.")
+        progress = 1.0 if status is TaskStatus.SUCCEEDED else task.progress
+        return Change(status, progress, error if status is TaskStatus.FAILED else None, via, EVENT_OF[status])
+    progress = task.progress
+    if update.progress is not None and update.progress > (task.progress or 0.0):
+        progress = min(update.progress, 1.0)
+    if task.status is not TaskStatus.RUNNING:
+        return Change(TaskStatus.RUNNING, progress, None, None, EventType.TASK_RUNNING)
+    event = EventType.TASK_PROGRESS if progress != task.progress else None
+    return Change(TaskStatus.RUNNING, progress, None, None, event)
+
+
+def past_deadline(task: Task) -> Change:
+    """The end of a task whose deadline passed without a final word.
+
+    A task whose submission's answer was lost, and which nobody heard of since, fails as
+    ``submission_unknown``; any other expires.
+    """
+    if task.status is TaskStatus.SUBMITTING and task.outcome_unknown:
+        return submission_unknown(task)
+    return Change(TaskStatus.EXPIRED, task.progress, None, None, EventType.TASK_EXPIRED)
+
+
+def submission_unknown(task: Task) -> Change:
+    """The end of a task whose submission's answer was lost for good: it is never bought a second time."""
+    error = TaskError(
+        ErrorCode.SUBMISSION_UNKNOWN,
+        "The provider's answer to the submission was lost, and nothing was heard of the task since. It may have "
+        "run (and been charged) there; submitting again is your decision.",
+        retryable=False,
+    )
+    return Change(TaskStatus.FAILED, task.progress, error, None, EventType.TASK_FAILED)
+
+
+def rejected(task: Task, error: TaskError) -> Change:
+    """The end of a task that the provider refused to take."""
+    return Change(TaskStatus.FAILED, task.progress, error, None, EventType.TASK_FAILED)
+
+
+def verdict_on_final(task: Task, update: TaskUpdate) -> Verdict:
+    """How a notice about a task that is final already is filed."""
+    if not update.status.final or _FINAL_OF[update.status] is task.status:
+        return Verdict.LATE
+    return Verdict.CONTRADICTION
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an attempt makes of its delivery, and of its subscriber.
+
+    ``due_at``: of the next attempt (pending only). ``hold_until``: no attempt to this subscriber
+    starts before (None: leave as it is). ``disable``: why the subscriber is to be disabled, if so.
+    """
+
+    status: DeliveryStatus
+    due_at: int | None
+    reason: str | None
+    hold_until: int | None
+    disable: str | None
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An attempt's outcome as far as judging needs it. ``retry_after``: delay in ms asked for, or None."""
+
+    status: int | None
+    error: str | None
+    retry_after: int | None
+
+
+def judge_attempt(
+    delivery: Delivery,
+    result: Result,
+    plan: Sequence[float],
+    *,
+    failures: int,
+    failing_since: int | None,
+    disable_after: float,
+    now: int,
+    chance: float,
+) -> Judgement:
+    """Decide after an attempt that just ended (``delivery.attempts`` counts it already).
+
+    ``failures``/``failing_since``: the subscriber's record before this attempt. ``disable_after``: s.
+    Only 2xx is success; 410 ends the delivery and disables the subscriber (Standard Webhooks).
+    """
+    if result.error is None and result.status is not None and 200 <= result.status < 300:
+        return Judgement(DeliveryStatus.DELIVERED, None, None, None, None, healthy=True)
+    if result.status == 410:
+        return Judgement(DeliveryStatus.DEAD, None, "gone", None, "gone", healthy=False)
+    overloaded = result.status in (429, 503)
+    asked = result.retry_after if overloaded else None
+    pauses = [pause for pause in (asked, schedule.circuit_pause(failures + 1, chance)) if pause is not None]
+    if result.status == 429 and asked is None:
+        pauses.append(schedule.delay((schedule.SLOW_DOWN,), 0, chance))
+    hold = now + max(pauses) if pauses else None
+    since = failing_since if failing_since is not None else now
+    disable = "failing" if now - since >= disable_after * 1000 else None
+    if delivery.event_type is EventType.TASK_PROGRESS:
+        return Judgement(DeliveryStatus.DEAD, None, "superseded", hold, disable, healthy=False)
+    wait = schedule.attempt_delay(plan, delivery.attempts - delivery.base, chance)
+    if wait is None:
+        return Judgement(DeliveryStatus.DEAD, None, "exhausted", hold, disable, healthy=False)
+    return Judgement(DeliveryStatus.PENDING, now + max(wait, asked or 0), None, hold, disable, healthy=False)
