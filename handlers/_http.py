@@ -10,7 +10,6 @@ What a failed call means decides whether money may be spent twice, so it is deci
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -22,11 +21,18 @@ import requests
 import urllib3.exceptions as reasons  # of requests' own transport
 from requests.adapters import HTTPAdapter
 
-from handlers._base import HandlerError, OutcomeUnknown, Unavailable
+from handlers._base import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable
+from handlers._reading import json_object
 
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
+
+_REFUSALS = {
+    401: ErrorCode.AUTHENTICATION,
+    403: ErrorCode.PERMISSION,
+    404: ErrorCode.NOT_FOUND,
+}  # other 4xx: the request itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +45,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that are not UTF-8 are shown as replacement characters."""
-        return self.body.decode("utf-8", "replace")
+        """The body as text; NUL and bytes that are not UTF-8 are shown as replacement characters."""
+        return self.body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
     def json_object(self) -> dict[str, Any] | None:
-        """The body as a JSON object, or None when it is anything else."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, dict) else None
+        """The body as a JSON object that is safe to store, or None when it is anything else."""
+        return json_object(self.body)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -58,6 +60,22 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
+    """What an answer means that is not in the provider's own form, judged by its HTTP status alone.
+
+    A redirect or a 408 did nothing: Unavailable. 401 and 403 are about our credentials: Rejected.
+    Any other 4xx refuses a call that starts work (Rejected), and says nothing of a task when it
+    answers a query (Unavailable). The rest is a lost answer: OutcomeUnknown or Unavailable.
+    """
+    message = f"{title} answered HTTP {answer.status} in a form that is not its own"
+    if 300 <= answer.status < 400 or answer.status in (408, 425):
+        return Unavailable(message)
+    if answer.status in (401, 403) or (starts_work and 400 <= answer.status < 500):
+        code = _REFUSALS.get(answer.status, ErrorCode.INVALID_INPUT)
+        return Rejected(TaskError(code, message, provider_code=f"HTTP {answer.status}"), raw=answer.text)
+    return OutcomeUnknown(message) if starts_work else Unavailable(message)
 
 
 class ProviderSession:

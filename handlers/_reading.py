@@ -1,0 +1,100 @@
+"""Reading what a provider sent without trusting its shape.
+
+What comes out can be stored and sent on anywhere: no NUL characters and no lone surrogates in texts
+(databases refuse them), no infinite numbers, no nesting that would exhaust the stack.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+MAX_DEPTH = 64
+_END_OF_TIME = 253_402_300_799  # seconds; the last second of the year 9999
+
+
+def json_object(body: bytes | str) -> dict[str, Any] | None:
+    """The JSON object in these bytes (UTF-8) or this text, made safe to store; None for anything else."""
+    try:
+        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
+        value = _safe(json.loads(text, parse_constant=_refuse), 0)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def text_of(value: Any) -> str | None:
+    """A text that is not blank, or a whole number as text; None for anything else."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list, in order; an empty list when it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def url_of(value: Any) -> str | None:
+    """An http(s) URL with a host, or None."""
+    text = text_of(value)
+    try:
+        parts = urlsplit(text or "")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return None
+    return text if usable else None
+
+
+def url_expiry(url: str) -> int | None:
+    """When a pre-signed URL ends, in milliseconds since the epoch, or None when it does not say.
+
+    Understood: ``X-Amz-Date`` with ``X-Amz-Expires`` (S3), ``x-oss-date`` with ``x-oss-expires``
+    (OSS), ``Expires`` in seconds since the epoch (both, older, and CloudFront).
+    """
+    try:
+        given = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+        for family in ("x-amz", "x-oss"):
+            if f"{family}-date" in given:
+                start = datetime.strptime(given[f"{family}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                seconds = int(start.timestamp()) + int(given[f"{family}-expires"])
+                break
+        else:
+            seconds = int(given["expires"])
+    except (ValueError, KeyError):
+        return None
+    return seconds * 1000 if 0 < seconds <= _END_OF_TIME else None
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _safe(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    match value:
+        case str():
+            return _safe_text(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {_safe_text(name): _safe(item, depth + 1) for name, item in value.items()}
+        case list():
+            return [_safe(item, depth + 1) for item in value]
+    return value
+
+
+def _safe_text(text: str) -> str:
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
