@@ -345,7 +345,7 @@ class Handler(ABC):
     docs: ClassVar[str]
     base_url: ClassVar[str]
     options: ClassVar[Sequence[Option]] = ()
-    operations: ClassVar[Mapping[str, Operation]]
+    operations: Mapping[str, Operation]  # of the class; an instance may add some by its settings
     resources: ClassVar[Mapping[str, str]] = {}
     callbacks: ClassVar[Callbacks] = Callbacks.NONE
     signature_covers_body: ClassVar[bool] = False
