@@ -25,8 +25,19 @@ def rfc3339(at: int | None) -> str | None:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON text in UTF-8. Raises ValueError for NaN and infinities, which are no JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Compact JSON text that can be encoded. Raises ValueError for NaN and infinities, which are no JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if _encodable(text):
+        return text
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)  # a lone surrogate stays an escape
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def outputs_json(outputs: Sequence[Output]) -> str:

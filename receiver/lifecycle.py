@@ -149,7 +149,8 @@ def judge_attempt(
     since = failing_since if failing_since is not None else now
     disable = "failing" if now - since >= disable_after * 1000 else None
     if delivery.event_type is EventType.TASK_PROGRESS:
-        return Judgement(DeliveryStatus.DEAD, None, "superseded", hold, disable, healthy=False)
+        # Progress is soon out of date: a late repetition would only follow newer news.
+        return Judgement(DeliveryStatus.DEAD, None, "not_retried", hold, disable, healthy=False)
     wait = schedule.attempt_delay(plan, delivery.attempts - delivery.base, chance)
     if wait is None:
         return Judgement(DeliveryStatus.DEAD, None, "exhausted", hold, disable, healthy=False)

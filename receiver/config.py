@@ -1,0 +1,274 @@
+"""The settings as data: name, default, meaning, secret or not. Read once, checked together.
+
+Every problem is reported at once, in one ``SettingsError``, before anything starts. ``NAME_FILE``
+reads the value of ``NAME`` from a file. Providers' settings come from their handlers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from environs import FileAwareEnv
+
+import handlers
+from receiver.errors import SettingsError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. ``parse`` raises ValueError with the rest of a sentence that begins with the name."""
+
+    name: str
+    default: str
+    help: str
+    parse: Callable[[str], Any]
+    secret: bool = False
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _number(low: float, high: float = 1e12) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _schedule(text: str) -> tuple[float, ...]:
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (-1.0,)
+    if not all(0 < value <= 31 * 86_400 for value in values):
+        raise ValueError("must be comma-separated seconds, e.g. 5,300,1800, or none for a single attempt")
+    return values
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.strip().lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.strip().lower()]
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError("must be one of " + ", ".join(words))
+        return text.strip().lower()
+
+    return parse
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("must be the http(s) address under which providers reach this service, without a query")
+    return text.strip().rstrip("/")
+
+
+def _bind(text: str) -> tuple[str, int]:
+    host, _, port = text.strip().rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT, e.g. 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
+
+
+def _database(text: str) -> str:
+    scheme = text.split(":", 1)[0]
+    if scheme not in ("sqlite", "postgresql", "postgresql+psycopg"):
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    return text.strip()
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise ValueError(f"must be comma-separated networks like 10.1.0.0/16 ({error})") from None
+    return tuple(networks)
+
+
+def _secret_keys(text: str) -> tuple[bytes, ...]:
+    keys: list[bytes] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        try:
+            key = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) != 32:
+            raise ValueError("must be comma-separated keys, each 32 random bytes in URL-safe base64")
+        keys.append(key)
+    return tuple(keys)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("RECEIVER_DATABASE_URL", "sqlite:///var/receiver.db", "SQLite, or postgresql://…", _database, secret=True),
+    Setting("RECEIVER_PUBLIC_URL", "http://127.0.0.1:8000",
+            "where providers reach us; callback URLs begin with it", _public_url),
+    Setting("RECEIVER_SECRET_KEYS", "",
+            "comma-separated, each 32 random bytes in URL-safe base64; the first signs and encrypts, all verify and "
+            "decrypt; generated into a file beside a local SQLite database when empty", _secret_keys, secret=True),
+    Setting("RECEIVER_API_KEY", "", "makes sure that the account `default` exists and owns this key", _text,
+            secret=True),
+    Setting("RECEIVER_BIND", "127.0.0.1:8000", "the web address", _bind),
+    Setting("RECEIVER_WEB_PROCESSES", "1", "web processes of one `receiver web`", _count(1, 64)),
+    Setting("RECEIVER_WEB_THREADS", "32", "threads of each web process", _count(2, 512)),
+    Setting("RECEIVER_RETRY_SCHEDULE", "5,300,1800,7200,18000,36000,50400,72000,86400",
+            "seconds between attempts of a delivery; jitter only ever adds; `none` for a single attempt", _schedule),
+    Setting("RECEIVER_DELIVERY_TIMEOUT", "15", "total seconds for one attempt, response body included",
+            _number(0.1, 120)),
+    Setting("RECEIVER_DELIVERY_CONCURRENCY", "32", "attempts in flight per worker", _count(1, 1024)),
+    Setting("RECEIVER_SUBSCRIBER_CONCURRENCY", "8", "attempts in flight per subscriber", _count(1, 1024)),
+    Setting("RECEIVER_LEASE", "30", "seconds after which the work of a worker that died is picked up again; longer "
+            "than any single call may take", _number(1, 3600)),
+    Setting("RECEIVER_SHUTDOWN_TIMEOUT", "25", "seconds that work in flight gets to end after SIGTERM",
+            _number(0, 600)),
+    Setting("RECEIVER_DISABLE_AFTER", "432000", "seconds of nothing but failure before a subscriber is disabled",
+            _number(1)),
+    Setting("RECEIVER_ALLOWED_NETWORKS", "", "CIDRs that subscriber URLs may reach beside public addresses; metadata "
+            "addresses stay shut unless named exactly", _networks),
+    Setting("RECEIVER_ALLOW_HTTP", "false", "subscriber URLs may be plain http; addresses in an allowed network "
+            "always may", _flag),
+    Setting("RECEIVER_MAX_BODY", "1048576", "bytes of an inbound body, enforced while reading",
+            _count(1024, 1 << 30)),
+    Setting("RECEIVER_RETENTION_DAYS", "30", "after which finished tasks, notices, events and attempts are purged",
+            _number(0.01, 36500)),
+    Setting("RECEIVER_LOG_FORMAT", "", "`console` or `json`; empty: console on a terminal, else json",
+            _word("console", "json", "")),
+    Setting("RECEIVER_LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`",
+            _word("debug", "info", "warning", "error")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings after reading; times in seconds. ``providers``: option texts of configured providers."""
+
+    database_url: str
+    public_url: str
+    secret_keys: tuple[bytes, ...]
+    api_key: str
+    bind: tuple[str, int]
+    web_processes: int
+    web_threads: int
+    retry_schedule: tuple[float, ...]
+    delivery_timeout: float
+    delivery_concurrency: int
+    subscriber_concurrency: int
+    lease: float
+    shutdown_timeout: float
+    disable_after: float
+    allowed_networks: tuple[Network, ...]
+    allow_http: bool
+    max_body: int
+    retention_days: float
+    log_format: str
+    log_level: str
+    providers: Mapping[str, Mapping[str, str]]
+
+
+def read_settings() -> Settings:
+    """The settings from the process's environment. Raises SettingsError with every problem at once."""
+    env = FileAwareEnv(strip_whitespace=True)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+
+    def text_of(name: str) -> str:
+        try:
+            return str(env.str(name, "")).strip()
+        except ValueError as error:
+            problems.append(str(error))
+            return ""
+
+    for setting in SETTINGS:
+        text = text_of(setting.name) or setting.default
+        try:
+            values[setting.name.removeprefix("RECEIVER_").lower()] = setting.parse(text)
+        except ValueError as error:
+            shown = "" if setting.secret else f" (it is {text!r})"
+            problems.append(f"{setting.name} {error}{shown}")
+    values["providers"] = _providers(text_of, problems)
+    if not problems:
+        problems += _together(values)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values)
+
+
+def _providers(text_of: Callable[[str], str], problems: list[str]) -> dict[str, dict[str, str]]:
+    """Option texts of the providers whose credentials are there; half a pair of credentials is a problem."""
+    configured: dict[str, dict[str, str]] = {}
+    for name in handlers.available():
+        handler = handlers.find(name)
+        given = {
+            option.name: text
+            for option in handlers.options_of(handler)
+            if (text := text_of(handlers.variable_of(name, option)))
+        }
+        missing = handlers.missing_credentials(handler, given)
+        credentials = [option for option in handler.options if option.credential]
+        if len(missing) == len(credentials) and credentials:
+            continue
+        if missing:
+            problems.append(f"{' and '.join(missing)} must be set too, or {handler.title} cannot be used")
+            continue
+        try:
+            handlers.load(name, given)
+        except handlers.ConfigurationError as error:
+            problems += error.problems
+        configured[name] = given
+    return configured
+
+
+def _together(values: Mapping[str, Any]) -> list[str]:
+    """Problems that only show when settings are seen side by side."""
+    problems: list[str] = []
+    if values["lease"] <= values["delivery_timeout"]:
+        problems.append(
+            f"RECEIVER_LEASE ({values['lease']:g} s) must be longer than RECEIVER_DELIVERY_TIMEOUT "
+            f"({values['delivery_timeout']:g} s), or one attempt is made by two workers"
+        )
+    if values["database_url"].startswith("postgresql") and not values["secret_keys"]:
+        problems.append("RECEIVER_SECRET_KEYS must be set with PostgreSQL, so that all machines share it")
+    if values["api_key"] and len(values["api_key"]) < 16:
+        problems.append("RECEIVER_API_KEY must have at least 16 characters")
+    return problems
+
+
+def masked(settings: Settings) -> dict[str, str]:
+    """The settings for the start-up log: secrets are only said to be set or not."""
+    shown: dict[str, str] = {}
+    for setting in SETTINGS:
+        value = getattr(settings, setting.name.removeprefix("RECEIVER_").lower())
+        shown[setting.name] = ("(set)" if value else "(not set)") if setting.secret else str(value)
+    return shown

@@ -1,0 +1,80 @@
+"""Queries on events. ``seq`` is their order for readers that consume them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from receiver.models import Event, EventType, Page
+from receiver.store.paging import page
+from receiver.store.schema import events
+
+
+def _record(row: Row[Any]) -> Event:
+    return Event(
+        id=row.id,
+        account_id=row.account_id,
+        type=EventType(row.type),
+        created_at=row.created_at,
+        body=row.body,
+        task_id=row.task_id,
+        seq=row.seq,
+    )
+
+
+def add(connection: Connection, event: Event) -> None:
+    """Store an event; the database gives it its place in the order."""
+    connection.execute(
+        insert(events).values(
+            id=event.id,
+            account_id=event.account_id,
+            type=event.type,
+            task_id=event.task_id,
+            created_at=event.created_at,
+            body=event.body,
+        )
+    )
+
+
+def get(connection: Connection, event_id: str) -> Event | None:
+    """The event, or None."""
+    row = connection.execute(select(events).where(events.c.id == event_id)).first()
+    return None if row is None else _record(row)
+
+
+def of_task(connection: Connection, task_id: str) -> Sequence[Event]:
+    """All events of a task, in order."""
+    rows = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.seq))
+    return [_record(row) for row in rows]
+
+
+def after(connection: Connection, account_id: str, seq: int, limit: int, types: Sequence[str] = ()) -> Sequence[Event]:
+    """An account's events behind a place in the order, oldest first."""
+    query = select(events).where(events.c.account_id == account_id, events.c.seq > seq)
+    if types:
+        query = query.where(events.c.type.in_(list(types)))
+    return [_record(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
+
+
+def last_seq(connection: Connection, account_id: str) -> int:
+    """The place of an account's newest event, 0 when it has none."""
+    query = select(events.c.seq).where(events.c.account_id == account_id).order_by(events.c.seq.desc()).limit(1)
+    return connection.execute(query).scalar() or 0
+
+
+def list_page(
+    connection: Connection, account_id: str, types: Sequence[str], limit: int, cursor: str | None
+) -> Page[Event]:
+    """An account's events, newest first."""
+    query = select(events).where(events.c.account_id == account_id)
+    if types:
+        query = query.where(events.c.type.in_(list(types)))
+    return page(connection, query, events.c.id, _record, limit=limit, cursor=cursor)
+
+
+def purge(connection: Connection, created_before: int, limit: int) -> int:
+    """Delete some events that belong to no task and are older than a time; how many."""
+    old = select(events.c.id).where(events.c.task_id.is_(None), events.c.created_at < created_before).limit(limit)
+    return connection.execute(events.delete().where(events.c.id.in_(old))).rowcount

@@ -1,0 +1,30 @@
+"""Lists, newest first: a cursor is the last id of the page before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Connection, Row, Select
+
+from receiver.models import Page
+
+T = TypeVar("T")
+
+
+def page(
+    connection: Connection,
+    query: Select[Any],
+    id_column: Column[str],
+    record: Callable[[Row[Any]], T],
+    *,
+    limit: int,
+    cursor: str | None,
+) -> Page[T]:
+    """One page of a query ordered by ``id_column`` (time-sortable ids), at most ``limit`` records."""
+    if cursor is not None:
+        query = query.where(id_column < cursor)
+    rows = connection.execute(query.order_by(id_column.desc()).limit(limit + 1)).all()
+    more = len(rows) > limit
+    kept = rows[:limit]
+    return Page(tuple(record(row) for row in kept), kept[-1]._mapping[id_column] if more else None)

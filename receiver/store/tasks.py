@@ -1,0 +1,211 @@
+"""Queries on tasks. Moves are compare-and-set: they say which state and fence they expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
+from receiver.store import dialect
+from receiver.store.paging import page
+from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
+
+
+def _record(row: Row[Any]) -> Task:
+    values = dict(row._mapping)
+    values["status"] = TaskStatus(values["status"])
+    values["metadata"] = json.loads(values["metadata"])
+    if values["completed_via"] is not None:
+        values["completed_via"] = CompletedVia(values["completed_via"])
+    return Task(**values)
+
+
+def add(connection: Connection, task: Task) -> None:
+    """Store a new task with its metadata."""
+    connection.execute(
+        insert(tasks).values(
+            id=task.id,
+            account_id=task.account_id,
+            provider=task.provider,
+            operation=task.operation,
+            status=task.status,
+            input_json=task.input_json,
+            metadata=json.dumps(dict(task.metadata)),
+            callback_url=task.callback_url,
+            created_at=task.created_at,
+            deadline_at=task.deadline_at,
+            due_at=task.due_at,
+        )
+    )
+    rows = [
+        {"task_id": task.id, "account_id": task.account_id, "key": key, "value": value}
+        for key, value in task.metadata.items()
+    ]
+    if rows:
+        connection.execute(insert(task_metadata), rows)
+
+
+def get(connection: Connection, task_id: str) -> Task | None:
+    """The task, or None."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    return None if row is None else _record(row)
+
+
+def find_by_provider_id(connection: Connection, provider: str, provider_task_id: str) -> Task | None:
+    """The newest task that a provider knows by this id, or None."""
+    query = select(tasks).where(tasks.c.provider == provider, tasks.c.provider_task_id == provider_task_id)
+    row = connection.execute(query.order_by(tasks.c.id.desc()).limit(1)).first()
+    return None if row is None else _record(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What ``list_page`` narrows down to; times in ms; None means any."""
+
+    status: str | None = None
+    provider: str | None = None
+    operation: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+def list_page(connection: Connection, account_id: str, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
+    """An account's tasks, newest first."""
+    query = select(tasks).where(tasks.c.account_id == account_id)
+    for column, value in (
+        (tasks.c.status, wanted.status),
+        (tasks.c.provider, wanted.provider),
+        (tasks.c.operation, wanted.operation),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.created_after is not None:
+        query = query.where(tasks.c.id >= first_id("task", wanted.created_after + 1))
+    if wanted.created_before is not None:
+        query = query.where(tasks.c.id < first_id("task", wanted.created_before))
+    for key, text in (wanted.metadata or {}).items():
+        having = select(task_metadata.c.task_id).where(
+            task_metadata.c.account_id == account_id, task_metadata.c.key == key, task_metadata.c.value == text
+        )
+        query = query.where(tasks.c.id.in_(having))
+    return page(connection, query, tasks.c.id, _record, limit=limit, cursor=cursor)
+
+
+def claim(
+    connection: Connection, provider: str, status: TaskStatus, moved_to: TaskStatus, now: int, until: int, limit: int
+) -> Sequence[Task]:
+    """Take up to ``limit`` due tasks of a provider in a state, oldest due first, until a lease's end.
+
+    Each gets the next fence number; ``moved_to`` is their new state (the same, or SUBMITTING).
+    """
+    due = (
+        select(tasks.c.id)
+        .where(tasks.c.provider == provider, tasks.c.status == status, tasks.c.due_at <= now)
+        .order_by(tasks.c.due_at)
+        .limit(limit)
+    )
+    ids = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
+    if not ids:
+        return ()
+    submits = tasks.c.submits + (1 if moved_to is TaskStatus.SUBMITTING else 0)
+    rows = connection.execute(
+        update(tasks)
+        .where(tasks.c.id.in_(ids), tasks.c.status == status)
+        .values(fence=tasks.c.fence + 1, due_at=until, status=moved_to, submits=submits)
+        .returning(*tasks.c)
+    ).all()
+    order = {task_id: place for place, task_id in enumerate(ids)}
+    return sorted((_record(row) for row in rows), key=lambda task: order[task.id])
+
+
+def move(
+    connection: Connection,
+    task_id: str,
+    values: Mapping[str, Any],
+    *,
+    expected: Collection[TaskStatus] = LIVE,
+    fence: int | None = None,
+) -> bool:
+    """Change a task if it is still in an expected state (and the fence is still ours). Whether it was."""
+    query = update(tasks).where(tasks.c.id == task_id, tasks.c.status.in_([status.value for status in expected]))
+    if fence is not None:
+        query = query.where(tasks.c.fence == fence)
+    return connection.execute(query.values(**values)).rowcount == 1
+
+
+def count_at_provider(connection: Connection, provider: str) -> int:
+    """How many tasks a provider has now (being handed over, or running)."""
+    at_provider = [TaskStatus.SUBMITTING.value, TaskStatus.RUNNING.value]
+    query = select(func.count()).where(
+        tasks.c.provider == provider, tasks.c.status.in_(at_provider), tasks.c.due_at.is_not(None)
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def next_due(connection: Connection, status: TaskStatus, providers: Collection[str]) -> int | None:
+    """When the next task in this state falls due, or None when there is none."""
+    query = select(func.min(tasks.c.due_at)).where(
+        tasks.c.provider.in_(list(providers)), tasks.c.status == status, tasks.c.due_at.is_not(None)
+    )
+    due: int | None = connection.execute(query).scalar_one()
+    return due
+
+
+def count_by_state(connection: Connection) -> Sequence[tuple[str, str, int]]:
+    """(provider, status, count) of live tasks."""
+    live = [status.value for status in LIVE]
+    query = (
+        select(tasks.c.provider, tasks.c.status, func.count())
+        .where(tasks.c.status.in_(live), tasks.c.due_at.is_not(None))
+        .group_by(tasks.c.provider, tasks.c.status)
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def remember_key(connection: Connection, account_id: str, key: str, fingerprint: str, task_id: str, now: int) -> bool:
+    """Bind an idempotency key to a task. False when the key is bound already."""
+    query = dialect.insert_or_nothing(connection, idempotency_keys).values(
+        account_id=account_id, key=key, fingerprint=fingerprint, task_id=task_id, created_at=now
+    )
+    return connection.execute(query).rowcount == 1
+
+
+def find_key(connection: Connection, account_id: str, key: str) -> tuple[str, str] | None:
+    """(fingerprint, task id) of an idempotency key, or None."""
+    query = select(idempotency_keys.c.fingerprint, idempotency_keys.c.task_id).where(
+        idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row[0], row[1])
+
+
+def add_step(connection: Connection, task_id: str, at: int, kind: str, detail: Mapping[str, Any]) -> None:
+    """Add a line to a task's timeline."""
+    connection.execute(insert(steps).values(task_id=task_id, at=at, kind=kind, detail=json.dumps(dict(detail))))
+
+
+def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
+    """The lines of a task's timeline, in order."""
+    rows = connection.execute(select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq))
+    return [Step(row.at, row.kind, json.loads(row.detail)) for row in rows]
+
+
+def purgeable(connection: Connection, finished_before: int, limit: int) -> Sequence[str]:
+    """Ids of some tasks that ended before a time."""
+    query = select(tasks.c.id).where(tasks.c.finished_at.is_not(None), tasks.c.finished_at < finished_before)
+    return connection.execute(query.order_by(tasks.c.finished_at).limit(limit)).scalars().all()
+
+
+def purge(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete tasks and all that hangs on them (the database cascades)."""
+    connection.execute(tasks.delete().where(tasks.c.id.in_(list(ids))))
+
+
+def purge_keys(connection: Connection, created_before: int) -> None:
+    """Forget idempotency keys older than a time."""
+    connection.execute(idempotency_keys.delete().where(idempotency_keys.c.created_at < created_before))
