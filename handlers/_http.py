@@ -10,6 +10,7 @@ What a failed call means decides whether money may be spent twice, so it is deci
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -60,6 +61,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def json_body(value: Any) -> bytes:
+    """A request's JSON in plain ASCII, so that no charset can change the bytes a signature covers.
+
+    Raises Rejected for what JSON cannot say (a caller's NaN, or nesting without end).
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = TaskError(ErrorCode.INVALID_INPUT, f"the input cannot be written as JSON: {error}")
+        raise Rejected(problem) from None
 
 
 def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:

@@ -1,0 +1,335 @@
+"""Alibaba Cloud SuperApp AIGC: image to video, text to image, virtual try-on. It never calls back.
+
+Sources: the provider's pages on submitting and on querying AIGC tasks. What they leave open is marked
+"assumed", and is a setting where an operator could know better.
+"""
+# ruff: noqa: N815  # schemas carry the provider's own field names
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from marshmallow import ValidationError, fields, validate
+
+from handlers._base import (
+    ErrorCode,
+    Handler,
+    InputSchema,
+    Operation,
+    Option,
+    OutcomeUnknown,
+    Output,
+    OutputKind,
+    Receipt,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    Submission,
+    TaskError,
+    TaskUpdate,
+    Unavailable,
+)
+from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._options import boolean, one_of, positive
+from handlers._reading import text_of, url_expiry, url_of
+from handlers._signatures import base64_text, hmac_sha1_hex, percent
+
+SUBMIT_PATH = "/openapi/v1/aigc/submitTask"
+QUERY_PATH = "/openapi/v1/aigc/queryTask"
+
+STATUSES = {
+    "WAITING": RemoteStatus.QUEUED,
+    "RUNNING": RemoteStatus.RUNNING,
+    "SUCCESS": RemoteStatus.SUCCEEDED,
+    "AIGC_ERROR": RemoteStatus.FAILED,
+    "LW_REQUEST_ERROR": RemoteStatus.FAILED,
+    "LW_RESULT_ERROR": RemoteStatus.FAILED,
+    "TIMEOUT": RemoteStatus.FAILED,
+    "FC_ERROR": RemoteStatus.FAILED,
+    "UNKNOWN_ERROR": RemoteStatus.FAILED,
+    "SUBMIT_ERROR": RemoteStatus.FAILED,
+}
+
+SYSTEM_ERROR = "INTCNN_COMMON_SYS_ERROR"
+INVALID_PARAMETER = "INTCNN_COMMON_PARAM_VALID_ERROR"
+REFUSALS = {
+    "INTCNN_COMMON_AUTH_CHECK_ERROR": ErrorCode.AUTHENTICATION,
+    "INTCNN_COMMON_NOT_FOUND": ErrorCode.NOT_FOUND,
+    INVALID_PARAMETER: ErrorCode.INVALID_INPUT,
+}
+
+KINDS = {
+    OutputKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"),
+    OutputKind.VIDEO: (".mp4", ".mov", ".webm", ".avi"),
+}
+
+
+def _http_url(value: str) -> None:
+    if url_of(value) is None:
+        raise ValidationError("Must be an http or https URL.")
+
+
+def _prompt() -> fields.String:
+    return fields.String(
+        required=True,
+        validate=validate.Length(min=1, max=500),
+        metadata={"description": "What to show, at most 500 characters."},
+    )
+
+
+def _image(what: str) -> fields.String:
+    rules = "a public http(s) URL of a JPG, PNG, JPEG or BMP, 5 KB to 5 MB, 150 to 4096 pixels each way"
+    return fields.String(
+        required=True, validate=_http_url, metadata={"description": f"{what}: {rules}.", "format": "uri"}
+    )
+
+
+def _side(name: str) -> fields.Integer:
+    # The provider gives no range, so none is enforced but what a picture needs.
+    return fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(min=1),
+        metadata={"description": f"{name} of the image in pixels."},
+    )
+
+
+class Image2VideoInput(InputSchema):
+    """``algoInput`` of IMAGE2VIDEO."""
+
+    inputText = _prompt()
+    inputImage = _image("The image to set in motion")
+
+
+class Text2ImageInput(InputSchema):
+    """``algoInput`` of TEXT2IMAGE."""
+
+    inputText = _prompt()
+    width = _side("Width")
+    height = _side("Height")
+
+
+class CatvtonInput(InputSchema):
+    """``algoInput`` of CATVTON."""
+
+    modelImage = _image("The person")
+    garmentImage = _image("The garment")
+    category = fields.String(
+        required=True,
+        validate=validate.OneOf(("upper", "lower", "overall")),
+        metadata={"description": "What the garment covers."},
+    )
+    seed = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(min=0, max=2147483647),
+        metadata={"description": "The same seed and input give the same output."},
+    )
+
+
+class SuperApp(Handler):
+    """Every call is signed over its bytes; a task ends in one artefact or in one of seven failure words."""
+
+    title = "Alibaba Cloud SuperApp"
+    docs = "https://www.alibabacloud.com/help/en/superapp/"
+    base_url = "https://industrysolutions.alibabacloud.com"
+    options = (
+        Option("access_key", "the access key id (X-Access-Key)", credential=True),
+        Option("secret_key", "the secret key that signs every call", secret=True, credential=True),
+        Option("version", "the workflow version sent with every task", "1.0.0"),
+        Option(
+            "query_sign",
+            "how queries are signed, which the provider does not publish: default (like a submit, with GET, the "
+            "bare path and no body), hex (the same without the last base64), path_with_query (the path with its "
+            "query)",
+            "default",
+            one_of("default", "hex", "path_with_query"),
+        ),
+        Option(
+            "unknown_task_grace",
+            "seconds after a submit in which a query that calls the task id invalid is not believed",
+            60.0,
+            positive,
+        ),
+        Option(
+            "resubmit_after_system_error",
+            "send a task again after the provider's unknown system error, at the risk of paying twice",
+            False,
+            boolean,
+        ),
+    )
+    operations: Mapping[str, Operation] = {
+        operation.name: operation
+        for operation in (
+            Operation("image2video", "Image to video", Image2VideoInput, callbacks=False),
+            Operation("text2image", "Text to image", Text2ImageInput, callbacks=False),
+            Operation("catvton", "Virtual try-on", CatvtonInput, callbacks=False),
+        )
+    }
+    # All assumed: the provider publishes neither rates nor durations.
+    poll_schedule = (5, 7.5, 11, 17, 25, 30)
+    task_deadline = 1800.0
+    submit_rate = 5.0
+    query_rate = 10.0
+
+    def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
+        super().__init__(settings, clock)
+        self.http = ProviderSession(settings["base_url"], self.title)
+
+    def submit(self, submission: Submission) -> Receipt:
+        """One signed POST. There is no idempotency key, so a lost answer is an unknown outcome."""
+        body = json_body(
+            {
+                "workflow": submission.operation.upper(),
+                "version": self.settings["version"],
+                "algoInput": submission.input,
+            }
+        )
+        headers = {"Content-Type": "application/json", **self._signed("POST", SUBMIT_PATH, body)}
+        answer = self.http.post(SUBMIT_PATH, body=body, headers=headers, starts_work=True)
+        found = answer.json_object()
+        if found is None or "success" not in found:
+            raise not_understood(answer, self.title, starts_work=True)
+        if found["success"] is not True:
+            self._submit_failed(found, answer)
+        task_id = text_of(found.get("model"))
+        if task_id is None:
+            raise OutcomeUnknown(f"{self.title} accepted the task but gave no id")
+        return Receipt(task_id, answer.text)
+
+    def query(self, tasks: Sequence[RemoteTask]) -> Mapping[str, TaskUpdate]:
+        """One signed GET for each task."""
+        return {task.task_id: self._query(task, task.provider_task_id) for task in tasks if task.provider_task_id}
+
+    def _query(self, task: RemoteTask, provider_task_id: str) -> TaskUpdate:
+        target = f"{QUERY_PATH}?taskId={percent(provider_task_id)}"
+        form = self.settings["query_sign"]
+        headers = self._signed("GET", target if form == "path_with_query" else QUERY_PATH, plain_hex=form == "hex")
+        # The submit page asks for x-acs-request-id, the query page's sample shows X-Request-Id: both are sent.
+        headers["X-Request-Id"] = headers["x-acs-request-id"]
+        answer = self.http.get(target, headers=headers)
+        found = answer.json_object()
+        if found is None or "success" not in found:
+            raise not_understood(answer, self.title, starts_work=False)
+        if found["success"] is not True:
+            return self._query_failed(task, found, answer)
+        model = found.get("model")
+        if not isinstance(model, dict):
+            raise Unavailable(f"{self.title} answered a query without a task")
+        if text_of(model.get("taskId")) not in (None, provider_task_id):
+            raise Unavailable(f"{self.title} answered a query about another task")
+        return _update(task.operation, model, answer.text)
+
+    def _signed(self, method: str, uri: str, body: bytes = b"", *, plain_hex: bool = False) -> dict[str, str]:
+        """The headers that authenticate one call; ``uri`` below the base URL's own path."""
+        timestamp = str(int(self.clock() * 1000))
+        access_key = self.settings["access_key"]
+        uri = urlsplit(self.http.base_url).path + uri
+        signed = signature(self.settings["secret_key"], access_key, timestamp, method, uri, body)
+        return {
+            "X-Access-Key": access_key,
+            "X-Request-Timestamp": timestamp,
+            "X-Request-Sign": signed if plain_hex else base64_text(signed.encode()),
+            "x-acs-request-id": str(uuid.uuid4()),
+        }
+
+    def _submit_failed(self, found: Mapping[str, Any], answer: Answer) -> NoReturn:
+        error = _call_error(found)
+        if error.provider_code == SYSTEM_ERROR and self.settings["resubmit_after_system_error"]:
+            raise Unavailable(error.message, error=error)
+        if error.provider_code == SYSTEM_ERROR or (answer.status >= 500 and error.provider_code not in REFUSALS):
+            raise OutcomeUnknown(error.message)
+        raise Rejected(error, answer.text)
+
+    def _query_failed(self, task: RemoteTask, found: Mapping[str, Any], answer: Answer) -> TaskUpdate:
+        error = _call_error(found)
+        if error.provider_code == INVALID_PARAMETER:
+            # The task id is the only parameter, so this is taken to mean an unknown task (assumed).
+            if task.age < self.settings["unknown_task_grace"]:
+                raise Unavailable(error.message, error=error)
+            gone = TaskError(
+                ErrorCode.NOT_FOUND,
+                f"{self.title} does not know the task",
+                provider_code=error.provider_code,
+                provider_message=error.provider_message,
+            )
+            return TaskUpdate(RemoteStatus.FAILED, answer.text, task.provider_task_id, error=gone)
+        if error.provider_code in REFUSALS:
+            raise Rejected(error, answer.text)
+        raise Unavailable(error.message, error=error)
+
+
+def signature(secret: str, access_key: str, timestamp: str, method: str, uri: str, body: bytes) -> str:
+    """The HMAC of one call as 40 lower-case hexadecimal characters (the provider's Java sample).
+
+    ``timestamp``: milliseconds since the epoch; ``uri``: the path; ``body``: the very bytes sent.
+    X-Request-Sign is the base64 of these characters, not of the 20 bytes they stand for.
+    """
+    head = f"{method} {uri}\n".encode()
+    return hmac_sha1_hex(secret, head + body + f".{timestamp}.{access_key}".encode())
+
+
+def _call_error(found: Mapping[str, Any]) -> TaskError:
+    """What a ``success: false`` says. One edition of the pages prints a colon after a code: it is dropped."""
+    code = (text_of(found.get("errorCode")) or "").rstrip(" :;,.") or None
+    message = text_of(found.get("errorMsg"))
+    ours = REFUSALS.get(code or "", ErrorCode.PROVIDER_ERROR)
+    return TaskError(
+        ours,
+        f"Alibaba Cloud SuperApp refused the call: {message or code or 'no reason given'}",
+        retryable=code == SYSTEM_ERROR,
+        provider_code=code,
+        provider_message=message,
+    )
+
+
+def _update(operation: str, model: Mapping[str, Any], raw: str) -> TaskUpdate:
+    """What the query's ``model`` says of the task."""
+    word = text_of(model.get("status")) or ""
+    status = STATUSES.get(word.upper())
+    task_id = text_of(model.get("taskId"))
+    if status is None:
+        return TaskUpdate(RemoteStatus.RUNNING, raw, task_id, unknown_status=word or "(none)")
+    if status is RemoteStatus.FAILED:
+        return TaskUpdate(status, raw, task_id, error=_task_error(word.upper()))
+    if status is not RemoteStatus.SUCCEEDED:
+        return TaskUpdate(status, raw, task_id)
+    output = _output(operation, model.get("ossPath"))
+    if output is None:
+        nothing = TaskError(
+            ErrorCode.EMPTY_RESULT,
+            "The provider reports success without a result",
+            retryable=True,
+            provider_code=word,
+            provider_message=text_of(model.get("ossPath")),
+        )
+        return TaskUpdate(RemoteStatus.FAILED, raw, task_id, error=nothing)
+    return TaskUpdate(status, raw, task_id, outputs=(output,))
+
+
+def _task_error(word: str) -> TaskError:
+    """A failed task. That all but a request error may go away by itself is assumed."""
+    code = ErrorCode.TIMEOUT if word == "TIMEOUT" else ErrorCode.PROVIDER_ERROR
+    return TaskError(
+        code,
+        f"The task failed at the provider: {word}",
+        retryable=word != "LW_REQUEST_ERROR",
+        provider_code=word,
+    )
+
+
+def _output(operation: str, oss_path: Any) -> Output | None:
+    """The artefact, or None: an empty path, no URL, or an object named ``[]`` (the query page's own sample)."""
+    url = url_of(oss_path)
+    if url is None:
+        return None
+    key = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    if key in ("", "[]"):
+        return None
+    # The page speaks of an image only; that image2video gives a video is assumed unless the name says more.
+    named = next((kind for kind, endings in KINDS.items() if key.lower().endswith(endings)), None)
+    by_operation = OutputKind.VIDEO if operation == "image2video" else OutputKind.IMAGE
+    return Output(named or by_operation, url=url, name="ossPath", expires_at=url_expiry(url))
