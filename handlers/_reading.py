@@ -10,9 +10,16 @@ import json
 import math
 from datetime import UTC, datetime
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from handlers._base import OutputKind
 
 MAX_DEPTH = 64
+_ENDINGS = {
+    OutputKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"),
+    OutputKind.VIDEO: (".mp4", ".mov", ".webm", ".avi", ".m4v"),
+    OutputKind.AUDIO: (".mp3", ".wav", ".m4a", ".aac", ".ogg"),
+}
 _END_OF_TIME = 253_402_300_799  # seconds; the last second of the year 9999
 
 
@@ -69,6 +76,17 @@ def url_expiry(url: str) -> int | None:
     except (ValueError, KeyError):
         return None
     return seconds * 1000 if 0 < seconds <= _END_OF_TIME else None
+
+
+def name_of_url(url: str) -> str:
+    """The last part of a URL's path, decoded; empty when the path ends in a slash."""
+    return unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+
+
+def kind_of_url(url: str, otherwise: OutputKind) -> OutputKind:
+    """Image, video or audio by the ending of the URL's path, else what the caller expects."""
+    name = name_of_url(url).lower()
+    return next((kind for kind, endings in _ENDINGS.items() if name.endswith(endings)), otherwise)
 
 
 def _refuse(word: str) -> NoReturn:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 from marshmallow import ValidationError, fields, validate
 
@@ -34,7 +33,7 @@ from handlers._base import (
 )
 from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._options import boolean, one_of, positive
-from handlers._reading import text_of, url_expiry, url_of
+from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
 from handlers._signatures import base64_text, hmac_sha1_hex, percent
 
 SUBMIT_PATH = "/openapi/v1/aigc/submitTask"
@@ -59,11 +58,6 @@ REFUSALS = {
     "INTCNN_COMMON_AUTH_CHECK_ERROR": ErrorCode.AUTHENTICATION,
     "INTCNN_COMMON_NOT_FOUND": ErrorCode.NOT_FOUND,
     INVALID_PARAMETER: ErrorCode.INVALID_INPUT,
-}
-
-KINDS = {
-    OutputKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"),
-    OutputKind.VIDEO: (".mp4", ".mov", ".webm", ".avi"),
 }
 
 
@@ -134,7 +128,7 @@ class SuperApp(Handler):
     """Every call is signed over its bytes; a task ends in one artefact or in one of seven failure words."""
 
     title = "Alibaba Cloud SuperApp"
-    docs = "https://www.alibabacloud.com/help/en/superapp/"
+    docs = "https://www.alibabacloud.com/help/en/superapp/superapp-smartstudio-public-intl/developer-reference/submit-aigc-task"
     base_url = "https://industrysolutions.alibabacloud.com"
     options = (
         Option("access_key", "the access key id (X-Access-Key)", credential=True),
@@ -224,10 +218,13 @@ class SuperApp(Handler):
         return _update(task.operation, model, answer.text)
 
     def _signed(self, method: str, uri: str, body: bytes = b"", *, plain_hex: bool = False) -> dict[str, str]:
-        """The headers that authenticate one call; ``uri`` below the base URL's own path."""
+        """The headers that authenticate one call.
+
+        ``uri`` is the provider's own path: what a base URL may put before it (a gateway's prefix) is
+        not known to the provider and so not signed.
+        """
         timestamp = str(int(self.clock() * 1000))
         access_key = self.settings["access_key"]
-        uri = urlsplit(self.http.base_url).path + uri
         signed = signature(self.settings["secret_key"], access_key, timestamp, method, uri, body)
         return {
             "X-Access-Key": access_key,
@@ -326,10 +323,8 @@ def _output(operation: str, oss_path: Any) -> Output | None:
     url = url_of(oss_path)
     if url is None:
         return None
-    key = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-    if key in ("", "[]"):
+    if name_of_url(url) in ("", "[]"):
         return None
     # The page speaks of an image only; that image2video gives a video is assumed unless the name says more.
-    named = next((kind for kind, endings in KINDS.items() if key.lower().endswith(endings)), None)
-    by_operation = OutputKind.VIDEO if operation == "image2video" else OutputKind.IMAGE
-    return Output(named or by_operation, url=url, name="ossPath", expires_at=url_expiry(url))
+    expected = OutputKind.VIDEO if operation == "image2video" else OutputKind.IMAGE
+    return Output(kind_of_url(url, expected), url=url, name="ossPath", expires_at=url_expiry(url))
