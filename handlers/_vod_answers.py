@@ -20,7 +20,7 @@ from handlers._base import (
     Unavailable,
 )
 from handlers._http import Answer
-from handlers._reading import json_object, objects, text_of, url_of
+from handlers._reading import json_object, objects, text_of, url_expiry, url_of
 
 STATUSES = {"success": RemoteStatus.SUCCEEDED, "fail": RemoteStatus.FAILED}
 
@@ -95,6 +95,7 @@ def signed_images(images: Any, job_id: str) -> tuple[Output, ...]:
         Output(
             OutputKind.IMAGE,
             url=url,
+            expires_at=url_expiry(url),
             details={
                 "source": "ListAIImageInfo",
                 **_present(image, "AIImageInfoId", "Score", "Format", "Version", "CreationTime"),
@@ -117,10 +118,17 @@ def plain_images(result: Any) -> tuple[Output, ...]:
     )
 
 
-def job_update(job: JsonObject, outputs: Sequence[Output]) -> TaskUpdate:
+def alone(body: JsonObject, job: JsonObject, text: str) -> str:
+    """The answer (``body``, as ``text``) with this job only: one task must not show another's."""
+    if body.get("AIImageJobList") == [job]:
+        return text
+    return json.dumps({**body, "AIImageJobList": [job]}, ensure_ascii=False)
+
+
+def job_update(job: JsonObject, outputs: Sequence[Output], raw: str) -> TaskUpdate:
     """The state of one job from its entry in an answer, or from its notice.
 
-    ``outputs``: its images. ``raw`` is this job alone: an answer holds up to ten, of other tasks too.
+    ``outputs``: its images. ``raw``: what to keep of the answer or notice.
     """
     word = text_of(job.get("Status")) or ""
     status = STATUSES.get(word.lower(), RemoteStatus.RUNNING)
@@ -132,7 +140,7 @@ def job_update(job: JsonObject, outputs: Sequence[Output]) -> TaskUpdate:
         error = TaskError(ErrorCode.EMPTY_RESULT, "the job succeeded, but names no image")
     return TaskUpdate(
         status,
-        raw=json.dumps(job, ensure_ascii=False),
+        raw,
         provider_task_id=text_of(job.get("JobId")),
         outputs=tuple(outputs) if status is RemoteStatus.SUCCEEDED else (),
         error=error,

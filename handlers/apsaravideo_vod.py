@@ -167,7 +167,7 @@ class ApsaraVideoVod(Handler):
         asked = {task.provider_task_id: task for task in tasks if task.provider_task_id}
         if not asked:
             return {}
-        body, _ = self._call("GetAIImageJobs", {"JobIds": ",".join(asked)}, starts_work=False)
+        body, text = self._call("GetAIImageJobs", {"JobIds": ",".join(asked)}, starts_work=False)
         updates: dict[str, TaskUpdate] = {}
         looked_up: dict[str, Any] = {}
         for job in objects(body.get("AIImageJobList")):
@@ -176,7 +176,7 @@ class ApsaraVideoVod(Handler):
                 continue
             outputs = self._images(job, task, looked_up)
             if outputs is not None:
-                updates[task.task_id] = answers.job_update(job, outputs)
+                updates[task.task_id] = answers.job_update(job, outputs, answers.alone(body, job, text))
         return updates
 
     def verify(self, notice: Notice) -> None:
@@ -215,8 +215,8 @@ class ApsaraVideoVod(Handler):
                 raise NotSupported("not an image job event")
         elif job_id is None or notice.task.provider_task_id not in (None, job_id):
             raise Malformed("the notice is not about the job of this address")
-        data = event.get("Data")
-        return answers.job_update(event, answers.plain_images(event.get("AIImageResult") if data is None else data))
+        data = event.get("AIImageResult") if event.get("Data") is None else event["Data"]
+        return answers.job_update(event, answers.plain_images(data), notice.body.decode())
 
     def notice_id(self, notice: Notice) -> str | None:
         """The job and its final status; None for anything else."""
@@ -290,15 +290,14 @@ class ApsaraVideoVod(Handler):
 
 
 def _object(value: Any) -> JsonObject | None:
-    """An object, given as such or as JSON text."""
-    if isinstance(value, str):
-        return json_object(value)
-    return value if isinstance(value, Mapping) else None
+    """An object, given as such or as JSON text, with nothing in it that cannot be sent."""
+    return json_object(value if isinstance(value, str) else json.dumps(value))
 
 
 def _text(value: Any) -> str:
     """A parameter as the gateway takes it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else _compact(value)
+    text = value if isinstance(value, str) else _compact(value)
+    return text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be signed
 
 
 def _compact(value: Any) -> str:
