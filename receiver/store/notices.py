@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from receiver.models import StoredNotice, Verdict
 from receiver.store import dialect
@@ -55,9 +55,13 @@ def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
     ]
 
 
-def set_verdict(connection: Connection, notice_id: str, verdict: Verdict) -> None:
-    """File a notice anew, once it is known what became of it."""
-    connection.execute(update(notices).where(notices.c.id == notice_id).values(verdict=verdict))
+def last_hint(connection: Connection, task_id: str) -> int | None:
+    """When the newest notice came that brought a query of this task forward (ms), or None."""
+    query = select(func.max(notices.c.received_at)).where(
+        notices.c.task_id == task_id, notices.c.verdict == Verdict.HINT.value
+    )
+    came: int | None = connection.execute(query).scalar_one()
+    return came
 
 
 def purge(connection: Connection, received_before: int, limit: int) -> int:

@@ -97,11 +97,20 @@ def list_page(connection: Connection, account_id: str, wanted: Filter, limit: in
 
 
 def claim(
-    connection: Connection, provider: str, status: TaskStatus, moved_to: TaskStatus, now: int, until: int, limit: int
+    connection: Connection,
+    provider: str,
+    status: TaskStatus,
+    moved_to: TaskStatus,
+    now: int,
+    until: int,
+    limit: int,
+    *,
+    submits: int = 0,
 ) -> Sequence[Task]:
     """Take up to ``limit`` due tasks of a provider in a state, oldest due first, until a lease's end.
 
     Each gets the next fence number; ``moved_to`` is their new state (the same, or SUBMITTING).
+    ``submits`` is added to their count of submissions.
     """
     due = (
         select(tasks.c.id)
@@ -112,11 +121,10 @@ def claim(
     ids = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
     if not ids:
         return ()
-    submits = tasks.c.submits + (1 if moved_to is TaskStatus.SUBMITTING else 0)
     rows = connection.execute(
         update(tasks)
         .where(tasks.c.id.in_(ids), tasks.c.status == status)
-        .values(fence=tasks.c.fence + 1, due_at=until, status=moved_to, submits=submits)
+        .values(fence=tasks.c.fence + 1, due_at=until, status=moved_to, submits=tasks.c.submits + submits)
         .returning(*tasks.c)
     ).all()
     order = {task_id: place for place, task_id in enumerate(ids)}
@@ -136,6 +144,12 @@ def move(
     if fence is not None:
         query = query.where(tasks.c.fence == fence)
     return connection.execute(query.values(**values)).rowcount == 1
+
+
+def count_due(connection: Connection, provider: str, status: TaskStatus, now: int, limit: int) -> int:
+    """How many tasks of a provider are due in this state, counted up to a limit."""
+    due = select(tasks.c.id).where(tasks.c.provider == provider, tasks.c.status == status, tasks.c.due_at <= now)
+    return int(connection.execute(select(func.count()).select_from(due.limit(limit).subquery())).scalar_one())
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:
@@ -209,3 +223,9 @@ def purge(connection: Connection, ids: Sequence[str]) -> None:
 def purge_keys(connection: Connection, created_before: int) -> None:
     """Forget idempotency keys older than a time."""
     connection.execute(idempotency_keys.delete().where(idempotency_keys.c.created_at < created_before))
+
+
+def fill_provider_task_id(connection: Connection, task_id: str, provider_task_id: str) -> None:
+    """Note the provider's id of a task that has none yet, whatever its state."""
+    query = update(tasks).where(tasks.c.id == task_id, tasks.c.provider_task_id.is_(None))
+    connection.execute(query.values(provider_task_id=provider_task_id))

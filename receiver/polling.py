@@ -1,0 +1,115 @@
+"""Running tasks as the query lane sees them: claimed in batches, asked after, settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import random
+
+from handlers import RemoteTask, TaskUpdate
+from receiver import lifecycle, schedule
+from receiver.bell import Bell
+from receiver.models import CompletedVia, Task, TaskStatus
+from receiver.providers import Providers, remote_task
+from receiver.store import Connection, Store, notices, pacing, tasks
+from receiver.store.settling import settle
+
+HORIZON = 250
+"""How far ahead (ms) a worker reserves a provider's free slots."""
+HINT_FRESH = 60_000
+"""For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
+HINT_RETRY = (1.0, 2.0, 4.0)
+LAST_QUERY_GRACE = 600_000
+"""How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
+
+
+class PollingService:
+    """Claims running tasks that are due and writes down what the provider says of them."""
+
+    def __init__(
+        self, store: Store, providers: Providers, bell: Bell, clock: Callable[[], int], *, lease: float
+    ) -> None:
+        """``lease``: seconds that a claim holds. ``clock``: ms since the epoch."""
+        self._store = store
+        self._providers = providers
+        self._bell = bell
+        self._clock = clock
+        self._lease = round(lease * 1000)
+
+    def claim(self, provider: str, room: int) -> list[tuple[int, Sequence[Task]]]:
+        """Up to ``room`` batches of due tasks, each with its starting time (ms), within the provider's rate."""
+        handler = self._providers.get(provider)
+        now = self._clock()
+        with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
+            if not tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1):
+                return []
+        with self._store.write() as connection:
+            size = handler.query_batch
+            due = tasks.count_due(connection, provider, TaskStatus.RUNNING, now, room * size)
+            rate = handler.pace.query_rate
+            starts = pacing.reserve(connection, f"{provider}:query", rate, now, HORIZON, -(-due // size))
+            claimed = tasks.claim(
+                connection, provider, TaskStatus.RUNNING, TaskStatus.RUNNING, now, now + self._lease, len(starts) * size
+            )
+        batches = [claimed[place : place + size] for place in range(0, len(claimed), size)]
+        return list(zip(starts, batches, strict=False))
+
+    def next_look(self, provider: str) -> int | None:
+        """When (ms) the next look can find something to ask; None when nothing runs."""
+        with self._store.read() as connection:
+            due = tasks.next_due(connection, TaskStatus.RUNNING, [provider])
+            free = pacing.next_free(connection, f"{provider}:query") - HORIZON
+        return None if due is None else max(due, free)
+
+    def remote(self, task: Task) -> RemoteTask:
+        """The task as its handler needs it."""
+        return remote_task(task, self._clock())
+
+    def answered(self, batch: Sequence[Task], updates: Mapping[str, TaskUpdate]) -> None:
+        """Write what the provider says of a batch; tasks it did not mention still run."""
+        now = self._clock()
+        with self._store.write() as connection:
+            for task in batch:
+                self._answered(connection, task, updates.get(task.id), now)
+        self._bell.ring()
+
+    def _answered(self, connection: Connection, claimed: Task, update: TaskUpdate | None, now: int) -> None:
+        task = tasks.get(connection, claimed.id)
+        if task is None or task.status is not TaskStatus.RUNNING or task.fence != claimed.fence:
+            return  # a callback was faster, or another worker has the lease now
+        said = "no news" if update is None else update.unknown_status or update.status
+        tasks.add_step(connection, task.id, now, "poll", {"said": said})
+        hinted = notices.last_hint(connection, task.id)
+        via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
+        change = None if update is None else lifecycle.apply_update(task, update, via)
+        if change is None:
+            change = lifecycle.Change(TaskStatus.RUNNING, task.progress, None, None, None)
+        if not change.status.final and now >= task.deadline_at:
+            change = lifecycle.past_deadline(task)
+        values = {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)}
+        settle(connection, task, change, now, update=update, fence=task.fence, values=values)
+
+    def _next(self, task: Task, hinted: int | None, now: int) -> int:
+        """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""
+        plan = self._providers.get(task.provider).poll_plan(task.operation)
+        wait = schedule.delay(plan, task.polls + 1, random())
+        if hinted is not None and now - hinted < HINT_FRESH:
+            wait = min(wait, schedule.delay(HINT_RETRY, (now - hinted) // 2000, random()))
+        return min(now + wait, max(task.deadline_at, now + 1000))
+
+    def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
+        """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for."""
+        now = self._clock()
+        pause = round((retry_after or 0) * 1000)
+        with self._store.write() as connection:
+            if pause:
+                pacing.postpone(connection, f"{batch[0].provider}:query", now + pause)
+            for task in batch:
+                tasks.add_step(connection, task.id, now, "poll", {"failed": why})
+                if now >= task.deadline_at + LAST_QUERY_GRACE:
+                    settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
+                else:
+                    plan = self._providers.get(task.provider).poll_plan(task.operation)
+                    wait = schedule.delay(plan, task.polls + 1, random())
+                    values = {"polls": task.polls + 1, "due_at": now + max(wait, pause)}
+                    tasks.move(connection, task.id, values, fence=task.fence)
+        self._bell.ring()

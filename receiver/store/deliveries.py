@@ -1,0 +1,288 @@
+"""Queries on deliveries and attempts: the claim that is fair between subscribers, and the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, select, update
+
+from receiver import schedule
+from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Subscriber, Trigger
+from receiver.store import dialect
+from receiver.store import subscribers as subscriber_queries
+from receiver.store.paging import page
+from receiver.store.schema import attempts, deliveries, events, subscribers
+
+
+def _select() -> Select[Any]:
+    return select(deliveries, subscribers.c.url).join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+
+
+def _record(row: Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        account_id=row.account_id,
+        event_id=row.event_id,
+        event_type=EventType(row.event_type),
+        subscriber_id=row.subscriber_id,
+        task_id=row.task_id,
+        url=row.url,
+        status=DeliveryStatus(row.status),
+        created_at=row.created_at,
+        due_at=row.due_at,
+        attempts=row.attempts,
+        base=row.base,
+        fence=row.fence,
+        trigger=Trigger(row.trigger),
+        finished_at=row.finished_at,
+        reason=row.reason,
+    )
+
+
+def add(connection: Connection, new: Sequence[Delivery]) -> None:
+    """Store deliveries of one event."""
+    rows = [
+        {
+            "id": delivery.id,
+            "account_id": delivery.account_id,
+            "event_id": delivery.event_id,
+            "event_type": delivery.event_type,
+            "subscriber_id": delivery.subscriber_id,
+            "task_id": delivery.task_id,
+            "status": delivery.status,
+            "created_at": delivery.created_at,
+            "due_at": delivery.due_at,
+        }
+        for delivery in new
+    ]
+    if rows:
+        connection.execute(insert(deliveries), rows)
+
+
+def get(connection: Connection, delivery_id: str) -> Delivery | None:
+    """The delivery, or None."""
+    row = connection.execute(_select().where(deliveries.c.id == delivery_id)).first()
+    return None if row is None else _record(row)
+
+
+def of_task(connection: Connection, task_id: str) -> Sequence[Delivery]:
+    """All deliveries of a task's events, oldest first."""
+    rows = connection.execute(_select().where(deliveries.c.task_id == task_id).order_by(deliveries.c.id))
+    return [_record(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What ``list_page`` narrows down to; None means any."""
+
+    status: str | None = None
+    subscriber: str | None = None
+    task: str | None = None
+    event_type: str | None = None
+
+
+def list_page(
+    connection: Connection, account_id: str, wanted: Filter, limit: int, cursor: str | None
+) -> Page[Delivery]:
+    """An account's deliveries, newest first."""
+    query = _select().where(deliveries.c.account_id == account_id)
+    for column, value in (
+        (deliveries.c.status, wanted.status),
+        (deliveries.c.subscriber_id, wanted.subscriber),
+        (deliveries.c.task_id, wanted.task),
+        (deliveries.c.event_type, wanted.event_type),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return page(connection, query, deliveries.c.id, _record, limit=limit, cursor=cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery to be attempted now, with what the attempt needs."""
+
+    delivery: Delivery
+    subscriber: Subscriber
+    body: str
+
+
+def claim(connection: Connection, now: int, until: int, room: int, per_subscriber: int) -> Sequence[Claim]:
+    """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
+
+    Subscribers are served in turn, the one served longest ago first, so that a backlog of one
+    keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
+    """
+    waiting = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
+    ready = (
+        select(subscribers)
+        .where(
+            subscribers.c.disabled.is_(False),
+            subscribers.c.deleted_at.is_(None),
+            subscribers.c.ready_at <= now,
+            waiting,
+        )
+        .order_by(subscribers.c.served_at)
+        .limit(room)
+    )
+    rows = connection.execute(dialect.skip_locked(connection, ready)).all()
+    chosen: dict[str, Subscriber] = {}
+    ids: list[str] = []
+    for place, row in enumerate(rows):
+        fair = -(-(room - len(ids)) // (len(rows) - place))
+        subscriber = subscriber_queries.record(row)
+        in_flight = _in_flight(connection, subscriber.id, now)
+        probing = subscriber.failures >= schedule.CIRCUIT_AFTER
+        allowed = 1 if probing else per_subscriber  # a circuit that was open is probed one attempt at a time
+        cap = min(allowed - in_flight, fair, 1 if subscriber.rate_limit else room)
+        if cap <= 0:
+            continue
+        due = (
+            select(deliveries.c.id)
+            .where(deliveries.c.subscriber_id == subscriber.id, deliveries.c.due_at <= now)
+            .order_by(deliveries.c.due_at)
+            .limit(cap)
+        )
+        taken = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
+        ids += taken
+        chosen[subscriber.id] = subscriber
+        served: dict[str, Any] = {"served_at": now}
+        if subscriber.rate_limit and taken:
+            served["ready_at"] = now + round(1000 * len(taken) / subscriber.rate_limit)
+        connection.execute(update(subscribers).where(subscribers.c.id == subscriber.id).values(**served))
+    if not ids:
+        return ()
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id.in_(ids))
+        .values(fence=deliveries.c.fence + 1, due_at=until, leased=True)
+    )
+    query = _select().add_columns(events.c.body).join(events, events.c.id == deliveries.c.event_id)
+    taken_rows = connection.execute(query.where(deliveries.c.id.in_(ids)))
+    return [Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows]
+
+
+def _in_flight(connection: Connection, subscriber_id: str, now: int) -> int:
+    query = select(func.count()).where(
+        deliveries.c.subscriber_id == subscriber_id, deliveries.c.leased.is_(True), deliveries.c.due_at > now
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def next_due(connection: Connection) -> int | None:
+    """When the next delivery can be attempted, as far as can be told now; None when none is waiting."""
+    first = (
+        select(func.min(deliveries.c.due_at))
+        .where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at.is_not(None))
+        .scalar_subquery()
+    )
+    query = select(first, subscribers.c.ready_at).where(
+        subscribers.c.disabled.is_(False), subscribers.c.deleted_at.is_(None), first.is_not(None)
+    )
+    return min((max(due, ready) for due, ready in connection.execute(query)), default=None)
+
+
+def finish(
+    connection: Connection, delivery_id: str, fence: int, values: Mapping[str, Any], attempt: Attempt | None
+) -> bool:
+    """Write the result of a claim, if the fence is still ours; whether it was."""
+    changed = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id, deliveries.c.fence == fence, deliveries.c.leased.is_(True))
+        .values(leased=False, **values)
+    ).rowcount
+    if changed and attempt is not None:
+        connection.execute(
+            insert(attempts).values(
+                id=attempt.id,
+                delivery_id=attempt.delivery_id,
+                number=attempt.number,
+                trigger=attempt.trigger,
+                started_at=attempt.started_at,
+                duration_ms=attempt.duration_ms,
+                response_status=attempt.response_status,
+                response_headers=json.dumps(dict(attempt.response_headers)),
+                response_body=attempt.response_body,
+                error=attempt.error,
+                message=attempt.message,
+            )
+        )
+    return changed == 1
+
+
+def change(connection: Connection, delivery_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of a delivery."""
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+
+
+def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
+    """Give up all pending deliveries of a subscriber; how many."""
+    query = update(deliveries).where(
+        deliveries.c.subscriber_id == subscriber_id, deliveries.c.status == DeliveryStatus.PENDING.value
+    )
+    values = {"status": DeliveryStatus.DEAD, "due_at": None, "leased": False, "finished_at": now, "reason": reason}
+    return connection.execute(query.values(fence=deliveries.c.fence + 1, **values)).rowcount
+
+
+def replayable(
+    connection: Connection, subscriber_id: str, since: int, until: int | None, statuses: Sequence[str]
+) -> Sequence[str]:
+    """Ids of a subscriber's ended deliveries created in a span of time (ms), oldest first."""
+    query = select(deliveries.c.id).where(
+        deliveries.c.subscriber_id == subscriber_id,
+        deliveries.c.created_at >= since,
+        deliveries.c.status.in_(list(statuses)),
+    )
+    if until is not None:
+        query = query.where(deliveries.c.created_at < until)
+    return connection.execute(query.order_by(deliveries.c.id)).scalars().all()
+
+
+def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigger) -> int:
+    """Make ended deliveries pending again, due now, with a fresh run of the schedule; how many."""
+    revived = 0
+    for start in range(0, len(ids), 500):
+        revived += connection.execute(
+            update(deliveries)
+            .where(
+                and_(deliveries.c.id.in_(ids[start : start + 500]), deliveries.c.status != DeliveryStatus.PENDING.value)
+            )
+            .values(
+                status=DeliveryStatus.PENDING,
+                due_at=now,
+                base=deliveries.c.attempts,
+                trigger=trigger,
+                finished_at=None,
+                reason=None,
+            )
+        ).rowcount
+    return revived
+
+
+def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence[Attempt]:
+    """The attempts of some deliveries, oldest first."""
+    query = select(attempts).where(attempts.c.delivery_id.in_(list(delivery_ids)))
+    return [
+        Attempt(
+            id=row.id,
+            delivery_id=row.delivery_id,
+            number=row.number,
+            trigger=Trigger(row.trigger),
+            started_at=row.started_at,
+            duration_ms=row.duration_ms,
+            response_status=row.response_status,
+            response_headers=json.loads(row.response_headers),
+            response_body=row.response_body,
+            error=row.error,
+            message=row.message,
+        )
+        for row in connection.execute(query.order_by(attempts.c.id))
+    ]
+
+
+def count_by_status(connection: Connection) -> Mapping[str, int]:
+    """How many deliveries are pending and dead."""
+    query = select(deliveries.c.status, func.count()).group_by(deliveries.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,52 @@
+"""What all workers share beside the work itself: providers' free slots, and signs of life."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select, update
+
+from receiver import schedule
+from receiver.store import dialect
+from receiver.store.schema import paces, workers
+
+
+def reserve(connection: Connection, name: str, rate: float, now: int, horizon: int, wanted: int) -> list[int]:
+    """Reserve starting times (ms) for up to ``wanted`` calls at ``rate`` per second, within ``horizon`` ms.
+
+    The one row per name makes the rate hold over all workers of all machines.
+    """
+    connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
+    query = select(paces.c.next_free).where(paces.c.name == name)
+    if connection.dialect.name != "sqlite":
+        query = query.with_for_update()
+    times, next_free = schedule.slots(connection.execute(query).scalar_one(), now, rate, horizon, wanted)
+    if times:
+        connection.execute(update(paces).where(paces.c.name == name).values(next_free=next_free))
+    return times
+
+
+def postpone(connection: Connection, name: str, until: int) -> None:
+    """Let no call of this name start before a time (the provider asked for a pause)."""
+    connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
+    connection.execute(update(paces).where(paces.c.name == name, paces.c.next_free < until).values(next_free=until))
+
+
+def next_free(connection: Connection, name: str) -> int:
+    """When the next call of this name may start."""
+    return connection.execute(select(paces.c.next_free).where(paces.c.name == name)).scalar() or 0
+
+
+def beat(connection: Connection, worker_id: str, now: int) -> None:
+    """Note that a worker lives."""
+    connection.execute(dialect.insert_or_nothing(connection, workers).values(id=worker_id, started_at=now, seen_at=now))
+    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
+
+
+def last_beat(connection: Connection) -> int | None:
+    """When any worker was last seen alive (ms), or None when none ever was."""
+    seen: int | None = connection.execute(select(func.max(workers.c.seen_at))).scalar_one()
+    return seen
+
+
+def forget(connection: Connection, worker_id: str, older_than: int) -> None:
+    """Remove a worker that stops, and those not seen since a time."""
+    connection.execute(workers.delete().where((workers.c.id == worker_id) | (workers.c.seen_at < older_than)))

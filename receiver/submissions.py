@@ -1,0 +1,229 @@
+"""Tasks on their way to a provider, as the submit lane sees them.
+
+Each method is one transaction; the call to the provider lies between two of them, never inside. A
+claim is a lease with a fence number: a worker that lost its lease writes nothing. What may have
+been started is never started again, unless the handler says that repeating is safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import random
+
+from handlers import Handler, Receipt, Submission, TaskError, Unavailable
+from receiver import lifecycle, schedule
+from receiver.bell import Bell
+from receiver.models import CompletedVia, EventType, Task, TaskStatus
+from receiver.providers import Providers
+from receiver.signing import CallbackTokens
+from receiver.store import Connection, Store, notices, pacing, tasks
+from receiver.store.settling import adopt, settle
+
+HORIZON = 250
+"""How far ahead (ms) a worker reserves a provider's free slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A task to be handed over at ``at`` (ms). ``repeated``: an earlier call for it may have arrived."""
+
+    at: int
+    task: Task
+    repeated: bool
+
+
+class SubmissionService:
+    """Claims tasks that wait for submission and writes down what became of each."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        tokens: CallbackTokens,
+        bell: Bell,
+        clock: Callable[[], int],
+        *,
+        public_url: str,
+        lease: float,
+    ) -> None:
+        """``lease``: seconds that a claim holds. ``clock``: ms since the epoch."""
+        self._store = store
+        self._providers = providers
+        self._tokens = tokens
+        self._bell = bell
+        self._clock = clock
+        self._public_url = public_url
+        self._lease = round(lease * 1000)
+
+    def claim(self, provider: str, room: int) -> list[Start]:
+        """Take up to ``room`` queued tasks that are due, within the provider's rate and in-flight cap.
+
+        They are SUBMITTING from here on, committed before any call: a crash must not buy twice.
+        """
+        pace = self._providers.get(provider).pace
+        now = self._clock()
+        if not self._anything_due(provider, TaskStatus.QUEUED, now):
+            return []
+        with self._store.write() as connection:
+            if pace.max_in_flight is not None:
+                room = min(room, pace.max_in_flight - tasks.count_at_provider(connection, provider))
+            starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, room)
+            claimed = tasks.claim(
+                connection, provider, TaskStatus.QUEUED, TaskStatus.SUBMITTING,
+                now, now + self._lease, len(starts), submits=1,
+            )  # fmt: skip
+        return [Start(at, task, repeated=False) for at, task in zip(starts, claimed, strict=False)]
+
+    def claim_lost(self, provider: str, room: int) -> list[Start]:
+        """Deal with SUBMITTING tasks whose time is up: a worker died, or an answer never came.
+
+        Returns those to be submitted again, which only a handler that makes it safe ever gets.
+        """
+        handler = self._providers.get(provider)
+        now = self._clock()
+        if not self._anything_due(provider, TaskStatus.SUBMITTING, now):
+            return []
+        again: list[Start] = []
+        with self._store.write() as connection:
+            starts = [now] * room
+            if handler.submit_is_safe_to_repeat:
+                starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, room)
+            claimed = tasks.claim(
+                connection, provider, TaskStatus.SUBMITTING, TaskStatus.SUBMITTING,
+                now, now + self._lease, len(starts), submits=1 if handler.submit_is_safe_to_repeat else 0,
+            )  # fmt: skip
+            for at, task in zip(starts, claimed, strict=False):
+                if not task.outcome_unknown:
+                    tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": "worker lost"})
+                if now >= task.deadline_at:
+                    settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)
+                elif handler.submit_is_safe_to_repeat:
+                    tasks.move(connection, task.id, {"outcome_unknown": True}, fence=task.fence)
+                    again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
+                else:
+                    self._await_news(connection, handler, task, now)
+        self._bell.ring()
+        return again
+
+    def _anything_due(self, provider: str, status: TaskStatus, now: int) -> bool:
+        """Most looks find nothing; a look must not take the writer's turn."""
+        with self._store.read() as connection:
+            return tasks.count_due(connection, provider, status, now, 1) > 0
+
+    def _reserve(self, connection: Connection, provider: str, status: TaskStatus, now: int, room: int) -> list[int]:
+        """Starting times for as many due tasks as the rate allows."""
+        due = tasks.count_due(connection, provider, status, now, max(room, 0))
+        rate = self._providers.get(provider).pace.submit_rate
+        return pacing.reserve(connection, f"{provider}:submit", rate, now, HORIZON, due)
+
+    def next_look(self, provider: str) -> int | None:
+        """When (ms) the next look can find something to submit; None when nothing waits."""
+        with self._store.read() as connection:
+            queued = tasks.next_due(connection, TaskStatus.QUEUED, [provider])
+            lost = tasks.next_due(connection, TaskStatus.SUBMITTING, [provider])
+            free = pacing.next_free(connection, f"{provider}:submit") - HORIZON
+        return min((max(due, free) for due in (queued, lost) if due is not None), default=None)
+
+    def submission_of(self, start: Start) -> Submission:
+        """What the handler is to hand over, with the signed callback URL where the operation takes one."""
+        task = start.task
+        url = None
+        if self._providers.get(task.provider).operations[task.operation].callbacks:
+            url = f"{self._public_url}/callbacks/{task.provider}/{self._tokens.make(task.provider, task.id)}"
+        return Submission(task.id, task.operation, json.loads(task.input_json), url, start.repeated)
+
+    def accepted(self, task: Task, receipt: Receipt) -> None:
+        """The provider took the task (as claimed): it runs, unless a callback was faster or it was canceled."""
+        now = self._clock()
+        handler = self._providers.get(task.provider)
+        with self._store.write() as connection:
+            detail = {"outcome": "accepted", "provider_task_id": receipt.provider_task_id}
+            tasks.add_step(connection, task.id, now, "submit", detail)
+            first = schedule.delay(handler.poll_plan(task.operation), 0, random())
+            hinted = notices.last_hint(connection, task.id) is not None
+            values = {
+                "provider_task_id": receipt.provider_task_id,
+                "state_json": json.dumps(dict(receipt.state)),
+                "submitted_at": now,
+                "outcome_unknown": False,
+                "provider_response": receipt.raw,
+                "due_at": now if hinted else min(now + first, task.deadline_at),
+            }
+            current = tasks.get(connection, task.id)
+            if current is None:
+                return
+            if current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+                # Somebody was faster; what the provider called it is still worth knowing.
+                tasks.fill_provider_task_id(connection, task.id, receipt.provider_task_id)
+                return
+            change = None
+            if receipt.update is not None:
+                change = lifecycle.apply_update(current, receipt.update, CompletedVia.POLL)
+            if change is None:
+                change = lifecycle.Change(TaskStatus.RUNNING, None, None, None, EventType.TASK_RUNNING)
+            settle(connection, current, change, now, update=receipt.update, fence=task.fence, values=values)
+        self._bell.ring()
+
+    def unavailable(self, task: Task, failure: Unavailable) -> None:
+        """Surely nothing was started: back to the queue, and the provider gets the pause it asked for."""
+        now = self._clock()
+        with self._store.write() as connection:
+            wait = schedule.submit_delay(task.submits, failure.retry_after, random())
+            detail = {"outcome": "unavailable", "why": str(failure), "again_in_ms": wait}
+            tasks.add_step(connection, task.id, now, "submit", detail)
+            if failure.retry_after:
+                pacing.postpone(connection, f"{task.provider}:submit", now + round(failure.retry_after * 1000))
+            values = {"due_at": min(now + wait, task.deadline_at)}
+            if now >= task.deadline_at:
+                settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
+            elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
+                tasks.move(connection, task.id, values, fence=task.fence)
+            else:
+                queued = {**values, "status": TaskStatus.QUEUED}
+                tasks.move(connection, task.id, queued, expected=[TaskStatus.SUBMITTING], fence=task.fence)
+        self._bell.ring()
+
+    def expired(self, task: Task) -> None:
+        """The deadline passed before the task was handed over."""
+        with self._store.write() as connection:
+            settle(connection, task, lifecycle.past_deadline(task), self._clock(), fence=task.fence)
+        self._bell.ring()
+
+    def lost(self, task: Task, why: str) -> None:
+        """The provider's answer was lost: wait for news, or repeat where that is safe; never buy twice."""
+        now = self._clock()
+        handler = self._providers.get(task.provider)
+        with self._store.write() as connection:
+            tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": why})
+            current = tasks.get(connection, task.id)
+            if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+                return
+            if handler.submit_is_safe_to_repeat:
+                wait = schedule.submit_delay(task.submits, None, random())
+                values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
+                tasks.move(connection, task.id, values, fence=task.fence)
+            else:
+                self._await_news(connection, handler, current, now)
+        self._bell.ring()
+
+    def rejected(self, task: Task, error: TaskError, raw: str | None) -> None:
+        """The provider refused the task for good."""
+        now = self._clock()
+        with self._store.write() as connection:
+            detail = {"outcome": "rejected", "code": error.code, "provider_code": error.provider_code}
+            tasks.add_step(connection, task.id, now, "submit", detail)
+            values = {} if raw is None else {"provider_response": raw}
+            settle(connection, task, lifecycle.rejected(task, error), now, fence=task.fence, values=values)
+        self._bell.ring()
+
+    def _await_news(self, connection: Connection, handler: Handler, task: Task, now: int) -> None:
+        """A lost submission that must not be repeated: an early callback saves it, or a later one may."""
+        if task.noticed_id is not None:
+            adopt(connection, task, task.noticed_id, now)
+        elif handler.operations[task.operation].callbacks:
+            values = {"outcome_unknown": True, "due_at": task.deadline_at}
+            tasks.move(connection, task.id, values, fence=task.fence)
+        else:
+            settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)

@@ -1,0 +1,232 @@
+"""Tasks as callers see them: create, list, cancel, timeline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import ValidationError
+
+from receiver.addresses import AddressPolicy, BadUrl, check_url
+from receiver.bell import Bell
+from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound
+from receiver.lifecycle import Change
+from receiver.models import EventType, Page, Step, Subscriber, Task, TaskStatus, new_id
+from receiver.providers import Providers
+from receiver.store import Store, deliveries, events, notices, subscribers, tasks
+from receiver.store.settling import settle
+from receiver.store.tasks import Filter
+
+MAX_DEADLINE = 31 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a caller asks for. ``deadline``: seconds from now, or None for the provider's default."""
+
+    provider: str
+    operation: str
+    input: Mapping[str, Any]
+    callback_url: str | None = None
+    metadata: Mapping[str, str] | None = None
+    deadline: float | None = None
+
+
+class TaskService:
+    """The task service; its transactions begin here."""
+
+    def __init__(
+        self, store: Store, providers: Providers, policy: AddressPolicy, bell: Bell, clock: Callable[[], int]
+    ) -> None:
+        """``policy``: which callback URLs are allowed. ``clock``: ms since the epoch."""
+        self._store = store
+        self._providers = providers
+        self._policy = policy
+        self._bell = bell
+        self._clock = clock
+
+    def create(self, account_id: str, wanted: NewTask, key: str | None = None) -> tuple[Task, bool]:
+        """Store a new task, to be submitted by a worker; whether it is a replay of an earlier request.
+
+        ``key``: the idempotency key. Raises Invalid, ProviderOff, IdempotencyMismatch.
+        """
+        fingerprint = _fingerprint(wanted)
+        if key is not None:
+            with self._store.read() as connection:
+                found = tasks.find_key(connection, account_id, key)
+                if found is not None:
+                    return self._replay(connection, found, fingerprint), True
+        input_json = self._checked_input(wanted)
+        now = self._clock()
+        handler, _ = self._providers.operation(wanted.provider, wanted.operation)
+        deadline = wanted.deadline or handler.pace.task_deadline
+        task = Task(
+            id=new_id("task", now),
+            account_id=account_id,
+            provider=wanted.provider,
+            operation=wanted.operation,
+            status=TaskStatus.QUEUED,
+            input_json=input_json,
+            metadata=dict(wanted.metadata or {}),
+            callback_url=wanted.callback_url,
+            created_at=now,
+            deadline_at=now + round(deadline * 1000),
+            due_at=now,
+        )
+        with self._store.write() as connection:
+            if key is not None:
+                found = tasks.find_key(connection, account_id, key)
+                if found is not None:
+                    return self._replay(connection, found, fingerprint), True
+            tasks.add(connection, task)
+            if key is not None and not tasks.remember_key(connection, account_id, key, fingerprint, task.id, now):
+                raise Conflict("A request with this Idempotency-Key is being handled; try again in a moment.")
+            if wanted.callback_url is not None:
+                _listen_at(connection, account_id, wanted.callback_url, now)
+            tasks.add_step(connection, task.id, now, "created", {"provider": task.provider})
+        self._bell.ring()
+        return task, False
+
+    def _replay(self, connection: Any, found: tuple[str, str], fingerprint: str) -> Task:
+        if found[0] != fingerprint:
+            raise IdempotencyMismatch("This Idempotency-Key was used with another body; use a new key for a new task.")
+        task = tasks.get(connection, found[1])
+        assert task is not None  # keys go with their tasks
+        return task
+
+    def _checked_input(self, wanted: NewTask) -> str:
+        """The input as JSON text, after the operation's schema; every problem at once."""
+        _, operation = self._providers.operation(wanted.provider, wanted.operation)
+        errors: dict[str, list[str]] = {}
+        if wanted.callback_url is not None:
+            try:
+                check_url(wanted.callback_url, self._policy)
+            except BadUrl as error:
+                errors["callback_url"] = [str(error)]
+        if wanted.deadline is not None and not 1 <= wanted.deadline <= MAX_DEADLINE:
+            errors["deadline"] = [f"Must be from 1 to {MAX_DEADLINE} seconds."]
+        try:
+            operation.schema().load(dict(wanted.input))
+        except ValidationError as error:
+            _flatten("input", error.messages, errors)
+        try:
+            text = json.dumps(wanted.input, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text.encode()
+        except (ValueError, RecursionError):
+            errors["input"] = ["Must be JSON whose texts are valid Unicode and whose numbers are finite."]
+            text = ""
+        if errors:
+            raise Invalid(errors)
+        return text
+
+    def get(self, account_id: str, task_id: str) -> Task:
+        """The task. Raises NotFound."""
+        with self._store.read() as connection:
+            task = tasks.get(connection, task_id)
+        if task is None or task.account_id != account_id:
+            raise NotFound("There is no such task.")
+        return task
+
+    def list_page(self, account_id: str, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
+        """An account's tasks, newest first."""
+        with self._store.read() as connection:
+            return tasks.list_page(connection, account_id, wanted, limit, cursor)
+
+    def cancel(self, account_id: str, task_id: str) -> Task:
+        """End a task for its subscribers; what the provider still says of it changes nothing.
+
+        No provider here documents a call that stops a task, so one that runs may still be charged.
+        Raises NotFound, or Conflict when the task has ended already.
+        """
+        self.get(account_id, task_id)
+        now = self._clock()
+        with self._store.write() as connection:
+            task = tasks.get(connection, task_id)
+            if task is None:
+                raise NotFound("There is no such task.")
+            change = Change(TaskStatus.CANCELED, task.progress, None, None, EventType.TASK_CANCELED)
+            settled = None if task.status.final else settle(connection, task, change, now)
+            if settled is None:
+                raise Conflict(f"The task has ended already: it is {task.status}.")
+        self._bell.ring()
+        return settled
+
+    def timeline(self, account_id: str, task_id: str) -> list[Step]:
+        """Every step of a task in order: states, calls, notices, events, delivery attempts."""
+        self.get(account_id, task_id)
+        with self._store.read() as connection:
+            lines = list(tasks.list_steps(connection, task_id))
+            for notice in notices.of_task(connection, task_id):
+                detail: dict[str, Any] = {"id": notice.id, "verdict": notice.verdict, "copies": notice.copies}
+                lines.append(Step(notice.received_at, "notice", detail))
+            lines.extend(
+                Step(event.created_at, "event", {"id": event.id, "type": event.type})
+                for event in events.of_task(connection, task_id)
+            )
+            of_task = deliveries.of_task(connection, task_id)
+            by_id = {delivery.id: delivery for delivery in of_task}
+            for attempt in deliveries.attempts_of(connection, list(by_id)):
+                delivery = by_id[attempt.delivery_id]
+                lines.append(
+                    Step(
+                        attempt.started_at + attempt.duration_ms,
+                        "attempt",
+                        {
+                            "delivery": delivery.id,
+                            "event_type": delivery.event_type,
+                            "url": delivery.url,
+                            "number": attempt.number,
+                            "response_status": attempt.response_status,
+                            "error": attempt.error,
+                        },
+                    )
+                )
+        return sorted(lines, key=lambda line: line.at)  # stable: what happened in one ms keeps its order
+
+
+def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
+    """Make sure that the hidden subscriber behind a callback URL exists and is not disabled."""
+    hidden = Subscriber(
+        id=new_id("sub", now),
+        account_id=account_id,
+        url=url,
+        event_types=("*",),
+        providers=None,
+        description="",
+        headers_sealed=None,
+        secrets_sealed=None,
+        rate_limit=None,
+        created_at=now,
+        task_only=True,
+    )
+    if not subscribers.add(connection, hidden):
+        present = subscribers.of_callback_url(connection, account_id, url)
+        if present is not None and present.disabled:
+            subscribers.change(connection, present.id, {"disabled": False, "disabled_reason": None})
+
+
+def _fingerprint(wanted: NewTask) -> str:
+    """The same for the same JSON value, whatever the order of its members."""
+    value = [
+        wanted.provider,
+        wanted.operation,
+        wanted.input,
+        wanted.callback_url,
+        dict(wanted.metadata or {}),
+        wanted.deadline,
+    ]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _flatten(path: str, messages: Any, into: dict[str, list[str]]) -> None:
+    """Marshmallow's nested messages as field path → messages."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            _flatten(path if name == "_schema" else f"{path}.{name}", inner, into)
+    elif isinstance(messages, list):
+        into.setdefault(path, []).extend(str(message) for message in messages)
+    else:
+        into.setdefault(path, []).append(str(messages))
