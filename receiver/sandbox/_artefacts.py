@@ -38,9 +38,7 @@ class Artefacts:
         self._secret = secret
         self._now = now
 
-    def link(
-        self, base: str, owner: str, index: int, extension: str, style: str, *, lifetime: float = 86400
-    ) -> str:
+    def link(self, base: str, owner: str, index: int, extension: str, style: str, *, lifetime: float = 86400) -> str:
         """A link to a file of its own for each owner and index.
 
         ``base`` is the sandbox's address; ``extension`` png, mp4 or wav; ``lifetime`` seconds from now,

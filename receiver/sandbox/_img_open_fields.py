@@ -1,0 +1,106 @@
+"""Img Open's operations and request fields, as its pages list them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ._fields import Field, may, need
+
+_STABLE_DIFFUSION = (
+    *need("prompt"),
+    *may("negative_prompt", "sampler_index"),
+    Field("batch_size", "integer", required=True, low=1, high=16),
+    Field("n_iter", "integer", low=1, high=16),
+    *may("steps", "width", "height", "hr_second_pass_steps", kind="integer"),
+    *may("hr_scale", "hr_resize_x", "hr_resize_y", kind="integer"),
+    # A string in the provider's samples, a number in its answers.
+    *may("seed", kind="scalar"),
+    *may("cfg_scale", "denoising_strength", kind="number"),
+    *may("restore_faces", "enable_hr", kind="boolean"),
+    *may("alwayson_scripts", kind="object"),
+)
+
+STABLE_DIFFUSION: Mapping[str, Sequence[Field]] = {
+    "sd/v2/text2image": _STABLE_DIFFUSION,
+    # The name of the input pictures is assumed.
+    "sd/v2/image2image": (*_STABLE_DIFFUSION, Field("init_images", "list", required=True, low=1, high=16)),
+    "sd/v2/controlnet": _STABLE_DIFFUSION,
+}
+"""Operations that draw, by path below the provider's prefix."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One image tool. ``result`` is the field of its answer; ``calls_back``: whether it takes ``callbackUrl``."""
+
+    fields: Sequence[Field] = ()
+    result: str = "outputImageUrl"
+    calls_back: bool = False
+
+
+_SWAP = need("sourceUrl", "targetUrl")
+
+TOOLS: Mapping[str, Tool] = {
+    "comfyui/text2image": Tool(
+        (
+            *need("prompt", "callbackUrl"),
+            *may("comfyTaskType"),
+            *may("width", "height", "steps", kind="integer"),
+            *may("fluxGuidance", kind="scalar"),
+        ),
+        calls_back=True,
+    ),
+    "roop": Tool(_SWAP),
+    "v2/roop": Tool((*_SWAP, Field("fidelityWeight", low=0, high=1))),
+    "face/fusion": Tool(
+        (
+            Field("sourceUrl", "list", required=True, low=1, high=2),
+            *need("targetUrl"),
+            *may("faceIdx", kind="integer"),
+            *may("callbackUrl"),
+        ),
+        calls_back=True,
+    ),
+    # The input's and the result's names are assumed.
+    "face/detection": Tool(need("image"), result="faces"),
+    "instantID": Tool(
+        (
+            *need("image", "prompt"),
+            Field("width", "integer", choices=("960",)),
+            Field("height", "integer", choices=("960",)),
+            *may("negativePrompt", "callbackUrl"),
+            *may("steps", kind="integer"),
+            *may("guidanceScale", "seed", kind="scalar"),
+        ),
+        calls_back=True,
+    ),
+    "interrogate": Tool(
+        (*need("image", "callbackUrl"), Field("model", choices=("clip", "deepdanbooru"))),
+        result="caption",
+        calls_back=True,
+    ),
+    # The fields of these could not be obtained: anything is taken.
+    "hair/change": Tool(),
+    "identifyStyle": Tool(result="caption"),
+    "imgExpand": Tool(),
+}
+"""Image tools by tool code: the part of the path after ``tool/``."""
+
+TRAINING = (
+    *need("taskId"),
+    Field("fileUrlList", "list", required=True, low=10, high=100),
+    Field("maxEpochs", "integer", low=10, high=50),
+    Field("batchSize", "integer", low=1, high=4),
+    Field("learningRate", low=0.0000001, high=0.0001),
+    Field("maxTokenLength", "integer", choices=("0", "150", "225")),
+)
+
+LISTS = ("queryModelList", "queryLoraList", "queryVaeList", "queryEmbeddingList")
+"""Lists below ``sd/v2/``; all but the first are assumed."""
+
+LIST_FIELDS = (
+    Field("pageSize", "integer", required=True, low=1, high=500),
+    Field("pageNum", "integer", required=True, low=1),
+    *may("sdModelCheckpoint", "sdModelName"),
+)
