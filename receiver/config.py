@@ -6,8 +6,6 @@ reads the value of ``NAME`` from a file. Providers' settings come from their han
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from environs import FileAwareEnv
 
 import handlers
 from receiver.errors import SettingsError
+from receiver.sealing import parse_secret_keys
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -119,16 +118,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 
 def _secret_keys(text: str) -> tuple[bytes, ...]:
-    keys: list[bytes] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        try:
-            key = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        except (binascii.Error, ValueError):
-            key = b""
-        if len(key) != 32:
-            raise ValueError("must be comma-separated keys, each 32 random bytes in URL-safe base64")
-        keys.append(key)
-    return tuple(keys)
+    return parse_secret_keys(text) if text else ()
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -216,7 +206,7 @@ def read_settings() -> Settings:
             values[setting.name.removeprefix("RECEIVER_").lower()] = setting.parse(text)
         except ValueError as error:
             shown = "" if setting.secret else f" (it is {text!r})"
-            problems.append(f"{setting.name} {error}{shown}")
+            problems.append(f"{setting.name}: {error}{shown}")
     values["providers"] = _providers(text_of, problems)
     if not problems:
         problems += _together(values)

@@ -212,9 +212,17 @@ def finish(
     return changed == 1
 
 
-def change(connection: Connection, delivery_id: str, values: Mapping[str, Any]) -> None:
-    """Set columns of a delivery."""
-    connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+def bring_forward(connection: Connection, delivery_id: str, now: int) -> None:
+    """Let a pending delivery that is not being attempted right now be attempted now, by hand."""
+    connection.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.id == delivery_id,
+            deliveries.c.status == DeliveryStatus.PENDING.value,
+            deliveries.c.leased.is_(False) | (deliveries.c.due_at <= now),
+        )
+        .values(due_at=now, trigger=Trigger.MANUAL)
+    )
 
 
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
@@ -259,6 +267,20 @@ def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigge
             )
         ).rowcount
     return revived
+
+
+def spread(connection: Connection, subscriber_id: str, now: int, per_second: int) -> None:
+    """Let a subscriber's overdue deliveries come due one after the other, oldest first, at a bounded rate."""
+    overdue = (
+        select(deliveries.c.id)
+        .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now, deliveries.c.leased.is_(False))
+        .order_by(deliveries.c.id)
+    )
+    ids = connection.execute(overdue).scalars().all()
+    for place in range(per_second, len(ids), per_second):
+        due = now + 1000 * (place // per_second)
+        batch = list(ids[place : place + per_second])
+        connection.execute(update(deliveries).where(deliveries.c.id.in_(batch)).values(due_at=due))
 
 
 def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence[Attempt]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,7 @@ def database_folder(url: str) -> Path | None:
     return Path(parsed.database).resolve().parent
 
 
-def checkpoint(engine: Engine) -> None:
-    """Fold SQLite's write-ahead log back into its file, as far as readers let it."""
-    if engine.dialect.name == "sqlite":
-        with contextlib.suppress(Exception), engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+def place_of(url: str) -> str:
+    """What all processes that share a database call it: the absolute path of a SQLite file, else the URL."""
+    folder = database_folder(url)
+    return url if folder is None else str(folder / Path(str(make_url(url).database)).name)

@@ -1,0 +1,145 @@
+"""The one place where objects are wired together, from settings; used by web, worker and command line alike."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import handlers
+from receiver import logs
+from receiver.accounts import AccountService
+from receiver.addresses import AddressPolicy
+from receiver.bell import Bell
+from receiver.config import Settings
+from receiver.deliveries import DeliveryService
+from receiver.errors import SettingsError
+from receiver.notices import NoticeService
+from receiver.polling import PollingService
+from receiver.providers import Providers
+from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
+from receiver.signing import CallbackTokens
+from receiver.store import Store
+from receiver.store.dialect import database_folder, place_of
+from receiver.submissions import SubmissionService
+from receiver.subscribers import SubscriberService
+from receiver.sweeping import SweepService
+from receiver.tasks import TaskService
+from receiver.uploads import DirectCalls
+
+
+def wall_clock() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a process of the service needs, ready to use."""
+
+    settings: Settings
+    clock: Callable[[], int]
+    store: Store
+    bell: Bell
+    policy: AddressPolicy
+    providers: Providers
+    accounts: AccountService
+    tasks: TaskService
+    submissions: SubmissionService
+    polling: PollingService
+    notices: NoticeService
+    subscribers: SubscriberService
+    deliveries: DeliveryService
+    direct: DirectCalls
+    sweeping: SweepService
+
+    @classmethod
+    def build(cls, settings: Settings, clock: Callable[[], int] = wall_clock) -> Runtime:
+        """Wire the services. Raises SettingsError. Opens no connection; call ``prepare`` before first use."""
+        settings = with_secret_keys(settings)
+        store = Store(settings.database_url)
+        bell = Bell(place_of(settings.database_url))
+        policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
+        providers = Providers(settings.providers, clock)
+        sealer = Sealer(settings.secret_keys)
+        tokens = CallbackTokens(settings.secret_keys)
+        public_url, lease = settings.public_url, settings.lease
+        return cls(
+            settings=settings,
+            clock=clock,
+            store=store,
+            bell=bell,
+            policy=policy,
+            providers=providers,
+            accounts=AccountService(store, sealer, clock),
+            tasks=TaskService(store, providers, policy, bell, clock),
+            submissions=SubmissionService(store, providers, tokens, bell, clock, public_url=public_url, lease=lease),
+            polling=PollingService(store, providers, bell, clock, lease=lease),
+            notices=NoticeService(store, providers, tokens, bell, clock, public_url=public_url),
+            subscribers=SubscriberService(store, sealer, policy, bell, clock),
+            deliveries=DeliveryService(
+                store,
+                sealer,
+                bell,
+                clock,
+                retry_schedule=settings.retry_schedule,
+                timeout=settings.delivery_timeout,
+                lease=lease,
+                per_subscriber=settings.subscriber_concurrency,
+                disable_after=settings.disable_after,
+            ),
+            direct=DirectCalls(providers, policy),
+            sweeping=SweepService(store, clock, retention_days=settings.retention_days),
+        )
+
+    def prepare(self) -> None:
+        """Bring the schema up, make the default account, and keep secrets out of logs."""
+        logs.keep_out(secrets_of(self.settings))
+        self.store.migrate()
+        self.accounts.bootstrap(self.settings.api_key)
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.store.close()
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret text in the settings, to be kept out of logs."""
+    found = [settings.api_key]
+    for name, given in settings.providers.items():
+        secret = {option.name for option in handlers.options_of(handlers.find(name)) if option.secret}
+        found += [text for option, text in given.items() if option in secret]
+    return found
+
+
+def with_secret_keys(settings: Settings) -> Settings:
+    """The settings with secret keys: given ones, or those in the file beside a local SQLite database."""
+    if settings.secret_keys:
+        return settings
+    folder = database_folder(settings.database_url)
+    if folder is None:
+        raise SettingsError(["RECEIVER_SECRET_KEYS must be set unless the database is a local SQLite file"])
+    path = folder / "secret_key"
+    try:
+        text = _read_or_create(path)
+        return replace(settings, secret_keys=parse_secret_keys(text.strip()))
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"the secret key file {path} cannot be used: {error}"]) from None
+
+
+def _read_or_create(path: Path) -> str:
+    """The key in the file; made on a first start, readable by its owner alone, by one process only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        fresh = path.with_name(f".secret_key.{os.getpid()}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(new_secret_key() + "\n")
+        try:
+            os.link(fresh, path)  # fails when another process was first: then its key is ours too
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text()

@@ -1,0 +1,267 @@
+"""Subscribers: registered webhooks, their secrets, ping and replay."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import handlers
+from receiver import events as event_rules
+from receiver.addresses import AddressPolicy, BadUrl, check_url
+from receiver.bell import Bell
+from receiver.errors import Invalid, NotFound
+from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
+from receiver.sealing import Sealer
+from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
+from receiver.store import Store, deliveries, subscribers
+from receiver.store.settling import publish
+
+MOST_HEADERS = 20
+DRAIN_STEP = 50
+"""A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,1000}")
+_HOP_BY_HOP = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "expect",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscriber:
+    """What a caller asks for. ``secret``: the caller's own ``whsec_…``, or None to have one made."""
+
+    url: str
+    event_types: Sequence[str]
+    providers: Sequence[str] | None = None
+    description: str = ""
+    headers: Mapping[str, str] | None = None
+    rate_limit: float | None = None
+    secret: str | None = None
+
+
+class SubscriberService:
+    """The subscriber service; its transactions begin here."""
+
+    def __init__(
+        self, store: Store, sealer: Sealer, policy: AddressPolicy, bell: Bell, clock: Callable[[], int]
+    ) -> None:
+        """``policy``: which URLs are allowed. ``clock``: ms since the epoch."""
+        self._store = store
+        self._sealer = sealer
+        self._policy = policy
+        self._bell = bell
+        self._clock = clock
+
+    def create(self, account_id: str, wanted: NewSubscriber) -> tuple[Subscriber, str]:
+        """Register a webhook; returns it with its secret. Raises Invalid."""
+        secret = wanted.secret if wanted.secret is not None else new_secret()
+        errors = self._problems(
+            {
+                "url": wanted.url,
+                "event_types": wanted.event_types,
+                "providers": wanted.providers,
+                "headers": wanted.headers,
+                "secret": secret,
+            }
+        )
+        if errors:
+            raise Invalid(errors)
+        now = self._clock()
+        subscriber_id = new_id("sub", now)
+        subscriber = Subscriber(
+            id=subscriber_id,
+            account_id=account_id,
+            url=wanted.url,
+            event_types=tuple(wanted.event_types),
+            providers=None if wanted.providers is None else tuple(wanted.providers),
+            description=wanted.description,
+            headers_sealed=self._seal_headers(wanted.headers, subscriber_id),
+            secrets_sealed=self._sealer.seal(dump_secrets([Secret(secret, now, None)]), subscriber_id),
+            rate_limit=wanted.rate_limit,
+            created_at=now,
+        )
+        with self._store.write() as connection:
+            subscribers.add(connection, subscriber)
+        return subscriber, secret
+
+    def get(self, account_id: str, subscriber_id: str) -> Subscriber:
+        """The subscriber. Raises NotFound."""
+        with self._store.read() as connection:
+            subscriber = subscribers.get(connection, subscriber_id)
+        if subscriber is None or subscriber.account_id != account_id or subscriber.task_only:
+            raise NotFound("There is no such subscriber.")
+        return subscriber
+
+    def list_page(self, account_id: str, limit: int, cursor: str | None) -> Page[Subscriber]:
+        """An account's subscribers, newest first."""
+        with self._store.read() as connection:
+            return subscribers.list_page(connection, account_id, limit, cursor)
+
+    def change(self, account_id: str, subscriber_id: str, values: Mapping[str, Any]) -> Subscriber:
+        """Change the named fields, all or none. Enabling lets the backlog drain at a bounded rate.
+
+        ``values``: url, event_types, providers, description, headers, rate_limit, disabled.
+        """
+        subscriber = self.get(account_id, subscriber_id)
+        errors = self._problems(values)
+        if errors:
+            raise Invalid(errors)
+        now = self._clock()
+        columns: dict[str, Any] = {
+            name: values[name] for name in ("url", "description", "rate_limit") if name in values
+        }
+        if "event_types" in values:
+            columns["event_types"] = json.dumps(list(values["event_types"]))
+        if "providers" in values:
+            columns["providers"] = None if values["providers"] is None else json.dumps(list(values["providers"]))
+        if "headers" in values:
+            columns["headers_sealed"] = self._seal_headers(values["headers"], subscriber_id)
+        if "disabled" in values:
+            columns["disabled"] = values["disabled"]
+            columns["disabled_reason"] = "by request" if values["disabled"] else None
+            if not values["disabled"]:
+                columns.update(ready_at=0, failures=0, failing_since=None)
+        with self._store.write() as connection:
+            if columns and not subscribers.change(connection, subscriber_id, columns):
+                raise NotFound("There is no such subscriber.")
+            if subscriber.disabled and values.get("disabled") is False:
+                deliveries.spread(connection, subscriber_id, now, DRAIN_STEP)
+        self._bell.ring()
+        return self.get(account_id, subscriber_id)
+
+    def delete(self, account_id: str, subscriber_id: str) -> None:
+        """Remove a webhook; what was still to be delivered ends as dead, and stays listed."""
+        self.get(account_id, subscriber_id)
+        now = self._clock()
+        with self._store.write() as connection:
+            subscribers.change(connection, subscriber_id, {"deleted_at": now})
+            deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted")
+
+    def headers(self, subscriber: Subscriber) -> dict[str, str]:
+        """The extra headers as set by the caller."""
+        if subscriber.headers_sealed is None:
+            return {}
+        opened: dict[str, str] = json.loads(self._sealer.open(subscriber.headers_sealed, subscriber.id))
+        return opened
+
+    def secrets(self, account_id: str, subscriber_id: str) -> tuple[Secret, ...]:
+        """The live secrets, newest first."""
+        return live(self._open(self.get(account_id, subscriber_id)), self._clock())
+
+    def rotate_secret(
+        self, account_id: str, subscriber_id: str, overlap: int, secret: str | None
+    ) -> tuple[Secret, ...]:
+        """A new secret; the old ones still sign for ``overlap`` seconds. Raises Invalid when too many live."""
+        new = secret if secret is not None else new_secret()
+        errors = self._problems({"secret": new})
+        if errors:
+            raise Invalid(errors)
+        now = self._clock()
+        self.get(account_id, subscriber_id)
+        with self._store.write() as connection:
+            subscriber = subscribers.get(connection, subscriber_id)
+            if subscriber is None:
+                raise NotFound("There is no such subscriber.")
+            try:
+                rotated = rotate(self._open(subscriber), new, now, overlap)
+            except ValueError as error:
+                raise Invalid({"overlap": [str(error)]}) from None
+            sealed = self._sealer.seal(dump_secrets(rotated), subscriber_id)
+            subscribers.change(connection, subscriber_id, {"secrets_sealed": sealed})
+        return live(rotated, now)
+
+    def ping(self, account_id: str, subscriber_id: str) -> Delivery:
+        """Send a ``subscriber.ping`` to this subscriber alone, whatever its event types."""
+        subscriber = self.get(account_id, subscriber_id)
+        now = self._clock()
+        with self._store.write() as connection:
+            body = event_rules.ping_body(subscriber, now)
+            _, new = publish(connection, account_id, EventType.SUBSCRIBER_PING, body, [subscriber], now)
+        self._bell.ring()
+        return new[0]
+
+    def replay(self, account_id: str, subscriber_id: str, since: int, until: int | None, status: str) -> int:
+        """Make ended deliveries of a span of time (ms) pending again; ``status``: ``dead`` or ``all``. How many.
+
+        Safe to repeat: what is pending already is left alone.
+        """
+        self.get(account_id, subscriber_id)
+        now = self._clock()
+        statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
+        with self._store.write() as connection:
+            ids = deliveries.replayable(connection, subscriber_id, since, until, statuses)
+            revived = deliveries.revive(connection, ids, now, Trigger.MANUAL)
+            deliveries.spread(connection, subscriber_id, now, DRAIN_STEP)
+        self._bell.ring()
+        return revived
+
+    def _open(self, subscriber: Subscriber) -> tuple[Secret, ...]:
+        assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
+        return load_secrets(self._sealer.open(subscriber.secrets_sealed, subscriber.id))
+
+    def _seal_headers(self, headers: Mapping[str, str] | None, subscriber_id: str) -> str | None:
+        return self._sealer.seal(json.dumps(dict(headers)), subscriber_id) if headers else None
+
+    def _problems(self, values: Mapping[str, Any]) -> dict[str, list[str]]:
+        """What is wrong with the named fields, by field."""
+        errors: dict[str, list[str]] = {}
+        if "url" in values:
+            try:
+                check_url(values["url"], self._policy)
+            except BadUrl as error:
+                errors["url"] = [str(error)]
+        if "secret" in values:
+            try:
+                check_secret(values["secret"])
+            except ValueError as error:
+                errors["secret"] = [str(error)]
+        if "event_types" in values:
+            wrong = [pattern for pattern in values["event_types"] if not event_rules.valid_pattern(pattern)]
+            if wrong or not values["event_types"]:
+                known = ", ".join(kind.value for kind in EventType)
+                named = f"{', '.join(map(repr, wrong))} " if wrong else "An empty list "
+                errors["event_types"] = [f"{named}matches no event type; known are {known}, and * or prefix.*."]
+        if values.get("providers") is not None:
+            unknown = [name for name in values["providers"] if name not in handlers.available()]
+            if unknown:
+                known = ", ".join(handlers.available())
+                errors["providers"] = [f"{', '.join(map(repr, unknown))} is not a provider; known are {known}."]
+        if values.get("headers"):
+            found = _header_problems(values["headers"])
+            if found:
+                errors["headers"] = found
+        return errors
+
+
+def _header_problems(headers: Mapping[str, str]) -> list[str]:
+    problems: list[str] = []
+    if len(headers) > MOST_HEADERS:
+        problems.append(f"At most {MOST_HEADERS} headers.")
+    lowered = [name.lower() for name in headers]
+    if len(set(lowered)) < len(lowered):
+        problems.append("Two names differ only in case.")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            problems.append(f"{name!r} is not a header name.")
+        elif name.lower() in _HOP_BY_HOP or name.lower().startswith(("content-", "webhook-")):
+            problems.append(f"{name!r} is set by the service and cannot be chosen.")
+        elif not _HEADER_VALUE.fullmatch(value):
+            problems.append(f"The value of {name!r} must be one line of at most 1000 printable characters.")
+    return problems
