@@ -190,10 +190,11 @@ class ImgOpen(Handler):
         """The receipt of a task that an earlier call started, or None when the provider knows none."""
         if work.family is Family.TRAINING and not self.settings["training_query_path"]:
             raise OutcomeUnknown("a training cannot be looked up, and is not bought twice")
-        update, raw = self._ask(work, submission.task_id)
-        if update is None:
-            return None
-        return Receipt(submission.task_id, raw, update=update)
+        try:
+            update, raw = self._ask(work, submission.task_id)
+        except (Rejected, Unavailable) as error:  # of the look-up: it says nothing of the task
+            raise OutcomeUnknown(f"an earlier call cannot be looked up: {error}") from None
+        return Receipt(submission.task_id, raw, update=update) if update else None
 
     def _body(self, work: Work, submission: Submission) -> dict[str, Any]:
         """The input with our id, and our address where the operation takes one."""
