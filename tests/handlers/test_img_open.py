@@ -336,3 +336,11 @@ def test_a_repeated_submission_is_never_called_unstarted(remote: FakeProvider, f
     with pytest.raises(OutcomeUnknown):
         load(remote).submit(submission(repeated=True))
     assert len(remote.requests) == 1
+
+
+def test_a_repeated_submission_that_cannot_be_sent_now_stays_unknown(remote: FakeProvider) -> None:
+    """The look-up found nothing, yet the earlier call may still be on its way."""
+    remote.answer(GONE, GONE, envelope(None, "429"))
+    with pytest.raises(OutcomeUnknown):
+        load(remote).submit(submission(repeated=True))
+    assert len(remote.requests) == 3

@@ -62,6 +62,8 @@ def test_the_tables_are_settings(remote: FakeProvider) -> None:
     assert ask(remote, tool(9), operation="face_fusion", tool_status_rules="*=failed").status is S.FAILED
     results = ask(remote, tool(1, url=PICTURE), operation="face_fusion", tool_results="url=video").outputs
     assert [(output.kind, output.name) for output in results] == [("video", "url")]
+    faces = ask(remote, tool(1, faces=[{"x": 1}]), operation="face_fusion", tool_results="faces=data").outputs
+    assert [output.data for output in faces] == [{"x": 1}]
 
 
 @pytest.mark.parametrize(
