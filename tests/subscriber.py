@@ -18,10 +18,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from types import TracebackType
+from typing import Any
 
+import pytest
 import standardwebhooks
 import svix.webhooks
+
+from receiver import dialling
 
 
 @dataclass(frozen=True)
@@ -297,3 +302,14 @@ def refused_port() -> Iterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
+
+
+def stay_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in a test, nothing outside this machine's loopback interface is dialled."""
+    real = dialling._connect
+
+    def connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], timeout: float) -> socket.socket:
+        assert ip_address(sockaddr[0]).is_loopback
+        return real(family, sockaddr, timeout)
+
+    monkeypatch.setattr(dialling, "_connect", connect)

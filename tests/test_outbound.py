@@ -7,31 +7,23 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from receiver import dialling
 from receiver.addresses import AddressPolicy
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult, post
 from receiver.signing import new_secret, signature_header
-from tests.subscriber import Subscriber, Talk, answer, redirect, say
+from tests.subscriber import Subscriber, Talk, answer, redirect, say, stay_on_loopback
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test dials anything outside this machine, whatever goes wrong."""
-    real = dialling._connect
-
-    def connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], timeout: float) -> socket.socket:
-        assert ip_address(sockaddr[0]).is_loopback
-        return real(family, sockaddr, timeout)
-
-    monkeypatch.setattr(dialling, "_connect", connect)
+    stay_on_loopback(monkeypatch)
 
 
 def send(url: str, body: bytes = b"{}", headers: dict[str, str] | None = None, **more: Any) -> OutboundResult:
@@ -116,15 +108,14 @@ def test_every_form_of_a_good_answer_is_read(said: bytes, body: str) -> None:
 def test_a_kept_connection_is_not_waited_for() -> None:
     """An answer is complete when its length is there, also if the other side keeps the connection open."""
     with Subscriber(say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", then_hang=True)) as subscriber:
-        result = send(subscriber.url, deadline=2.0)
+        result = send(subscriber.url)
     assert (result.error, result.body) == (None, "ok")
-    assert result.duration_ms < 1000
 
 
 def test_switching_protocols_is_an_answer() -> None:
     """A 101, for which nobody asked, ends the exchange instead of waiting for more."""
     with Subscriber(say(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", then_hang=True)) as subscriber:
-        result = send(subscriber.url, deadline=2.0)
+        result = send(subscriber.url)
     assert (result.status, result.error) == (101, None)
 
 

@@ -1,0 +1,314 @@
+"""A forbidden address is never dialled. Dialling itself is stubbed: nothing here leaves the machine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from receiver import dialling
+from receiver.addresses import AddressPolicy, BadUrl, check_url
+from receiver.outbound import OutboundError, OutboundRequest, OutboundResult, post
+from tests.subscriber import Subscriber, refused_port
+
+PUBLIC_ONLY = AddressPolicy()
+LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"), ip_network("::1/128")))
+
+
+class Dialled(list[str]):
+    """The addresses that were dialled; every dial fails."""
+
+    def __call__(self, _family: socket.AddressFamily, sockaddr: tuple[Any, ...], _timeout: float) -> socket.socket:
+        self.append(sockaddr[0])
+        raise ConnectionRefusedError
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> Dialled:
+    """What would have been dialled, were dialling not stubbed."""
+    stub = Dialled()
+    monkeypatch.setattr(dialling, "_connect", stub)
+    return stub
+
+
+@pytest.fixture(autouse=True)
+def _no_real_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a real name server."""
+    monkeypatch.setattr(dialling, "_look_up", lambda host, port: pytest.fail("a real look-up"))
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
+    """Let names resolve to these addresses, one list per look-up, the last repeats; gives the names asked."""
+    asked: list[str] = []
+
+    def look_up(host: str, port: int) -> list[dialling._Place]:
+        found = answers[min(len(asked), len(answers) - 1)]
+        asked.append(host)
+        return [
+            (socket.AF_INET6, (text, port, 0, 0)) if ":" in text else (socket.AF_INET, (text, port)) for text in found
+        ]
+
+    monkeypatch.setattr(dialling, "_look_up", look_up)
+    return asked
+
+
+def send(url: str, policy: AddressPolicy = PUBLIC_ONLY, deadline: float = 5.0) -> OutboundResult:
+    """POST as a delivery does."""
+    return post(OutboundRequest("POST", url, {}, b"{}", deadline), policy)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.100.100.200",
+        "168.63.129.16",
+        "169.254.169.254",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "localhost",
+        "hook.localhost",
+        "１２７.0.0.1",
+        "127。0。0。1",
+    ],
+)
+def test_literal_addresses_are_judged(host: str, dialled: Dialled) -> None:
+    """A literal address that is not public is refused, in any spelling, without dialling."""
+    result = send(f"https://{host}/")
+    assert (result.status, result.error) == (None, OutboundError.FORBIDDEN_ADDRESS)
+    assert dialled == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:80\\@good.example/",
+        "http://good.example@127.0.0.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://0177.0.0.1/",
+        "http://127.1/",
+        "http://①②⑦.1/",
+        "http://127.0.0.1%2f@good.example/",
+        "http://good.example#@127.0.0.1/",
+        "http://127.0.0.1\t.good.example/",
+    ],
+)
+def test_what_parsers_disagree_about_is_not_sent(url: str, dialled: Dialled) -> None:
+    """A URL that two parsers may read differently is refused, so there is nothing to disagree about."""
+    assert send(url, AddressPolicy(allow_http=True)).error is OutboundError.INVALID_REQUEST
+    assert dialled == []
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["10.1.2.3"],
+        ["169.254.169.254"],
+        ["fd00:ec2::254"],
+        ["::ffff:192.168.0.1"],
+        ["64:ff9b::a00:1"],
+        ["fe80::1%eth0"],
+        ["93.184.216.34", "127.0.0.1"],
+        ["10.0.0.1", "93.184.216.34"],
+        ["2606:4700:4700::1111", "93.184.216.34", "::1"],
+        ["93.184.216.34"] * 20 + ["192.168.1.1"],
+    ],
+)
+def test_names_are_judged_by_every_answer(
+    answers: list[str], dialled: Dialled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One forbidden address among a name's answers, wherever its alias led, and none of them is dialled."""
+    asked = resolve(monkeypatch, answers)
+    result = send("https://hooks.example/")
+    assert result.error is OutboundError.FORBIDDEN_ADDRESS
+    assert asked == ["hooks.example"]
+    assert dialled == []
+    assert "RECEIVER_ALLOWED_NETWORKS" in result.message
+    assert not any(answer in result.message for answer in answers)
+
+
+def test_a_name_that_changes_its_address_gains_nothing(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is asked once per attempt and what was judged is what is dialled; the next attempt judges anew."""
+    asked = resolve(monkeypatch, ["93.184.216.34"], ["127.0.0.1"])
+    assert send("https://rebind.example/").error is OutboundError.CONNECTION_REFUSED
+    assert (asked, dialled) == (["rebind.example"], ["93.184.216.34"])
+    assert send("https://rebind.example/").error is OutboundError.FORBIDDEN_ADDRESS
+    assert dialled == ["93.184.216.34"]
+
+
+def test_public_addresses_are_dialled_in_order(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every address of a name, of both families, gets its chance before the attempt fails."""
+    resolve(monkeypatch, ["2606:4700:4700::1111", "93.184.216.34", "8.8.8.8"])
+    result = send("https://hooks.example/")
+    assert result.error is OutboundError.CONNECTION_REFUSED
+    assert dialled == ["2606:4700:4700::1111", "93.184.216.34", "8.8.8.8"]
+
+
+def test_plain_http_to_a_name_needs_an_allowed_network(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name over http passes registration in doubt, and is refused when it turns out to be public."""
+    inside = AddressPolicy((ip_network("10.0.0.0/8"),))
+    assert check_url("http://hooks.example/", inside)
+    resolve(monkeypatch, ["93.184.216.34"], ["10.0.0.1"])
+    assert send("http://hooks.example/", inside).error is OutboundError.FORBIDDEN_ADDRESS
+    assert dialled == []
+    assert send("http://hooks.example/", inside).error is OutboundError.CONNECTION_REFUSED
+    assert dialled == ["10.0.0.1"]
+
+
+def test_metadata_stays_shut_in_a_large_allowed_network(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening the whole world does not open the credentials of the machine; naming the address does."""
+    world = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    resolve(monkeypatch, ["169.254.169.254"])
+    assert send("http://metadata.example/", AddressPolicy(world)).error is OutboundError.FORBIDDEN_ADDRESS
+    assert dialled == []
+    named = AddressPolicy((ip_network("169.254.169.254/32"),))
+    assert send("http://metadata.example/", named).error is OutboundError.CONNECTION_REFUSED
+    assert dialled == ["169.254.169.254"]
+
+
+def test_localhost_asks_no_name_server() -> None:
+    """In an allowed network localhost works, and as 127.0.0.1 wherever /etc/hosts points."""
+    with Subscriber() as subscriber:
+        result = send(f"http://localhost:{subscriber.port}/hook", LOOPBACK)
+    assert result.status == 200
+    assert subscriber.requests[0].header("host") == f"localhost:{subscriber.port}"
+
+
+def test_the_host_header_stays_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address is dialled, but the subscriber is addressed by its name."""
+    resolve(monkeypatch, ["127.0.0.1"])
+    with Subscriber() as subscriber:
+        result = send(f"http://Hooks.Example.:{subscriber.port}/hook", LOOPBACK)
+    assert result.status == 200
+    assert subscriber.requests[0].header("host") == f"hooks.example:{subscriber.port}"
+
+
+def test_the_second_address_answers_when_the_first_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a dead address of one family and a live one of the other is delivered to."""
+    with Subscriber() as subscriber:
+        resolve(monkeypatch, ["::1", "127.0.0.2", "127.0.0.1"])  # the subscriber listens at the last only
+        result = send(f"http://hooks.example:{subscriber.port}/hook", LOOPBACK)
+    assert (result.status, result.error) == (200, None)
+
+
+def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that swallows packets takes its share of the deadline, not all of it."""
+    shares: list[float] = []
+
+    def silent(_family: socket.AddressFamily, _sockaddr: tuple[Any, ...], timeout: float) -> socket.socket:
+        shares.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(dialling, "_connect", silent)
+    resolve(monkeypatch, ["93.184.216.34", "8.8.8.8"])
+    assert send("https://hooks.example/", deadline=10).error is OutboundError.TIMEOUT_CONNECT
+    assert shares == [pytest.approx(5, abs=0.5), pytest.approx(10, abs=0.5)]
+
+
+def test_the_resolver_is_asked_for_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver is asked for TCP addresses of any family, and its order is kept."""
+    monkeypatch.undo()
+    calls: list[tuple[object, ...]] = []
+
+    def getaddrinfo(*args: object, **kinds: object) -> list[tuple[Any, ...]]:
+        calls.append((args, kinds))
+        return [(socket.AF_INET6, 1, 6, "", ("::1", 443, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", 443))]
+
+    monkeypatch.setattr(dialling.socket, "getaddrinfo", getaddrinfo)
+    places = dialling._look_up("hooks.example", 443)
+    assert calls == [(("hooks.example", 443), {"type": socket.SOCK_STREAM, "proto": socket.IPPROTO_TCP})]
+    assert [ip_address(sockaddr[0]).version for _, sockaddr in places] == [6, 4]
+
+
+@pytest.mark.parametrize(
+    "problem", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), UnicodeError("label too long")]
+)
+def test_a_name_without_address_is_a_result(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that does not exist fails its attempt as dns_failure."""
+
+    def fail(host: str, port: int) -> list[dialling._Place]:
+        raise problem
+
+    monkeypatch.setattr(dialling, "_look_up", fail)
+    result = send("https://nowhere.example/")
+    assert result.error is OutboundError.DNS_FAILURE
+    assert "nowhere.example has no address" in result.message
+
+
+def test_an_empty_answer_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that finds nothing at all is dns_failure too."""
+    resolve(monkeypatch, [])
+    assert send("https://nowhere.example/").error is OutboundError.DNS_FAILURE
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """A resolver that hangs on names with "slow" in them; gives how many it was asked."""
+    released = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str, port: int) -> list[dialling._Place]:
+        asked.append(host)
+        if "slow" in host:
+            released.wait(10)
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(dialling, "_look_up", look_up)
+    monkeypatch.setattr(dialling, "_MAX_LOOKUPS", 3)
+
+    yield lambda: len(asked)
+    released.set()
+    with dialling._lookups_changed:
+        assert dialling._lookups_changed.wait_for(lambda: not dialling._lookups, 10)
+
+
+def test_a_hanging_resolver_ends_at_the_deadline(hanging: Callable[[], int]) -> None:
+    """The deadline holds for the look-up too, which the system cannot be told to stop."""
+    result = send("https://slow.example/", deadline=0.2)
+    assert result.error is OutboundError.DNS_TIMEOUT
+    assert 150 <= result.duration_ms < 5000
+
+
+def test_a_hanging_name_does_not_block_the_others(hanging: Callable[[], int]) -> None:
+    """However many requests wait for a name whose servers hang, other names resolve meanwhile."""
+    for _ in range(5):
+        assert send("https://slow.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+    assert hanging() == 1
+    with refused_port() as port:
+        assert send(f"http://quick.example:{port}/", LOOPBACK).error is OutboundError.CONNECTION_REFUSED
+
+
+def test_look_ups_are_bounded(hanging: Callable[[], int]) -> None:
+    """When as many look-ups hang as there may be, no further thread is started; the deadline still holds."""
+    for number in range(5):
+        assert send(f"https://slow{number}.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+    assert hanging() == 3
+
+
+def test_registration_and_delivery_agree(dialled: Dialled) -> None:
+    """What registration accepts as a literal address is dialled, what it refuses is not."""
+    for url in ("https://8.8.8.8/", "https://10.0.0.1/", "https://[::1]/", "http://8.8.8.8/", "http://127.0.0.1/"):
+        dialled.clear()
+        send(url, LOOPBACK)
+        try:
+            check_url(url, LOOPBACK)
+        except BadUrl:
+            assert dialled == [], url
+        else:
+            assert len(dialled) == 1, url
