@@ -1,0 +1,80 @@
+"""The lane deliver: attempts in parallel, their results written together."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from receiver import logs, metrics
+from receiver.deliveries import Outcome
+from receiver.dialling import OutboundError
+from receiver.outbound import OutboundResult, post
+from receiver.runtime import Runtime
+from receiver.store.deliveries import Claim
+from receiver.worker.lane import Lane, persist
+
+MOST_AT_ONCE = 100
+
+log = logs.get("worker")
+
+
+class DeliverLane(Lane):
+    """Sends due deliveries to their subscribers."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Seats from ``RECEIVER_DELIVERY_CONCURRENCY``."""
+        super().__init__("deliver", runtime.settings.delivery_concurrency, runtime.clock)
+        self._service = runtime.deliveries
+        self._policy = runtime.policy
+        self._outcomes: queue.SimpleQueue[tuple[Outcome, threading.Event]] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="deliver-writer", daemon=True)
+        self._writer.start()
+
+    def look(self, room: int) -> list[Callable[[], None]]:
+        """Due deliveries, fairly chosen."""
+        return [partial(self._attempt, claim) for claim in self._service.claim(room)]
+
+    def next_look(self) -> int | None:
+        """When the next delivery can be attempted."""
+        return self._service.next_look()
+
+    def _attempt(self, claim: Claim) -> None:
+        started = self.clock()
+        try:
+            result = post(self._service.request_of(claim), self._policy)
+        except Exception:
+            log.exception("an attempt could not be made", delivery=claim.delivery.id)
+            message = "The attempt could not be made; the service's log says why."
+            result = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, message, 0)
+        metrics.observe_attempt(result.status, result.error, result.duration_ms / 1000)
+        log.info(
+            "delivery attempted",
+            delivery=claim.delivery.id,
+            webhook_id=claim.delivery.event_id,
+            subscriber=claim.subscriber.id,
+            number=claim.delivery.attempts + 1,
+            status=result.status,
+            error=result.error,
+            duration_ms=result.duration_ms,
+        )
+        written = threading.Event()
+        self._outcomes.put((Outcome(claim, started, result), written))
+        written.wait()  # the seat stays taken until the result is stored, so that a stop waits for it
+
+    def _write(self) -> None:
+        while True:
+            batch = [self._outcomes.get()]
+            while len(batch) < MOST_AT_ONCE:
+                try:
+                    batch.append(self._outcomes.get_nowait())
+                except queue.Empty:
+                    break
+            outcomes = [outcome for outcome, _ in batch]
+            try:
+                persist(partial(self._service.finish, outcomes), self._stopping)
+            except Exception:
+                log.exception("results of attempts could not be stored; their leases hand them over")
+            for _, written in batch:
+                written.set()

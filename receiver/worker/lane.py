@@ -1,0 +1,124 @@
+"""A lane: one thread that looks for due work, and seats (threads) that do it.
+
+Looking and doing are apart, so that one slow call keeps nobody waiting who has a seat of his own.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from receiver import logs
+from receiver.errors import Busy
+
+IDLE = 1.0
+"""Seconds after which a lane looks by itself, should every ring of the bell have been lost."""
+TROUBLE = 1.0
+"""Seconds of rest after a look that failed."""
+
+log = logs.get("worker")
+
+
+class Lane(ABC):
+    """Claims work while there are free seats; sleeps until work is due, or the bell rings."""
+
+    def __init__(self, name: str, seats: int, clock: Callable[[], int]) -> None:
+        """``seats``: calls in flight at most. ``clock``: ms since the epoch."""
+        self.name = name
+        self.clock = clock
+        self.seats = seats
+        self._taken = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(seats, thread_name_prefix=name)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @abstractmethod
+    def look(self, room: int) -> list[Callable[[], None]]:
+        """Claim up to ``room`` pieces of work and return what is to be done for each."""
+
+    @abstractmethod
+    def next_look(self) -> int | None:
+        """When (ms since the epoch) the next look can find something; None when nothing waits."""
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; what has a seat goes on."""
+        self._stopping.set()
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Seats taken now."""
+        return self._taken
+
+    def join(self) -> None:
+        """Wait for the looking thread to end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()  # before the look: a ring during it makes another look
+            try:
+                found = self._seat_all()
+                if not found:
+                    self._wake.wait(self._pause())
+            except Busy as trouble:
+                log.warning("database busy", lane=self.name, why=trouble.detail)
+                self._stopping.wait(TROUBLE)
+            except Exception:
+                log.exception("a look failed", lane=self.name)
+                self._stopping.wait(TROUBLE)
+
+    def _seat_all(self) -> bool:
+        room = self.seats - self._taken
+        if room <= 0:
+            return False
+        work = self.look(room)
+        for piece in work:
+            with self._lock:
+                self._taken += 1
+            self._pool.submit(piece).add_done_callback(self._done)
+        return bool(work)
+
+    def _done(self, future: Future[None]) -> None:
+        with self._lock:
+            self._taken -= 1
+        self._wake.set()
+        trouble = future.exception()
+        if trouble is not None:
+            log.error("a call failed; its lease hands it over", lane=self.name, exc_info=trouble)
+
+    def _pause(self) -> float:
+        if self._taken >= self.seats:
+            return IDLE
+        due = self.next_look()
+        return IDLE if due is None else min(max((due - self.clock()) / 1000, 0.005), IDLE)
+
+
+def persist(write: Callable[[], None], stopping: threading.Event, patience: float = 600.0) -> None:
+    """Write a result, however long the database is away: a provider's answer is never dropped lightly.
+
+    ``patience``: seconds. A fence makes a write that comes too late harmless.
+    """
+    waited = 0.0
+    while True:
+        try:
+            write()
+        except Busy:
+            if waited >= patience or (stopping.is_set() and waited >= TROUBLE * 5):
+                raise
+            stopping.wait(0.2) if not stopping.is_set() else threading.Event().wait(0.2)
+            waited += 0.2
+        else:
+            return

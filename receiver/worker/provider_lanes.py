@@ -1,0 +1,133 @@
+"""The lanes submit and query: one of each per provider, so that a slow provider costs the others nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from handlers import HandlerError, OutcomeUnknown, Rejected, TaskUpdate, Unavailable
+from receiver import logs, metrics
+from receiver.models import Task
+from receiver.runtime import Runtime
+from receiver.submissions import Start
+from receiver.worker.lane import Lane, persist
+
+SUBMIT_SEATS = 8
+QUERY_SEATS = 8
+
+log = logs.get("worker")
+
+
+class SubmitLane(Lane):
+    """Hands queued tasks over to one provider."""
+
+    def __init__(self, runtime: Runtime, provider: str) -> None:
+        """``provider``: a configured one."""
+        super().__init__(f"submit-{provider}", SUBMIT_SEATS, runtime.clock)
+        self._service = runtime.submissions
+        self._handler = runtime.providers.get(provider)
+        self._provider = provider
+
+    def look(self, room: int) -> list[Callable[[], None]]:
+        """Lost submissions first: they have waited longest."""
+        starts = self._service.claim_lost(self._provider, room)
+        starts += self._service.claim(self._provider, room - len(starts))
+        return [partial(self._hand_over, start) for start in starts]
+
+    def next_look(self) -> int | None:
+        """When the next queued or lost task can be submitted."""
+        return self._service.next_look(self._provider)
+
+    def _hand_over(self, start: Start) -> None:
+        task = start.task
+        if self.clock() >= task.deadline_at and not start.repeated:
+            persist(partial(self._service.expired, task), self._stopping)
+            return
+        wait_until(start.at, self.clock)
+        began = time.monotonic()
+        outcome, write = self._submit(start)
+        metrics.observe_provider_call(self._provider, "submit", outcome, time.monotonic() - began)
+        persist(write, self._stopping)
+
+    def _submit(self, start: Start) -> tuple[str, Callable[[], None]]:
+        """Make the call; returns its outcome in a word, and what to write."""
+        service, task = self._service, start.task
+        try:
+            receipt = self._handler.submit(service.submission_of(start))
+        except Rejected as error:
+            return "rejected", partial(service.rejected, task, error.error, error.raw)
+        except Unavailable as error:
+            return "unavailable", partial(service.unavailable, task, error)
+        except OutcomeUnknown as error:
+            return "unknown", partial(service.lost, task, str(error))
+        except Exception:
+            # A mistake of ours after the call may have begun: whether it was started is not known.
+            log.exception("submitting failed", provider=self._provider, task=task.id)
+            return "unknown", partial(service.lost, task, "internal error")
+        return "accepted", partial(service.accepted, task, receipt)
+
+
+class QueryLane(Lane):
+    """Asks one provider after its running tasks, in batches."""
+
+    def __init__(self, runtime: Runtime, provider: str) -> None:
+        """``provider``: a configured one."""
+        super().__init__(f"query-{provider}", QUERY_SEATS, runtime.clock)
+        self._service = runtime.polling
+        self._handler = runtime.providers.get(provider)
+        self._provider = provider
+        self._logged: set[str] = set()
+        self._logged_lock = threading.Lock()
+
+    def look(self, room: int) -> list[Callable[[], None]]:
+        """Batches that are due."""
+        return [partial(self._ask, at, batch) for at, batch in self._service.claim(self._provider, room)]
+
+    def next_look(self) -> int | None:
+        """When the next running task is to be asked after."""
+        return self._service.next_look(self._provider)
+
+    def _ask(self, at: int, batch: Sequence[Task]) -> None:
+        wait_until(at, self.clock)
+        began = time.monotonic()
+        outcome, write = self._query(batch)
+        metrics.observe_provider_call(self._provider, "query", outcome, time.monotonic() - began)
+        persist(write, self._stopping)
+
+    def _query(self, batch: Sequence[Task]) -> tuple[str, Callable[[], None]]:
+        service = self._service
+        try:
+            updates = self._handler.query([service.remote(task) for task in batch])
+        except Unavailable as error:
+            return "unavailable", partial(service.failed, batch, str(error), error.retry_after)
+        except Rejected as error:
+            log.warning("query refused", provider=self._provider, code=error.error.code, why=error.error.message)
+            return "rejected", partial(service.failed, batch, error.error.message, None)
+        except HandlerError as error:
+            return "failed", partial(service.failed, batch, str(error), None)
+        except Exception:
+            log.exception("asking failed", provider=self._provider)
+            return "failed", partial(service.failed, batch, "internal error", None)
+        for update in updates.values():
+            self._note_unknown(update)
+        return "answered", partial(service.answered, batch, updates)
+
+    def _note_unknown(self, update: TaskUpdate) -> None:
+        """An unknown status word is logged once: it means still running, and a handler to be brought up to date."""
+        word = update.unknown_status
+        if word is None:
+            return
+        with self._logged_lock:
+            if word in self._logged or len(self._logged) >= 100:
+                return
+            self._logged.add(word)
+        log.warning("unknown status word", provider=self._provider, word=word)
+
+
+def wait_until(at: int, clock: Callable[[], int]) -> None:
+    """Sleep until a reserved starting time (ms), which is a fraction of a second away at most."""
+    ahead = (at - clock()) / 1000
+    if ahead > 0:
+        time.sleep(min(ahead, 1.0))

@@ -1,0 +1,108 @@
+"""One worker process: its lanes, its sign of life, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+
+from receiver import logs
+from receiver.config import Settings
+from receiver.errors import Busy
+from receiver.runtime import Runtime
+from receiver.worker.deliver_lane import DeliverLane
+from receiver.worker.lane import Lane
+from receiver.worker.provider_lanes import QueryLane, SubmitLane
+
+BEAT = 5.0
+"""Seconds between signs of life (``/readyz`` looks for them) and looks of the sweep when there is much to purge."""
+SWEEP = 60.0
+
+log = logs.get("worker")
+
+
+class Worker:
+    """All lanes of one process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """``runtime``: prepared."""
+        self._runtime = runtime
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._stopping = threading.Event()
+        self.lanes: list[Lane] = [DeliverLane(runtime)]
+        for provider in runtime.providers.names:
+            self.lanes += [SubmitLane(runtime, provider), QueryLane(runtime, provider)]
+        self._threads = [
+            threading.Thread(target=self._listen, name="bell", daemon=True),
+            threading.Thread(target=self._sweep, name="sweep", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to work."""
+        for lane in self.lanes:
+            lane.start()
+        for thread in self._threads:
+            thread.start()
+        log.info("worker started", worker=self.id, providers=list(self._runtime.providers.names))
+
+    def stop(self, timeout: float) -> bool:
+        """Claim nothing more, and give calls in flight ``timeout`` seconds to end; whether all did.
+
+        What is left is handed over by its lease.
+        """
+        self._stopping.set()
+        for lane in self.lanes:
+            lane.stop()
+        deadline = time.monotonic() + timeout
+        for lane in self.lanes:
+            lane.join()
+        while time.monotonic() < deadline and any(lane.in_flight for lane in self.lanes):
+            time.sleep(0.02)
+        left = sum(lane.in_flight for lane in self.lanes)
+        try:
+            self._runtime.sweeping.forget(self.id)
+        except Busy:
+            log.warning("the database is away at the stop")
+        log.info("worker stopped", worker=self.id, left_to_their_leases=left)
+        return left == 0
+
+    def _listen(self) -> None:
+        listener = self._runtime.bell.listen()
+        while not self._stopping.is_set():
+            if listener.wait(1.0):
+                for lane in self.lanes:
+                    lane.wake()
+        listener.close()
+
+    def _sweep(self) -> None:
+        swept = -SWEEP
+        while True:
+            try:
+                self._runtime.sweeping.beat(self.id)
+                if time.monotonic() - swept >= SWEEP and not self._runtime.sweeping.step():
+                    swept = time.monotonic()
+            except Busy as trouble:
+                log.warning("database busy", lane="sweep", why=trouble.detail)
+            except Exception:
+                log.exception("sweeping failed")
+            if self._stopping.wait(BEAT):
+                return
+
+
+def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT. Raises SettingsError."""
+    runtime = Runtime.build(settings)
+    runtime.prepare()
+    worker = Worker(runtime)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    worker.start()
+    done.wait()
+    clean = worker.stop(settings.shutdown_timeout)
+    runtime.close()
+    if not clean:
+        os._exit(0)  # a thread that hangs in a call must not keep the process; its lease hands the work over
