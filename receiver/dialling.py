@@ -196,14 +196,19 @@ def _places(target: Target, deadline: Deadline) -> list[_Place]:
 
 
 def _run_look_up(key: tuple[str, int], lookup: Future[list[_Place]]) -> None:
+    places: list[_Place] = []
+    problem: Exception | None = None
     try:
-        lookup.set_result(_look_up(*key))
-    except Exception as problem:  # noqa: BLE001 - raised again for those who wait for the result
+        places = _look_up(*key)
+    except Exception as error:  # noqa: BLE001 - raised again for those who wait for the result
+        problem = error
+    with _lookups_changed:  # first of all, so that nobody joins a look-up that is over
+        del _lookups[key]
+        _lookups_changed.notify_all()
+    if problem is None:
+        lookup.set_result(places)
+    else:
         lookup.set_exception(problem)
-    finally:
-        with _lookups_changed:
-            del _lookups[key]
-            _lookups_changed.notify_all()
 
 
 def _look_up(host: str, port: int) -> list[_Place]:
