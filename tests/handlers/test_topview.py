@@ -1,36 +1,24 @@
-"""TopView: acceptance, states, codes, notices, uploads and reads, and every common promise."""
+"""TopView: every common promise, and what its calls send and mean."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import handlers
 from handlers import (
-    BadNotice,
-    BadSignature,
     ErrorCode,
-    Handler,
-    Malformed,
-    Notice,
-    NotSupported,
     OutcomeUnknown,
     Rejected,
     RemoteStatus,
-    RemoteTask,
     Reply,
-    Submission,
     Unavailable,
-    Upload,
-    UploadTicket,
 )
 from handlers._topview_table import FLOWS
 from tests.handlers.conformance import (
     CALLBACK_URL,
-    NOW,
     ErrorSample,
     HandlerConformance,
     NoticeSample,
@@ -38,144 +26,24 @@ from tests.handlers.conformance import (
     SubmitSample,
 )
 from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
-
-SETTINGS = {"uid": "demo-uid-1", "api_key": "sk-demo-1-never-shown"}
-ID = "b2a7f0b1c5a94d3e"
-LINK = "https://s3.test/out/clip?X-Amz-Date=20260101T000000Z&X-Amz-Expires=86400&X-Amz-Signature=x"
-
-
-def envelope(result: Any, code: object = "200", message: str = "Success", status: int = 200) -> Answer:
-    """An answer of the provider."""
-    return json_answer({"code": code, "message": message, "result": result}, status)
-
-
-ACCEPTED = envelope({"taskId": ID, "status": "success", "errorMsg": None, "noticeUuid": "uuid-1"})
-VIDEOS = {"taskId": ID, "status": "success", "videos": [{"status": "success", "filePath": LINK, "errorMsg": None}]}
-INPUTS: dict[str, dict[str, Any]] = {
-    "scraper": {"productLink": "https://shop.test/p/1"},
-    "zero_shot_avatar": {
-        "avatarSourceFrom": "1",
-        "aiAvatarId": "a1",
-        "audioSourceFrom": 1,
-        "ttsText": "hi",
-        "voiceSpeed": 1.2,
-    },
-    "m2v_preview": {"productLink": "https://shop.test/p/1", "aspectRatio": "9:16", "videoLengthType": "2"},
-    "m2v_export": {"taskId": "preview-1", "scriptId": 2},
-    "m2v_script": {"taskId": ID, "scriptId": 2, "scriptContents": [{"segId": 1, "segText": "Buy it."}]},
-    "product_avatar_replace_product_image": {"productImageFileId": "f1", "imageEditPrompt": "hold", "avatarId": "a1"},
-    "product_avatar_replace_product_image_v2": {"productImageFileId": "f1"},
-    "product_avatar_replace_product_image_v3": {"location": [[1, 2.5], [3, 4]], "keepTarget": "model"},
-    "product_avatar_image2video": {"productReplaceResultKey": "k1", "mode": "pro"},
-    "product_avatar_image2video_v2": {"replaceProductTaskImageId": "i1", "scriptMode": "audio", "audioFileId": "f"},
-    "product_avatar_image2video_v3": {"replaceProductTaskImageId": "i1"},
-    "product_any_shoot": {"productImageFileId": "f1", "templateId": "t1", "templateMaskFileId": "m1", "mode": "auto"},
-    "product_any_shoot_v3": {"anything": 1},
-    "common_task_image2video": {"imageFileId": "f1", "duration": 5, "mode": "lite", "generatingCount": 4},
-    "common_task_image2video_v2": {"model": "A Brand New Model", "referenceImageFileIds": ["f1", "f2"]},
-    "common_task_text2video": {"model": "M", "prompt": "a cat", "sound": "on", "resolution": 720},
-    "common_task_text2image": {"model": "M", "prompt": "a cat", "generateCount": 2, "resolution": "1K"},
-    "common_task_video2aiavatar": {"videoFileId": "f1"},
-    "voice_clone": {"originVoiceFileId": "f1", "voiceSpeed": 0.8},
-    "voice_text2voice": {"voiceText": "hi", "voiceId": "v1"},
-    "remove_background": {"imageFileId": "f1"},
-    "image_edit": {"model": "M"},
-    "photo_avatar": {"imageFileId": "f1"},
-}
-PATHS = {
-    "scraper": ("/v1/scraper/task/submit", "/v1/scraper/task/query"),
-    "zero_shot_avatar": ("/v1/video_avatar/task/submit", "/v1/video_avatar/task/query"),
-    "m2v_preview": ("/v1/m2v/task/submit", "/v1/m2v/task/query"),
-    "m2v_export": ("/v1/m2v/export", "/v1/m2v/task/query"),
-    "m2v_script": ("/v1/m2v/script/update", "/v1/m2v/script/list"),
-    "product_avatar_replace_product_image": (
-        "/v1/product_avatar/task/image_replace/submit",
-        "/v1/product_avatar/task/image_replace/result",
-    ),
-    "product_avatar_replace_product_image_v2": (
-        "/v2/product_avatar/task/image_replace/submit",
-        "/v2/product_avatar/task/image_replace/query",
-    ),
-    "product_avatar_replace_product_image_v3": (
-        "/v3/product_avatar/task/image_replace/submit",
-        "/v3/product_avatar/task/image_replace/query",
-    ),
-    "product_avatar_image2video": (
-        "/v1/product_avatar/task/image2Video/submit",
-        "/v1/product_avatar/task/image2Video/query",
-    ),
-    "product_avatar_image2video_v2": (
-        "/v2/product_avatar/task/image2Video/submit",
-        "/v2/product_avatar/task/image2Video/query",
-    ),
-    "product_avatar_image2video_v3": (
-        "/v3/product_avatar/task/image2Video/submit",
-        "/v3/product_avatar/task/image2Video/query",
-    ),
-    "product_any_shoot": ("/v1/product_anyShoot/task/submit", "/v1/product_anyShoot/task/result"),
-    "product_any_shoot_v3": (
-        "/v3/product_anyShoot/product_model/task/submit",
-        "/v3/product_anyShoot/product_model/task/result",
-    ),
-    "common_task_image2video": ("/v1/common_task/image2video/submit", "/v1/common_task/image2video/result"),
-    "common_task_image2video_v2": (
-        "/v2/common_task/image2video/task/submit",
-        "/v2/common_task/image2video/task/query",
-    ),
-    "common_task_text2video": ("/v1/common_task/text2video/task/submit", "/v1/common_task/text2video/task/query"),
-    "common_task_text2image": ("/v1/common_task/text2image/task/submit", "/v1/common_task/text2image/task/query"),
-    "common_task_video2aiavatar": (
-        "/v1/common_task/video2aiAvatar/submit",
-        "/v1/common_task/video2aiAvatar/query",
-    ),
-    "voice_clone": ("/v1/voice/clone/task/submit", "/v1/voice/clone/task/query"),
-    "voice_text2voice": ("/v1/voice/text2voice/task/submit", "/v1/voice/text2voice/task/query"),
-    "remove_background": ("/v1/common_task/remove_background/submit", "/v1/common_task/remove_background/query"),
-    "image_edit": ("/v1/common_task/image_edit/task/submit", "/v1/common_task/image_edit/task/query"),
-    "photo_avatar": ("/v1/photo_avatar/task/submit", "/v1/photo_avatar/task/query"),
-}
-BIZ_TYPES = {
-    "SCRAPER", "ZERO_SHOT_AVATAR", "M2V_PREVIEW", "M2V_EXPORT", "M2V_SCRIPT",
-    "PRODUCT_AVATAR_REPLACE_PRODUCT_IMAGE", "PRODUCT_AVATAR_IMAGE2VIDEO", "PRODUCT_ANY_SHOOT",
-    "COMMON_TASK_IMAGE2VIDEO", "COMMON_TASK_TEXT2VIDEO", "COMMON_TASK_TEXT2IMAGE", "COMMON_TASK_VIDEO2AIAVATAR",
-    "VOICE_CLONE", "VOICE_TEXT2VOICE",
-}  # fmt: skip
-
-
-def asked(
-    operation: str = "common_task_text2video",
-    age: float = 60.0,
-    provider_id: str | None = ID,
-    state: dict[str, Any] | None = None,
-    given: dict[str, Any] | None = None,
-) -> RemoteTask:
-    """A task of ours at the provider."""
-    return RemoteTask("task_1", operation, provider_id, state or {}, given or {}, age)
-
-
-def notice_body(**changes: Any) -> bytes:
-    """A notice's body, with changes."""
-    whole = {
-        "uuid": "uuid-1",
-        "bizType": "COMMON_TASK_TEXT2VIDEO",
-        "taskId": ID,
-        "status": "success",
-        "errorMsg": None,
-        "result": VIDEOS,
-    }
-    return json.dumps({**whole, **changes}).encode()
-
-
-def notice(body: bytes | None = None, task: RemoteTask | None = None, uid: str = "demo-uid-1") -> Notice:
-    """A notice at a per-task address."""
-    headers = {"topview-uid": uid} if uid else {}
-    return Notice(headers, {}, body or notice_body(), CALLBACK_URL, int(NOW * 1000), task or asked())
-
-
-ECHO = Reply(
-    b'{"code":"200","message":"Success","result":{"uuid":"uuid-1","topviewUid":"demo-uid-1","result":"success"}}'
+from tests.handlers.topview_samples import (
+    ACCEPTED,
+    BIZ_TYPES,
+    ECHO,
+    ID,
+    INPUTS,
+    LINK,
+    PATHS,
+    SETTINGS,
+    UID,
+    VIDEOS,
+    asked,
+    envelope,
+    make,
+    notice,
+    notice_body,
+    submitted,
 )
-UID = {"topview-uid": "demo-uid-1"}
 
 
 class TestConformance(HandlerConformance):
@@ -307,17 +175,6 @@ def remote() -> Iterator[FakeProvider]:
     """The provider's side."""
     with FakeProvider() as provider:
         yield provider
-
-
-def make(remote: FakeProvider, **more: str) -> Handler:
-    """A handler that talks to it."""
-    return handlers.load("topview", {**SETTINGS, "base_url": remote.url, **more}, clock=lambda: NOW)
-
-
-def submitted(handler: Handler, operation: str, given: dict[str, Any], url: str | None = None) -> handlers.Receipt:
-    """Validate and submit."""
-    loaded = handler.operations[operation].schema().load(given)
-    return handler.submit(Submission("task_1", operation, loaded, url))
 
 
 def test_all_fourteen_business_types_are_there() -> None:
@@ -462,122 +319,3 @@ def test_an_unreachable_task_id_stays_a_parameter(remote: FakeProvider) -> None:
     remote.answer(envelope({"status": "running"}))
     handler.query([asked(provider_id="a&b=1#/../é")])
     assert remote.last.query == {"taskId": "a&b=1#/../é"}
-
-
-# -- notices ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "result", [None, "", "not json", 7, [], {}, {"status": "success"}, {"code": "5000", "result": VIDEOS}]
-)
-def test_a_success_notice_without_a_readable_result_leaves_it_to_the_query(remote: FakeProvider, result: Any) -> None:
-    """The shape of ``result`` is assumed, so no task fails because a notice was understood differently."""
-    update = make(remote).read(notice(notice_body(result=result)))
-    assert update.status is RemoteStatus.RUNNING
-    assert update.outputs == ()
-
-
-def test_an_unknown_word_in_a_notice_ends_nothing(remote: FakeProvider) -> None:
-    """A new status word is reported, and the task goes on."""
-    update = make(remote).read(notice(notice_body(status="paused")))
-    assert (update.status, update.unknown_status) == (RemoteStatus.RUNNING, "paused")
-
-
-def test_the_notices_reason_wins_over_the_results(remote: FakeProvider) -> None:
-    """The reason of a failure is taken from the notice, else from the result inside it."""
-    handler = make(remote)
-    both = handler.read(notice(notice_body(status="fail", errorMsg="outer", result={"errorMsg": "inner"})))
-    inner = handler.read(notice(notice_body(status="fail", errorMsg="", result={"errorMsg": "inner"})))
-    assert both.error is not None
-    assert inner.error is not None
-    assert (both.error.provider_message, inner.error.provider_message) == ("outer", "inner")
-
-
-def test_the_uid_check_can_be_switched_off(remote: FakeProvider) -> None:
-    """Should the provider leave the header out, the operator can take its notices all the same."""
-    with pytest.raises(BadSignature):
-        make(remote).verify(notice(uid=""))
-    make(remote, check_notice_uid="false").verify(notice(uid=""))
-
-
-def test_a_notice_id_tells_the_outcome_too(remote: FakeProvider) -> None:
-    """The same uuid with another status is another statement, not a repetition."""
-    handler = make(remote)
-    assert handler.notice_id(notice()) == "uuid-1:success"
-    assert handler.notice_id(notice(notice_body(status="FAIL"))) == "uuid-1:fail"
-    assert handler.notice_id(notice(b"{}")) is None
-
-
-def test_forged_notices_are_answered_without_our_secrets(remote: FakeProvider) -> None:
-    """An answer to anybody holds the uid that they sent us anyway, never the key."""
-    assert b"sk-demo" not in make(remote).reply(notice(notice_body(uuid="forged"))).body
-    with pytest.raises(BadNotice):
-        make(remote).read(notice(notice_body(uuid=" ")))
-    with pytest.raises(Malformed):
-        make(remote).read(Notice({}, {}, notice_body(), CALLBACK_URL, 0, None))
-
-
-# -- uploads and reads -------------------------------------------------------------------------------
-
-
-def test_an_upload_goes_through_its_three_steps(remote: FakeProvider) -> None:
-    """Credential, a PUT that carries none of our headers, and the check."""
-    handler = make(remote)
-    ticket_answer = {"fileId": "file-1", "uploadUrl": "https://s3.test/put?X-Amz-Signature=x", "fileName": "n.png"}
-    remote.answer(envelope(ticket_answer), envelope(True))
-    ticket = handler.begin_upload(Upload("Photo of me.PNG", "image/png", 3))
-    assert (remote.last.path, remote.last.query) == ("/v1/upload/credential", {"format": "png"})
-    assert (ticket.file_id, ticket.url, dict(ticket.headers)) == ("file-1", ticket_answer["uploadUrl"], {})
-    assert handler.finish_upload(ticket) == {"fileId": "file-1", "fileName": "n.png"}
-    assert (remote.last.path, remote.last.query) == ("/v1/upload/check", {"fileId": "file-1"})
-
-
-def test_a_file_without_an_ending_is_named_by_its_type(remote: FakeProvider) -> None:
-    """The provider wants a format; the content type knows it when the name does not."""
-    handler = make(remote, accelerated_uploads="true")
-    remote.answer(envelope({"fileId": "f", "uploadUrl": "https://s3.test/put"}))
-    handler.begin_upload(Upload("photo", "image/webp; x=y", 3))
-    assert remote.last.query == {"format": "webp", "needAccelerateUrl": "true"}
-
-
-@pytest.mark.parametrize("result", [None, {}, {"fileId": "f"}, {"fileId": "f", "uploadUrl": "file:///etc/passwd"}, 1])
-def test_an_upload_without_an_address_can_be_tried_again(remote: FakeProvider, result: Any) -> None:
-    """Half a credential is no credential."""
-    remote.answer(envelope(result))
-    with pytest.raises(Unavailable):
-        make(remote).begin_upload(Upload("a.png", "image/png", 3))
-
-
-@pytest.mark.parametrize("result", [False, None, "true", {}])
-def test_an_upload_counts_only_when_the_provider_has_it(remote: FakeProvider, result: Any) -> None:
-    """Nobody is given a file_id that does not work yet."""
-    remote.answer(envelope(result))
-    with pytest.raises(Unavailable):
-        make(remote).finish_upload(UploadTicket("f", "https://s3.test/put"))
-
-
-@pytest.mark.parametrize(
-    ("resource", "path"),
-    [
-        ("credit", "/user/credit/detail"),
-        ("credit_logs", "/user/credit/logs"),
-        ("voices", "/v1/voice/query"),
-        ("captions", "/v1/caption/list"),
-        ("avatar_categories", "/v1/product_avatar/category/list"),
-        ("public_avatars", "/v1/product_avatar/public_avatar/query"),
-        ("any_shoot_templates", "/v1/product_anyShoot/template/list"),
-    ],
-)
-def test_resources_are_read_with_the_callers_parameters(remote: FakeProvider, resource: str, path: str) -> None:
-    """What a caller needs for an input can be looked up through us."""
-    handler = make(remote)
-    remote.answer(envelope([{"id": 1}]))
-    assert handler.fetch(resource, {"pageNo": "2"}) == [{"id": 1}]
-    assert (remote.last.path, remote.last.query) == (path, {"pageNo": "2"})
-    assert set(handler.resources) >= {resource}
-
-
-def test_tasks_cannot_be_canceled(remote: FakeProvider) -> None:
-    """The provider knows no such call, and we do not pretend."""
-    with pytest.raises(NotSupported):
-        make(remote).cancel(asked())
