@@ -158,6 +158,12 @@ def never_read(talk: Talk) -> None:
     talk.wait()
 
 
+def drip_read(talk: Talk) -> None:
+    """Take the request a little at a time, never fast enough."""
+    while talk.wait(0.02) and talk.sock.recv(4096):
+        pass
+
+
 def close(talk: Talk) -> None:
     """Take the request and close without a word."""
     talk.read()

@@ -240,6 +240,8 @@ BAD = {
     "backslash": [
         "http://127.0.0.1:80\\@good.example/",
         "https:\\\\example.com\\a",
+        "https://example.com/a\\b",
+        "https://example.com/?a\\b",
         "https://good.example\\.evil.example/",
     ],
     "white space and control": [

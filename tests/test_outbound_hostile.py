@@ -21,6 +21,7 @@ from tests.subscriber import (
     close,
     drip_body,
     drip_headers,
+    drip_read,
     hang,
     huge_body,
     informational_flood,
@@ -124,9 +125,10 @@ def test_what_came_before_the_body_broke_is_kept() -> None:
     assert (result.headers["server"], result.body) == ("x", "half")
 
 
-def test_a_subscriber_that_does_not_read() -> None:
-    """A large body that nobody takes ends at the deadline."""
-    with Subscriber(never_read) as subscriber:
+@pytest.mark.parametrize("behaviour", [never_read, drip_read])
+def test_a_subscriber_that_does_not_read(behaviour: Behaviour) -> None:
+    """A large body that nobody takes, or only in drips, ends at the deadline."""
+    with Subscriber(behaviour) as subscriber:
         result = send(subscriber.url, b"x" * 50_000_000)
     assert (result.status, result.error) == (None, OutboundError.TIMEOUT)
     assert "not taken" in result.message
