@@ -11,7 +11,6 @@ from ._world import Task
 Result = dict[str, Any]
 Shape = Callable[["View"], Result]
 
-BLOCKED = "Security problem detect"
 _PARTLY = "generation of this item failed"
 
 

@@ -200,6 +200,6 @@ MESSAGES = {
     "5003": "Server is busy, please try again later!",
     "5004": "I/O error occurred",
     "5005": "Unknown error occurred",
-    "6001": r.BLOCKED,
+    "6001": "Security problem detect",
 }
 """The provider's codes and their texts; 401 is from its own client."""

@@ -20,7 +20,7 @@ from ._calls import Face, accept, asked, base_url, provider_blueprint
 from ._faults import Directives
 from ._fields import Problem, check_fields, is_absent, is_web_address, is_yes
 from ._settings import Option, is_true
-from ._topview_results import BLOCKED, View, m2v_script
+from ._topview_results import View, m2v_script
 from ._topview_table import FLOWS, MESSAGES, Flow
 from ._world import Refusal, Start, Task, World
 
@@ -182,12 +182,12 @@ class _Desk:
         state = {"queued": "init", "running": "running", "done": "fail" if failed else "success"}[stage]
         if "unknown-status" in task.directives and stage != "done":
             state = "archiving"
-        reason = (BLOCKED if task.outcome == "blocked" else task.detail or "generation failed") if failed else None
+        code = ("6001" if task.outcome == "blocked" else task.detail or "5000") if failed else None
         return {
             "taskId": task.id,
             flow.status: state,
-            "errorMsg": reason,
-            **({"errorCode": "6001" if task.outcome == "blocked" else task.detail or "5000"} if failed else {}),
+            "errorMsg": MESSAGES.get(code, code) if code else None,
+            **({"errorCode": code} if code else {}),
             "costCredit": 1.0 if view.ok else 0.0,
             **shape(view),
         }

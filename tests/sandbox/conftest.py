@@ -1,0 +1,37 @@
+"""Sandboxes and callback listeners for one test each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from receiver.sandbox import RunningSandbox, SandboxSettings, running_sandbox
+
+from .listener import Listener
+
+Start = Callable[..., RunningSandbox]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts sandboxes: settings as keywords, provider options too (``topview_uid=...``). Fast by default."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*, time_scale: float = 0.01, **given: Any) -> RunningSandbox:
+            names = SandboxSettings.__dataclass_fields__
+            general = {name: value for name, value in given.items() if name in names}
+            options = {name: value for name, value in given.items() if name not in names}
+            settings = SandboxSettings(time_scale=time_scale, options=options, **general)
+            return stack.enter_context(running_sandbox(settings))
+
+        yield begin
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """A receiver of callbacks that takes everything by HTTP 200 and code 200."""
+    with Listener() as running:
+        yield running
