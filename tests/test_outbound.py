@@ -45,6 +45,13 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
     assert subscriber.requests[0].raw == head.encode("latin-1") + body
 
 
+def test_the_callers_accept_header_counts() -> None:
+    """A subscriber's own Accept header goes out instead of ours, not beside it."""
+    with Subscriber() as subscriber:
+        send(subscriber.url, headers={"Accept": "text/plain"})
+    assert subscriber.requests[0].header("accept") == "text/plain"
+
+
 def test_what_is_signed_is_what_arrives() -> None:
     """The published libraries verify a delivery as it came off the wire."""
     secret, body = new_secret(), b'{"type":"task.succeeded"}'

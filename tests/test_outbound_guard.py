@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -219,6 +220,19 @@ def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPat
     resolve(monkeypatch, ["93.184.216.34", "8.8.8.8"])
     assert send("https://hooks.example/", deadline=10).error is OutboundError.TIMEOUT_CONNECT
     assert shares == [pytest.approx(5, abs=0.5), pytest.approx(10, abs=0.5)]
+
+
+def test_an_address_without_a_route_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is down fails the attempt as connection_failed, with the system's reason."""
+
+    def unreachable(_family: socket.AddressFamily, _sockaddr: tuple[Any, ...], _timeout: float) -> socket.socket:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(dialling, "_connect", unreachable)
+    resolve(monkeypatch, ["93.184.216.34"])
+    result = send("https://hooks.example/")
+    assert result.error is OutboundError.CONNECTION_FAILED
+    assert "Network is unreachable" in result.message
 
 
 def test_the_resolver_is_asked_for_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
