@@ -30,7 +30,7 @@ run: $(VENV)/run.stamp
 	@$(BIN)/receiver run --with-sandbox
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n 4 --cov --cov-report=term $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
