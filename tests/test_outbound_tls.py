@@ -35,6 +35,21 @@ NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 
 
+def _usage(authority: bool) -> x509.KeyUsage:
+    """What Python 3.13's strict checking wants to see: authorities sign certificates, servers handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 class Authority:
     """A certificate authority of these tests, and the client's context that trusts it alone."""
 
@@ -79,6 +94,9 @@ class Authority:
             .not_valid_before(NOW - 10 * DAY)
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(authority, None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+            .add_extension(_usage(authority), critical=True)
         )
         if names:
             alternatives = [
