@@ -22,7 +22,13 @@ from handlers._base import (
 from handlers._http import Answer
 from handlers._reading import json_object, objects, text_of, url_expiry, url_of
 
-STATUSES = {"success": RemoteStatus.SUCCEEDED, "fail": RemoteStatus.FAILED}
+STATUSES = {
+    "success": RemoteStatus.SUCCEEDED,
+    "fail": RemoteStatus.FAILED,
+    # Only the two above are documented; these words for a job on its way are assumed.
+    "init": RemoteStatus.RUNNING,
+    "processing": RemoteStatus.RUNNING,
+}
 
 # The provider's error pages, by the first part of a code that fits; the longest comes first.
 _REFUSALS: tuple[tuple[str, ErrorCode], ...] = (
