@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from ._calls import CUT
 from ._control import control_blueprint
 from ._discovery import provider_modules
 from ._settings import SandboxSettings
@@ -36,7 +37,7 @@ def create_sandbox(settings: SandboxSettings) -> Flask:
         app.register_blueprint(module.blueprint(world), url_prefix=f"/{name}")
     app.register_blueprint(control_blueprint(world), url_prefix="/_sandbox")
     rooted = {name: module.takes_root for name, module in modules.items() if hasattr(module, "takes_root")}
-    app.wsgi_app = _Rooted(app.wsgi_app, rooted)  # type: ignore[method-assign]  # the way Flask documents
+    app.wsgi_app = _Front(app.wsgi_app, rooted)  # type: ignore[method-assign]  # the way Flask documents
 
     @app.before_request
     def read_whole_body() -> None:
@@ -54,8 +55,8 @@ def create_sandbox(settings: SandboxSettings) -> Flask:
     return app
 
 
-class _Rooted:
-    """Sends a request to the bare ``/`` on to the provider that it is meant for.
+class _Front:
+    """What happens around the app: requests to the bare ``/`` are sent on, connections are cut.
 
     Official clients of some providers can be given a host and a port, but no path.
     """
@@ -70,7 +71,22 @@ class _Rooted:
                 if takes_root(environ):
                     environ["PATH_INFO"] = f"/{name}/"
                     break
-        return self._app(environ, start_response)
+        answer = self._app(environ, start_response)
+        if environ.get(CUT):
+            _cut_connection(environ)
+        return answer
+
+
+def _cut_connection(environ: WSGIEnvironment) -> None:
+    """Close the request's socket, so that the caller gets no answer at all.
+
+    Raises ConnectionAbortedError where the server does not hand its socket out (Flask's test client).
+    """
+    sock = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    if sock is None:
+        raise ConnectionAbortedError("the sandbox cut the connection")
+    with contextlib.suppress(OSError):  # the caller may have gone already
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _QuietHandler(WSGIRequestHandler):

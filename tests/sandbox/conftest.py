@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -20,11 +20,14 @@ def start() -> Iterator[Start]:
     """Starts sandboxes: settings as keywords, provider options too (``topview_uid=...``). Fast by default."""
     with contextlib.ExitStack() as stack:
 
-        def begin(*, time_scale: float = 0.01, **given: Any) -> RunningSandbox:
+        def begin(
+            *, time_scale: float = 0.01, options: Mapping[str, str] | None = None, **given: Any
+        ) -> RunningSandbox:
             names = SandboxSettings.__dataclass_fields__
             general = {name: value for name, value in given.items() if name in names}
-            options = {name: value for name, value in given.items() if name not in names}
-            settings = SandboxSettings(time_scale=time_scale, options=options, **general)
+            single = {name: value for name, value in given.items() if name not in names}
+            both = {**(options or {}), **single}
+            settings = SandboxSettings(time_scale=time_scale, options=both, **general)
             return stack.enter_context(running_sandbox(settings))
 
         yield begin
