@@ -15,14 +15,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
-from requests.adapters import HTTPAdapter
 
 from handlers._base import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable
+from handlers._deadline import DeadlineAdapter, set_deadline
 from handlers._reading import json_object
 
 CONNECT_TIMEOUT = 5.0
@@ -92,7 +93,7 @@ def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerE
 
 
 class ProviderSession:
-    """Calls to one provider's base URL. Thread-safe. No redirects, no proxies of the environment."""
+    """Calls to one provider's base URL. Thread-safe. No redirects, no cookies, no proxies of the environment."""
 
     def __init__(self, base_url: str, title: str, total_timeout: float = TOTAL_TIMEOUT) -> None:
         """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call."""
@@ -101,7 +102,8 @@ class ProviderSession:
         self.total_timeout = total_timeout
         self._session = requests.Session()
         self._session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=32)
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -146,6 +148,7 @@ class ProviderSession:
     ) -> Answer:
         lost: Callable[[str], HandlerError] = OutcomeUnknown if starts_work else Unavailable
         deadline = time.monotonic() + self.total_timeout
+        set_deadline(deadline)
         request = requests.Request(
             method,
             self.base_url + path,

@@ -52,6 +52,8 @@ def http_url(text: str) -> str:
         raise ValueError("must be a URL like https://host or http://host:port")
     if parts.query or parts.fragment:
         raise ValueError("must not have a query or a fragment")
+    if parts.port == 0:  # reading it also refuses what is no port at all
+        raise ValueError("must not have the port 0")
     return text.strip().rstrip("/")
 
 

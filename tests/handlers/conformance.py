@@ -21,7 +21,7 @@ How to use it. In ``tests/handlers/test_<provider>.py``::
   (Rejected with that code), or a RemoteStatus (a TaskUpdate with that status); None: not tried.
 * ``notices``: notices as the provider sends them, ``headers`` in lower case. A handler whose notices are
   signed lists ``signature_headers``; the suite removes and alters each. ``url`` is what we gave out.
-* The suite finds the handler's ``ProviderSession`` attributes and shortens their time-outs.
+* The suite finds the handler's ``ProviderSession`` attributes and shortens their time-outs where needed.
 
 A promise that does not hold for a provider is not switched off here: talk about it first.
 """
@@ -87,6 +87,9 @@ __all__ = [
 ]
 
 LOST: tuple[Script, ...] = (Reset(), Close(), Hang(), HTML_500)
+UNREADABLE: tuple[Script, ...] = (
+    Drip(), Drip(headers=True), Answer(b"OK"), Answer(b"[" * 100_000), Answer(b""), Answer(b"\xff\xfe{}"),
+)  # fmt: skip
 
 
 class HandlerConformance(NoticeConformance):
@@ -239,6 +242,7 @@ class HandlerConformance(NoticeConformance):
         """Whenever the work may have been started, nobody is told that it was not."""
         for sample in {len(sample.answers): sample for sample in self.submits}.values():
             for position, starts in enumerate(sample.starting):
+                self.endure(handler, fault)
                 remote.answer(*sample.answers[:position], fault)
                 with pytest.raises(OutcomeUnknown if starts else Unavailable) as caught:
                     self.submit(handler, sample)
@@ -247,7 +251,8 @@ class HandlerConformance(NoticeConformance):
     def test_a_broken_answer_to_a_submit_is_an_unknown_outcome(self, handler: Handler, remote: FakeProvider) -> None:
         """Half an answer, a dripping one, or one that is not JSON: the work may have been started."""
         sample = self.submits[0]
-        for fault in (Cut(sample.answers[-1]), Drip(), Answer(b"OK"), Answer(b"[" * 100_000), Answer(b"")):
+        for fault in (Cut(sample.answers[-1]), *UNREADABLE):
+            self.endure(handler, fault)
             remote.answer(*sample.answers[:-1], fault)
             with pytest.raises(OutcomeUnknown):
                 self.submit(handler, sample)
@@ -288,6 +293,7 @@ class HandlerConformance(NoticeConformance):
         self, handler: Handler, remote: FakeProvider, fault: Script
     ) -> None:
         """A query that got no answer can be asked again."""
+        self.endure(handler, fault)
         remote.answer(fault)
         with pytest.raises(Unavailable) as caught:
             handler.query([self.queries[0].task])
@@ -295,7 +301,8 @@ class HandlerConformance(NoticeConformance):
 
     def test_a_broken_answer_to_a_query_says_nothing_of_the_task(self, handler: Handler, remote: FakeProvider) -> None:
         """Half an answer, a dripping one, or one that is not JSON: ask again later."""
-        for fault in (Cut(self.queries[0].answer), Drip(), Answer(b"OK"), Answer(b"[" * 100_000), Answer(b"")):
+        for fault in (Cut(self.queries[0].answer), *UNREADABLE):
+            self.endure(handler, fault)
             remote.answer(fault)
             with pytest.raises(Unavailable):
                 handler.query([self.queries[0].task])

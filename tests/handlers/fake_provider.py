@@ -10,7 +10,8 @@ Use it as a context manager and give its ``url`` to a handler as ``base_url``::
 
 Beside ``Answer`` (an HTTP answer) it can ``Reset`` the connection after reading the request, ``Hang``
 (read it and say nothing), ``Close`` (hang up politely without an answer), ``Cut`` (promise a longer
-body than it sends) and ``Drip`` (send the body a few bytes at a time, for ever).
+body than it sends), ``Stall`` (send half the body, then nothing) and ``Drip`` (send the body, or the
+headers, a few bytes at a time, for ever). ``FakeProvider(tls=context)`` speaks TLS.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -57,11 +59,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer with exactly this body."""
+    """An HTTP answer with exactly this body; ``hang_up``: without a word of warning afterwards."""
 
     body: bytes = b"{}"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    hang_up: bool = False
 
     def head(self, length: int) -> bytes:
         """Status line and headers for a body of this many bytes."""
@@ -93,14 +96,22 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Stall:
+    """Promise the whole body, send half of it, then say nothing until the provider is shut down."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True)
 class Drip:
-    """Promise a large body and send one byte every ``pause`` seconds."""
+    """Promise a large body and send a byte of it (or a header, if ``headers``) every ``pause`` seconds."""
 
     answer: Answer = field(default_factory=Answer)
     pause: float = 0.02
+    headers: bool = False
 
 
-Behaviour = Answer | Reset | Hang | Close | Cut | Drip
+Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip
 Script = Behaviour | Callable[[Request], Behaviour]
 
 
@@ -124,15 +135,17 @@ def unreachable_url() -> str:
 class FakeProvider:
     """The server. Threads: one accepts, one per connection; all end when the context ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
+        self.hung_up = threading.Event()  # some connection has ended on our side
         self._script: list[Script] = [Answer()]
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> FakeProvider:
         self._start(self._accept)
@@ -178,31 +191,50 @@ class FakeProvider:
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        try:
+            self._secure(connection)
+        finally:
+            self.hung_up.set()
+
+    def _secure(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while not self._over.is_set() and (request := _read_request(connection)):
+            if self._tls is None:
+                self._converse(connection)
+                return
+            with self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as secured:
                 with self._lock:
-                    self.requests.append(request)
-                    step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
-                if not self._behave(connection, step if not callable(step) else step(request)):
-                    return
+                    self._connections.append(secured)
+                secured.do_handshake()
+                self._converse(secured)
+
+    def _converse(self, connection: socket.socket) -> None:
+        while not self._over.is_set() and (request := _read_request(connection)):
+            with self._lock:
+                self.requests.append(request)
+                step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+            if not self._behave(connection, step if not callable(step) else step(request)):
+                return
 
     def _behave(self, connection: socket.socket, step: Behaviour) -> bool:
         """Do it; whether the connection can serve another request."""
         match step:
             case Answer():
                 connection.sendall(step.head(len(step.body)) + step.body)
-                return True
+                return not step.hang_up
             case Reset():
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case Hang():
                 self._over.wait()
             case Cut(answer):
                 connection.sendall(answer.head(len(answer.body)) + answer.body[: len(answer.body) // 2])
-            case Drip(answer, pause):
-                connection.sendall(answer.head(1_000_000))
+            case Stall(answer):
+                connection.sendall(answer.head(len(answer.body)) + answer.body[: len(answer.body) // 2])
+                self._over.wait()
+            case Drip(answer, pause, headers):
+                connection.sendall(answer.head(1_000_000)[: -2 if headers else None])
                 while not self._over.wait(pause):
-                    connection.sendall(b" ")
+                    connection.sendall(b"X-More: 1\r\n" if headers else b" ")
             case Close():
                 pass
         return False

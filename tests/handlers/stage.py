@@ -23,7 +23,7 @@ from handlers import (
     Unavailable,
 )
 from handlers._http import ProviderSession
-from tests.handlers.fake_provider import Answer, FakeProvider
+from tests.handlers.fake_provider import Answer, Drip, FakeProvider, Hang, Script
 from tests.handlers.samples import (
     CALLBACK_URL,
     NOW,
@@ -36,7 +36,8 @@ from tests.handlers.samples import (
     sendable,
 )
 
-HURRY = 0.25  # seconds; the whole time a call may take in these tests
+PATIENCE = 10.0  # seconds a call may take on a busy machine
+HURRY = 0.25  # seconds a call may take where the provider is told never to finish its answer
 
 
 class Stage:
@@ -68,16 +69,24 @@ class Stage:
 
     @pytest.fixture
     def handler(self, remote: FakeProvider) -> Handler:
-        """The handler, pointed at the fake provider, with short time-outs."""
+        """The handler, pointed at the fake provider."""
         return self.make(remote.url)
 
     def make(self, base_url: str, **more: str) -> Handler:
         """A handler with the sample settings and others on top of them."""
         handler = handlers.load(self.provider, {**self.settings, "base_url": base_url, **more}, clock=lambda: NOW)
+        return self.patience(handler, PATIENCE)
+
+    def patience(self, handler: Handler, seconds: float) -> Handler:
+        """The handler, giving up on a call after this long."""
         for value in vars(handler).values():
             if isinstance(value, ProviderSession):
-                value.total_timeout = HURRY
+                value.total_timeout = seconds
         return handler
+
+    def endure(self, handler: Handler, fault: Script) -> None:
+        """Shorten the handler's patience where the provider would use up all of it."""
+        self.patience(handler, HURRY if isinstance(fault, Hang | Drip) else PATIENCE)
 
     def submit(self, handler: Handler, sample: SubmitSample, **more: Any) -> Receipt:
         """Validate like the service does, and submit."""
