@@ -250,7 +250,8 @@ class Delivery:
     """One event on its way to one subscriber.
 
     ``attempts`` counts those made and is the number of the last; ``base`` is how many belong to
-    earlier runs of the schedule (before a retry or replay). ``fence`` as in Task.
+    earlier runs of the schedule (before a retry or replay). ``fence`` as in Task. ``task_only``: it
+    goes to a task's ``callback_url``, not to a registered subscriber.
     """
 
     id: str
@@ -269,6 +270,7 @@ class Delivery:
     trigger: Trigger = Trigger.SCHEDULE
     finished_at: int | None = None
     reason: str | None = None
+    task_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from receiver.polling import PollingService
 from receiver.providers import Providers
 from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
 from receiver.signing import CallbackTokens
+from receiver.stats import StatsService
 from receiver.store import Store
 from receiver.store.dialect import database_folder, place_of
 from receiver.submissions import SubmissionService
@@ -54,6 +55,7 @@ class Runtime:
     deliveries: DeliveryService
     direct: DirectCalls
     sweeping: SweepService
+    stats: StatsService
 
     @classmethod
     def build(cls, settings: Settings, clock: Callable[[], int] = wall_clock) -> Runtime:
@@ -92,6 +94,7 @@ class Runtime:
             ),
             direct=DirectCalls(providers, policy),
             sweeping=SweepService(store, clock, retention_days=settings.retention_days),
+            stats=StatsService(store, clock),
         )
 
     def prepare(self) -> None:

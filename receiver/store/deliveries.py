@@ -18,7 +18,8 @@ from receiver.store.schema import attempts, deliveries, events, subscribers
 
 
 def _select() -> Select[Any]:
-    return select(deliveries, subscribers.c.url).join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+    columns = (subscribers.c.url, subscribers.c.task_only)
+    return select(deliveries, *columns).join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
 
 
 def _record(row: Row[Any]) -> Delivery:
@@ -39,6 +40,7 @@ def _record(row: Row[Any]) -> Delivery:
         trigger=Trigger(row.trigger),
         finished_at=row.finished_at,
         reason=row.reason,
+        task_only=row.task_only,
     )
 
 
@@ -90,7 +92,7 @@ def list_page(
     """An account's deliveries, newest first."""
     query = _select().where(deliveries.c.account_id == account_id)
     for column, value in (
-        (deliveries.c.status, wanted.status),
+        (deliveries.c.status, None if wanted.status is None else dialect.inline(DeliveryStatus(wanted.status))),
         (deliveries.c.subscriber_id, wanted.subscriber),
         (deliveries.c.task_id, wanted.task),
         (deliveries.c.event_type, wanted.event_type),
@@ -302,9 +304,3 @@ def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence
         )
         for row in connection.execute(query.order_by(attempts.c.id))
     ]
-
-
-def count_by_status(connection: Connection) -> Mapping[str, int]:
-    """How many deliveries are pending and dead."""
-    query = select(deliveries.c.status, func.count()).group_by(deliveries.c.status)
-    return {row[0]: row[1] for row in connection.execute(query)}

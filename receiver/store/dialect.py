@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Select, Table, create_engine, event
+from sqlalchemy import BindParameter, Connection, Engine, Insert, Select, Table, bindparam, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
@@ -55,6 +55,14 @@ def insert_or_nothing(connection: Connection, table: Table) -> Insert:
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def inline(word: str) -> BindParameter[str]:
+    """A value written into the statement itself: a partial index on it is used only when the planner sees it.
+
+    For words of our own, never for a caller's text.
+    """
+    return bindparam(None, str(word), literal_execute=True)
 
 
 def database_folder(url: str) -> Path | None:

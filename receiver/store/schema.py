@@ -208,6 +208,8 @@ deliveries = Table(
     Index("ix_deliveries_due", "subscriber_id", "due_at", sqlite_where=text("due_at IS NOT NULL"),
           postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_deliveries_leased", "subscriber_id", sqlite_where=text("leased"), postgresql_where=text("leased")),
+    Index("ix_deliveries_dead", "account_id", "id", sqlite_where=text("status = 'dead'"),
+          postgresql_where=text("status = 'dead'")),
     Index("ix_deliveries_account", "account_id", "id"),
     Index("ix_deliveries_subscriber", "subscriber_id", "id"),
     Index("ix_deliveries_task", "task_id"),

@@ -235,6 +235,13 @@ def upgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index("ix_deliveries_account", ["account_id", "id"], unique=False)
         batch_op.create_index(
+            "ix_deliveries_dead",
+            ["account_id", "id"],
+            unique=False,
+            sqlite_where=sa.text("status = 'dead'"),
+            postgresql_where=sa.text("status = 'dead'"),
+        )
+        batch_op.create_index(
             "ix_deliveries_due",
             ["subscriber_id", "due_at"],
             unique=False,
