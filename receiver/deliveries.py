@@ -232,16 +232,25 @@ class DeliveryService:
         with self._store.read() as connection:
             return events.list_page(connection, account_id, types, limit, cursor)
 
-    def events_after(self, account_id: str, after: str | None, types: Sequence[str], limit: int) -> Sequence[Event]:
-        """An account's events behind one of them (None: from the beginning), oldest first. Raises NotFound."""
-        seq = 0 if after is None else self.get_event(account_id, after).seq
-        with self._store.read() as connection:
-            return events.after(connection, account_id, seq, limit, types)
+    def place_of(self, account_id: str, event_id: str | None) -> int:
+        """The place of an event in the order; 0 for None.
 
-    def last_seq(self, account_id: str) -> int:
-        """The place of an account's newest event in the order, 0 when it has none."""
+        An event that is not there (any more: retention) counts by the time in its id, so that a reader
+        who comes back after a long silence goes on where it stopped.
+        """
+        if event_id is None:
+            return 0
         with self._store.read() as connection:
-            return events.last_seq(connection, account_id)
+            event = events.get(connection, event_id)
+            if event is not None and event.account_id == account_id:
+                return event.seq
+            return events.seq_before(connection, account_id, event_id)
+
+    def last_event(self, account_id: str) -> Event | None:
+        """An account's newest event in the order, or None."""
+        with self._store.read() as connection:
+            newest = events.after(connection, account_id, events.last_seq(connection, account_id) - 1, 1)
+        return newest[0] if newest else None
 
     def events_behind(self, account_id: str, seq: int, types: Sequence[str], limit: int) -> Sequence[Event]:
         """An account's events behind a place in the order, oldest first."""

@@ -17,6 +17,7 @@ A SettingsError is for the operator at start-up and stands apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ReceiverError(Exception):
@@ -37,6 +38,22 @@ class Invalid(ReceiverError):
     def __init__(self, errors: Mapping[str, Sequence[str]], detail: str = "The request has invalid fields.") -> None:
         super().__init__(detail)
         self.errors = errors
+
+
+def field_errors(messages: Any, path: str = "") -> dict[str, list[str]]:
+    """Marshmallow's nested messages as messages by field path: ``{"input": {"size": ["..."]}}`` → ``input.size``.
+
+    ``path``: what all paths begin with. A message about the whole body stands under ``body``.
+    """
+    if not isinstance(messages, Mapping):
+        found = messages if isinstance(messages, list | tuple) else [messages]
+        return {path or "body": [str(message) for message in found]}
+    errors: dict[str, list[str]] = {}
+    for name, inner in messages.items():
+        here = path if name == "_schema" else f"{path}.{name}" if path else str(name)
+        for place, said in field_errors(inner, here).items():
+            errors.setdefault(place, []).extend(said)
+    return errors
 
 
 class Conflict(ReceiverError):

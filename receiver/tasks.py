@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
-from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound
+from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
 from receiver.lifecycle import Change
 from receiver.models import EventType, Page, Step, Subscriber, Task, TaskStatus, new_id
 from receiver.providers import Providers
@@ -35,6 +35,10 @@ class NewTask:
     deadline: float | None = None
 
 
+class _KeyTaken(Exception):
+    """Another request has bound the idempotency key."""
+
+
 class TaskService:
     """The task service; its transactions begin here."""
 
@@ -55,10 +59,9 @@ class TaskService:
         """
         fingerprint = _fingerprint(wanted)
         if key is not None:
-            with self._store.read() as connection:
-                found = tasks.find_key(connection, account_id, key)
-                if found is not None:
-                    return self._replay(connection, found, fingerprint), True
+            replayed = self._find_replay(account_id, key, fingerprint)
+            if replayed is not None:
+                return replayed, True
         input_json = self._checked_input(wanted)
         now = self._clock()
         handler, _ = self._providers.operation(wanted.provider, wanted.operation)
@@ -76,19 +79,35 @@ class TaskService:
             deadline_at=now + round(deadline * 1000),
             due_at=now,
         )
-        with self._store.write() as connection:
-            if key is not None:
-                found = tasks.find_key(connection, account_id, key)
-                if found is not None:
-                    return self._replay(connection, found, fingerprint), True
-            tasks.add(connection, task)
-            if key is not None and not tasks.remember_key(connection, account_id, key, fingerprint, task.id, now):
-                raise Conflict("A request with this Idempotency-Key is being handled; try again in a moment.")
-            if wanted.callback_url is not None:
-                _listen_at(connection, account_id, wanted.callback_url, now)
-            tasks.add_step(connection, task.id, now, "created", {"provider": task.provider})
+        try:
+            self._add(task, key, fingerprint)
+        except _KeyTaken:
+            assert key is not None  # only a key can be taken
+            replayed = self._find_replay(account_id, key, fingerprint)
+            if replayed is None:
+                raise Conflict("A request with this Idempotency-Key is being handled; try again in a moment.") from None
+            return replayed, True
         self._bell.ring()
         return task, False
+
+    def _add(self, task: Task, key: str | None, fingerprint: str) -> None:
+        """Store a task with what belongs to it. Raises _KeyTaken, storing nothing."""
+        now = task.created_at
+        with self._store.write() as connection:
+            if key is not None and tasks.find_key(connection, task.account_id, key) is not None:
+                raise _KeyTaken
+            tasks.add(connection, task)
+            if key is not None and not tasks.remember_key(connection, task.account_id, key, fingerprint, task.id, now):
+                raise _KeyTaken  # on PostgreSQL two requests can be here at once; the second waited for the first
+            if task.callback_url is not None:
+                _listen_at(connection, task.account_id, task.callback_url, now)
+            tasks.add_step(connection, task.id, now, "created", {"provider": task.provider})
+
+    def _find_replay(self, account_id: str, key: str, fingerprint: str) -> Task | None:
+        """The task that an idempotency key is bound to, or None. Raises IdempotencyMismatch."""
+        with self._store.read() as connection:
+            found = tasks.find_key(connection, account_id, key)
+            return None if found is None else self._replay(connection, found, fingerprint)
 
     def _replay(self, connection: Any, found: tuple[str, str], fingerprint: str) -> Task:
         if found[0] != fingerprint:
@@ -111,7 +130,7 @@ class TaskService:
         try:
             operation.schema().load(dict(wanted.input))
         except ValidationError as error:
-            _flatten("input", error.messages, errors)
+            errors.update(field_errors(error.messages, "input"))
         try:
             text = json.dumps(wanted.input, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             text.encode()
@@ -219,14 +238,3 @@ def _fingerprint(wanted: NewTask) -> str:
         wanted.deadline,
     ]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _flatten(path: str, messages: Any, into: dict[str, list[str]]) -> None:
-    """Marshmallow's nested messages as field path → messages."""
-    if isinstance(messages, dict):
-        for name, inner in messages.items():
-            _flatten(path if name == "_schema" else f"{path}.{name}", inner, into)
-    elif isinstance(messages, list):
-        into.setdefault(path, []).extend(str(message) for message in messages)
-    else:
-        into.setdefault(path, []).append(str(messages))

@@ -58,6 +58,12 @@ def after(connection: Connection, account_id: str, seq: int, limit: int, types: 
     return [_record(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
 
 
+def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
+    """The place of an account's newest event that is older than an id's time, 0 when there is none."""
+    query = select(events.c.seq).where(events.c.account_id == account_id, events.c.id < event_id)
+    return connection.execute(query.order_by(events.c.seq.desc()).limit(1)).scalar() or 0
+
+
 def last_seq(connection: Connection, account_id: str) -> int:
     """The place of an account's newest event, 0 when it has none."""
     query = select(events.c.seq).where(events.c.account_id == account_id).order_by(events.c.seq.desc()).limit(1)
