@@ -39,10 +39,10 @@ def whole(text: str) -> int:
 
 def seconds_list(text: str) -> tuple[float, ...]:
     """Comma-separated numbers above zero, e.g. ``5,10,30``."""
-    values = tuple(positive(part) for part in text.split(","))
-    if not values:
-        raise ValueError("must be a comma-separated list of seconds")
-    return values
+    try:
+        return tuple(positive(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("must be a comma-separated list of seconds, each above 0") from None
 
 
 def http_url(text: str) -> str:
