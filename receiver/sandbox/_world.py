@@ -93,7 +93,8 @@ class Start:
     """What a provider's module says about a task that it accepts; see `Task` for the names.
 
     ``scope`` separates caller ids that may be equal without being duplicates; ``duplicate`` is the answer to a
-    caller id that was used before.
+    caller id that was used before. ``guard`` looks at the other tasks while nothing else can start, and raises to
+    refuse.
     """
 
     provider: str
@@ -105,6 +106,7 @@ class Start:
     caller_id: str | None = None
     scope: str = ""
     duplicate: Refusal | None = None
+    guard: Callable[[], None] | None = None
     callback_url: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     notice: Callable[[Task, bool], Notice | None] | None = None
@@ -178,7 +180,7 @@ class World:
     def start(self, start: Start) -> Task:
         """Keep a new task and see to its callbacks; with ``early-callback`` one is sent before returning.
 
-        Raises the start's ``duplicate`` when its caller id is taken.
+        Raises the start's ``duplicate`` when its caller id is taken, and what its ``guard`` raises.
         """
         directives = start.directives
         now = self.now()
@@ -190,6 +192,8 @@ class World:
             taken = (start.provider, start.scope, start.caller_id or "") in self._by_caller
             if start.duplicate is not None and taken:
                 raise start.duplicate
+            if start.guard is not None:
+                start.guard()
             task = Task(
                 id=start.id,
                 provider=start.provider,
@@ -280,6 +284,8 @@ class World:
             for kept in (self._tasks, self._by_caller, self._starts):
                 kept.clear()
             self.calls.clear()
+            self.uploads.clear()
+            self._numbers = itertools.count(1)
             for pace in self.paces.values():
                 pace.clear()
             self.offset = self.skew = 0.0

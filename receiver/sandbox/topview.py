@@ -102,10 +102,7 @@ class _Desk:
             raise Refusal("4000", "noticeUrl is not a valid URL")
         if flow.biz_type == "M2V_PREVIEW" and not is_yes(body.get("preview")):
             flow = next(other for other in FLOWS if other.biz_type == "M2V_EXPORT")
-        with self._world.lock:
-            self._check_account(body)
-            start = self._start(flow, body, directives)
-        task = accept(self._world, start)
+        task = accept(self._world, self._start(flow, body, directives))
         result = {
             "taskId": task.id,
             # The acceptance, not the task's state: the provider answers so at once.
@@ -139,6 +136,7 @@ class _Desk:
             input=body,
             directives=directives,
             base_url=base_url(self._world),
+            guard=lambda: self._check_account(body),
             callback_url=notice_url,
             data=data,
             notice=self._notice if notice_url else None,

@@ -137,7 +137,7 @@ def test_xml_only_when_asked_for(start: Start) -> None:
 
 def test_throttling_is_http_400(start: Start) -> None:
     """Above the rate the code is Throttling.User, the status 400."""
-    client = Vod(start(apsaravideo_vod_rate="1").url)
+    client = Vod(start(apsaravideo_vod_rate="0.01").url)
     client.submit()
     answer = client.call("GetAIImageJobs", {"JobIds": "x"})
     assert (answer.status_code, answer.json()["Code"]) == (400, "Throttling.User")

@@ -40,7 +40,7 @@ def test_a_drawing_begins_runs_and_ends(start: Start) -> None:
         seen.append(client.drawn("mine")["data"])
         sandbox.world.shift(51)
     assert [data["status"] for data in seen] == [0, 1, 2]
-    assert seen[1]["temporaryImageDto"]["progress"] == 0.51
+    assert 0.51 <= seen[1]["temporaryImageDto"]["progress"] < 0.6
     assert seen[1]["differentialImageRspList"] == []
     assert seen[2]["temporaryImageDto"] is None
     assert seen[2]["id_task"] == "mine"
@@ -300,7 +300,7 @@ def test_lists_have_pages(start: Start, name: str) -> None:
 
 def test_too_many_calls(start: Start) -> None:
     """Above the rate the answer has HTTP 429 and a code."""
-    client = ImgOpen(start(img_open_rate="1").url)
+    client = ImgOpen(start(img_open_rate="0.01").url)
     client.draw("a")
     answer = requests.post(client.base + "sd/queryTaskInfo", json={}, headers=client.headers, timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (429, "429")

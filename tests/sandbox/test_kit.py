@@ -156,7 +156,7 @@ def test_a_fifth_provider_is_one_file(start: Start, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(receiver.sandbox, "__path__", [*receiver.sandbox.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "receiver.sandbox.toybox", raising=False)
     assert "toybox" in provider_modules()
-    settings = SandboxSettings.from_environment({"SANDBOX_TOYBOX_COLOUR": "blue", "SANDBOX_TOYBOX_RATE": "1"})
+    settings = SandboxSettings.from_environment({"SANDBOX_TOYBOX_COLOUR": "blue", "SANDBOX_TOYBOX_RATE": "0.01"})
     sandbox = start(options=settings.options)
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"colour": "blue"}
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"oops": "slow down"}

@@ -271,7 +271,7 @@ def test_a_dropped_answer_leaves_a_task(start: Start) -> None:
 
 def test_too_many_calls_are_429_with_the_system_error(start: Start) -> None:
     """Above the rate the answer is the provider's error body with HTTP 429."""
-    client = SuperApp(start(superapp_rate="1").url)
+    client = SuperApp(start(superapp_rate="0.01").url)
     client.draw()
     answer = client.submit(body("TEXT2IMAGE", TEXT))
     assert answer.status_code == 429
