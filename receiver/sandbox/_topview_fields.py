@@ -43,10 +43,9 @@ def replace_rule(body: Mapping[str, Any]) -> Problem | None:
 
 
 def script_mode_rule(body: Mapping[str, Any]) -> Problem | None:
-    """Text with a voice, or an audio file."""
-    if body.get("scriptMode") == "text":
-        return first_absent(body, "ttsText", "voiceId")
-    return first_absent(body, "audioFileId")
+    """A text needs a voice, sound needs a file; neither needs to be chosen."""
+    needed = {"text": ("ttsText", "voiceId"), "audio": ("audioFileId",)}
+    return first_absent(body, *needed.get(str(body.get("scriptMode")), ()))
 
 
 def shoot_rule(body: Mapping[str, Any]) -> Problem | None:
@@ -113,8 +112,8 @@ REPLACE_NEWER = (
     *_NOTICE,
 )
 _AVATAR_VIDEO = (
-    Field("mode", required=True, choices=_AVATAR_MODES),
-    Field("scriptMode", required=True, choices=("text", "audio")),
+    Field("mode", choices=_AVATAR_MODES),
+    Field("scriptMode", choices=("text", "audio")),
     *may("ttsText", "voiceId", "audioFileId", "captionId"),
     *_NOTICE,
 )

@@ -31,7 +31,7 @@ CALLBACK_TIMEOUT = 5.0
 LADDER = (3.0, 5.0, 15.0, 30.0, 60.0, 600.0, 3600.0)
 MOST_RETRIES = 10
 
-_READINGS = ("observed", "seed")
+_READINGS = ("observed", "table")
 OPTIONS = (
     Option("access_key_id", "demo-id", "the access key's id"),
     Option("access_key_secret", "demo-secret", "the access key's secret"),
@@ -47,9 +47,9 @@ OPTIONS = (
 # How a query's number is to be read: queued, running, success, failure.
 _TABLES: Mapping[tuple[str, str], tuple[int, int, int, int]] = {
     ("v1", "observed"): (0, 0, 2, 2),
-    ("v1", "seed"): (0, 0, 1, 2),
+    ("v1", "table"): (0, 0, 1, 2),
     ("v2", "observed"): (0, 1, 2, 2),
-    ("v2", "seed"): (0, 0, 1, 2),
+    ("v2", "table"): (0, 0, 1, 2),
     ("tool", "observed"): (0, 0, 1, 2),
 }
 _UNDOCUMENTED = 77

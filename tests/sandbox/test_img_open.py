@@ -64,9 +64,9 @@ def test_every_way_of_drawing(start: Start, path: str) -> None:
     ("version", "reading", "numbers"),
     [
         ("", "observed", (0, 0, 2, 2)),
-        ("", "seed", (0, 0, 1, 2)),
+        ("", "table", (0, 0, 1, 2)),
         ("v2/", "observed", (0, 1, 2, 2)),
-        ("v2/", "seed", (0, 0, 1, 2)),
+        ("v2/", "table", (0, 0, 1, 2)),
     ],
 )
 def test_both_readings_of_a_status(
