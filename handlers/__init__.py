@@ -12,25 +12,28 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 from handlers._base import (
+    Callbacks,
+    Handler,
+    InputSchema,
+    Operation,
+    Option,
+    Pace,
+)
+from handlers._options import missing_credentials, options_of, parse_options, variable_of
+from handlers._records import (
     BadNotice,
     BadSignature,
-    Callbacks,
     ConfigurationError,
     ErrorCode,
-    Handler,
     HandlerError,
-    InputSchema,
     JsonObject,
     Malformed,
     Notice,
     NotSupported,
-    Operation,
-    Option,
     OutcomeUnknown,
     Output,
     OutputKind,
     OutputStatus,
-    Pace,
     Receipt,
     Rejected,
     RemoteStatus,
@@ -43,7 +46,6 @@ from handlers._base import (
     Upload,
     UploadTicket,
 )
-from handlers._options import missing_credentials, options_of, parse_options, variable_of
 
 __all__ = [
     "BadNotice",
@@ -87,9 +89,7 @@ __all__ = [
 
 def available() -> tuple[str, ...]:
     """Names of all providers, in alphabetical order: the files here that do not begin with ``_``."""
-    return tuple(
-        sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    )
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
 
 @cache

@@ -22,9 +22,16 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
 
-from handlers._base import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable
 from handlers._deadline import DeadlineAdapter, set_deadline
 from handlers._reading import json_object
+from handlers._records import (
+    ErrorCode,
+    HandlerError,
+    OutcomeUnknown,
+    Rejected,
+    TaskError,
+    Unavailable,
+)
 
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0

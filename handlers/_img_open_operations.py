@@ -10,7 +10,13 @@ from typing import Any, ClassVar, cast
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import InputSchema, JsonObject, Operation
+from handlers._base import (
+    InputSchema,
+    Operation,
+)
+from handlers._records import (
+    JsonObject,
+)
 
 TOOL_POLLS = (20.0, 30.0, 60.0)  # of a tool that calls back
 

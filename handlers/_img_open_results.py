@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from handlers._base import (
+from handlers._reading import objects, text_of, url_expiry, url_of
+from handlers._records import (
     ErrorCode,
     JsonObject,
     Output,
@@ -21,7 +22,6 @@ from handlers._base import (
     TaskError,
     TaskUpdate,
 )
-from handlers._reading import objects, text_of, url_expiry, url_of
 
 # Fields of an answer that say something of the task, not what it made.
 _ABOUT_THE_TASK = frozenset(("taskId", "task_id", "businessTaskId", "id_task", "status", "desc", "code", "msg"))

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from handlers._base import ConfigurationError, Handler, Option
+from handlers._base import (
+    Handler,
+    Option,
+)
+from handlers._records import (
+    ConfigurationError,
+)
 
 
 def boolean(text: str) -> bool:

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from handlers._base import OutputKind
+from handlers._records import (
+    OutputKind,
+)
 
 MAX_DEPTH = 64
 _ENDINGS = {

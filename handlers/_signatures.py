@@ -36,9 +36,7 @@ def base64_text(data: bytes) -> str:
 
 def same(given: str, expected: str) -> bool:
     """Whether two texts are equal, in a time that does not depend on where they differ."""
-    return hmac.compare_digest(
-        given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
-    )
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape"))
 
 
 def percent(text: str) -> str:

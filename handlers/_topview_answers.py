@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from handlers._base import (
+from handlers._reading import kind_of_url, objects, text_of, url_expiry, url_of
+from handlers._records import (
     ErrorCode,
     Output,
     OutputKind,
@@ -14,7 +15,6 @@ from handlers._base import (
     TaskError,
     TaskUpdate,
 )
-from handlers._reading import kind_of_url, objects, text_of, url_expiry, url_of
 from handlers._topview_table import URL_FIELDS, Artefacts
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import InputSchema
+from handlers._base import (
+    InputSchema,
+)
 
 
 class Choice(fields.Field[Any]):

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from handlers._base import (
+from handlers._http import Answer
+from handlers._reading import json_object, objects, text_of, url_expiry, url_of
+from handlers._records import (
     ErrorCode,
     HandlerError,
     JsonObject,
@@ -19,8 +21,6 @@ from handlers._base import (
     TaskUpdate,
     Unavailable,
 )
-from handlers._http import Answer
-from handlers._reading import json_object, objects, text_of, url_expiry, url_of
 
 STATUSES = {
     "success": RemoteStatus.SUCCEEDED,

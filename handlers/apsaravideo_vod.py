@@ -12,18 +12,23 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from handlers import _vod_answers as answers
 from handlers import _vod_signing as signing
 from handlers._base import (
-    BadSignature,
     Callbacks,
-    ErrorCode,
     Handler,
-    HandlerError,
     InputSchema,
+    Operation,
+    Option,
+)
+from handlers._http import ProviderSession, not_understood
+from handlers._options import one_of, positive
+from handlers._reading import json_object, objects, text_of
+from handlers._records import (
+    BadSignature,
+    ErrorCode,
+    HandlerError,
     JsonObject,
     Malformed,
     Notice,
     NotSupported,
-    Operation,
-    Option,
     OutcomeUnknown,
     Output,
     Receipt,
@@ -36,9 +41,6 @@ from handlers._base import (
     TaskUpdate,
     Unavailable,
 )
-from handlers._http import ProviderSession, not_understood
-from handlers._options import one_of, positive
-from handlers._reading import json_object, objects, text_of
 from handlers._signatures import canonical_query, md5_hex, same
 
 VERSION = "2017-03-21"
@@ -222,7 +224,8 @@ class ApsaraVideoVod(Handler):
         """The job and its final status; None for anything else."""
         event = json_object(notice.body) or {}
         job_id, status = text_of(event.get("JobId")), (text_of(event.get("Status")) or "").lower()
-        return f"{job_id}:{status}" if job_id and status in answers.STATUSES else None
+        known = answers.STATUSES.get(status)
+        return f"{job_id}:{status}" if job_id and known is not None and known.final else None
 
     def reply(self, notice: Notice) -> Reply:  # noqa: ARG002 - the same for every notice
         """HTTP 200; the body is ignored (the provider's page on callbacks)."""

@@ -13,15 +13,22 @@ from typing import Any, ClassVar
 
 from handlers._base import (
     Callbacks,
-    ErrorCode,
     Handler,
+    Operation,
+    Option,
+)
+from handlers._http import Answer, ProviderSession, not_understood
+from handlers._img_open_operations import WORKS, Family, Work, more_tools
+from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
+from handlers._options import one_of, positive
+from handlers._reading import json_object, text_of
+from handlers._records import (
+    ErrorCode,
     HandlerError,
     JsonObject,
     Malformed,
     Notice,
     NotSupported,
-    Operation,
-    Option,
     OutcomeUnknown,
     Receipt,
     Rejected,
@@ -33,11 +40,6 @@ from handlers._base import (
     TaskUpdate,
     Unavailable,
 )
-from handlers._http import Answer, ProviderSession, not_understood
-from handlers._img_open_operations import WORKS, Family, Work, more_tools
-from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
-from handlers._options import one_of, positive
-from handlers._reading import json_object, text_of
 
 ROOT = "/AIGCImgOpenServ/saas"
 OK, FAILURE, NO_SUCH_TASK = "200", "400", "402"  # the provider's table of codes; the rest is assumed

@@ -14,11 +14,16 @@ from typing import Any, NoReturn
 from marshmallow import ValidationError, fields, validate
 
 from handlers._base import (
-    ErrorCode,
     Handler,
     InputSchema,
     Operation,
     Option,
+)
+from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._options import boolean, one_of, positive
+from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
+from handlers._records import (
+    ErrorCode,
     OutcomeUnknown,
     Output,
     OutputKind,
@@ -31,9 +36,6 @@ from handlers._base import (
     TaskUpdate,
     Unavailable,
 )
-from handlers._http import Answer, ProviderSession, json_body, not_understood
-from handlers._options import boolean, one_of, positive
-from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
 from handlers._signatures import base64_text, hmac_sha1_hex, percent
 
 SUBMIT_PATH = "/openapi/v1/aigc/submitTask"

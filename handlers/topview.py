@@ -11,16 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from handlers._base import (
-    BadSignature,
     Callbacks,
-    ErrorCode,
     Handler,
+    Operation,
+    Option,
+)
+from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._options import boolean, positive
+from handlers._reading import json_object, objects, text_of, url_of
+from handlers._records import (
+    BadSignature,
+    ErrorCode,
     JsonObject,
     Malformed,
     Notice,
     NotSupported,
-    Operation,
-    Option,
     OutcomeUnknown,
     OutputStatus,
     Receipt,
@@ -35,9 +40,6 @@ from handlers._base import (
     Upload,
     UploadTicket,
 )
-from handlers._http import Answer, ProviderSession, json_body, not_understood
-from handlers._options import boolean, positive
-from handlers._reading import json_object, objects, text_of, url_of
 from handlers._signatures import same
 from handlers._topview_answers import STATUSES, Meaning, failed, meaning_of, outputs_of, status_of, succeeded
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
