@@ -1,0 +1,175 @@
+"""The running service's HTTP API, for the commands that use it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import click
+import requests
+from requests.auth import AuthBase
+
+from receiver import __version__
+
+PATIENCE = (5.0, 75.0)
+"""Seconds to connect, and to wait for an answer: longer than the longest wait that the API grants."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class ApiProblem(click.ClickException):
+    """The service refused, or could not be reached. ``status``: of its answer, None without one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Bearer(AuthBase):
+    """Sends the API key; as an auth object, so that a .netrc cannot replace it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        prepared.headers["Authorization"] = f"Bearer {self._key}"
+        return prepared
+
+
+class Api:
+    """Calls of one service with one API key. Every method raises ApiProblem with what to do about it."""
+
+    def __init__(self, url: str, key: str) -> None:
+        """``url``: the service's address. ``key``: the API key's text. Raises ApiProblem for one that is none."""
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ApiProblem("This API key cannot be right: keys have only ASCII letters, digits, - and _.")
+        self.url = url.rstrip("/")
+        self._key = key
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"receiver-cli/{__version__}"
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> requests.Response:
+        """Read something. Parameters that are None are left out."""
+        return self.call("GET", path, params=params)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+        patience: tuple[float, float] = PATIENCE,
+    ) -> requests.Response:
+        """One call; answers only if the service said 2xx. ``body``: sent as JSON unless None."""
+        sent = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            answer = self._session.request(
+                method,
+                self.url + path,
+                params={name: value for name, value in (params or {}).items() if value is not None},
+                data=None if body is None else json.dumps(body).encode(),
+                headers=sent,
+                auth=_Bearer(self._key),
+                timeout=patience,
+                stream=stream,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise ApiProblem(_unreachable(self.url, error)) from None
+        if not 200 <= answer.status_code < 300:
+            raise ApiProblem(_refusal(answer), answer.status_code)
+        return answer
+
+
+def part(text: str) -> str:
+    """A text as one part of a path."""
+    return quote(text, safe="")
+
+
+def _unreachable(url: str, error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return f"The service at {url} did not answer in time."
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return f"{url!r} is no address of a service; it looks like http://127.0.0.1:8000 (--url or RECEIVER_URL)."
+    return (
+        f"There is no service at {url}.\n"
+        "Start it with `receiver run`, or name its address with --url or RECEIVER_URL."
+    )  # fmt: skip
+
+
+def _refusal(answer: requests.Response) -> str:
+    """What the service said no with, and the mend where it is known."""
+    lines: list[str] = []
+    try:
+        problem = answer.json()
+        lines.append(str(problem.get("detail") or problem["title"]))
+        for field, messages in (problem.get("errors") or {}).items():
+            shown = messages if isinstance(messages, str) else " ".join(map(str, messages))
+            lines.append(f"  - {field}: {shown}")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        lines = [f"The service answered {answer.status_code} {answer.reason or ''}".rstrip() + "."]
+    if answer.status_code == requests.codes.unauthorized:
+        lines.append("Name an API key with --key or RECEIVER_API_KEY; `receiver keys create` makes one.")
+    elif answer.status_code == requests.codes.forbidden:
+        lines.append("`receiver keys create --scope …` makes a key that may do more.")
+    return "\n".join(lines)
+
+
+def default_url() -> str:
+    """The address of the service on this machine: that of RECEIVER_BIND."""
+    host, _, port = os.environ.get("RECEIVER_BIND", "").strip().rpartition(":")
+    return local_url(host.strip("[]"), int(port)) if port.isdecimal() else "http://127.0.0.1:8000"
+
+
+def local_url(host: str, port: int) -> str:
+    """How a service that is bound to this host and port is called from this machine."""
+    reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def with_api(command: Command) -> Command:
+    """Give a command the options ``--url`` and ``--key``, and as its first argument the Api they name."""
+
+    @click.option(
+        "--url",
+        envvar="RECEIVER_URL",
+        default=default_url,
+        show_default="http://127.0.0.1:8000",
+        metavar="URL",
+        help="Address of the service (RECEIVER_URL).",
+    )
+    @click.option(
+        "--key", metavar="KEY", help="API key; better in RECEIVER_API_KEY, where no list of processes shows it."
+    )
+    @functools.wraps(command)
+    def connected(*args: Any, url: str, key: str | None, **options: Any) -> Any:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise click.UsageError(f"--url: {url!r} must begin with http:// or https://.")
+        return command(Api(url, key or _key()), *args, **options)
+
+    return connected  # type: ignore[return-value]  # the same parameters as far as click is concerned
+
+
+def _key() -> str:
+    """The API key of the environment, from a file where RECEIVER_API_KEY_FILE names one."""
+    path = os.environ.get("RECEIVER_API_KEY_FILE")
+    try:
+        key = Path(path).read_text().strip() if path else os.environ.get("RECEIVER_API_KEY", "").strip()
+    except OSError as error:
+        raise click.ClickException(f"RECEIVER_API_KEY_FILE cannot be read: {error}") from None
+    if not key:
+        raise click.ClickException(
+            "An API key is needed: --key or RECEIVER_API_KEY.\n"
+            "The first `receiver run` shows one; `receiver keys create` makes more."
+        )
+    return key

@@ -1,0 +1,54 @@
+"""``receiver check``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+from rich.text import Text
+
+from receiver.cli.checks import Finding, Level, check_all, failed
+from receiver.cli.screen import clean, console, word
+
+
+@click.command()
+@click.option("--online", is_flag=True, help="Also connect to each configured provider's address (buys nothing).")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(online: bool, as_json: bool) -> None:
+    """Say what is wrong with the settings, and how to mend it.
+
+    Looks at the public URL, the secrets, each provider's credentials, the database and the clock. Changes
+    nothing. The exit code is 1 when there is a problem; warnings do not count.
+    """
+    findings = check_all(online=online)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": not failed(findings), "findings": [dataclasses.asdict(each) for each in findings]})
+        )
+    else:
+        for finding in findings:
+            _show(finding)
+        _conclude(findings)
+    if failed(findings):
+        raise SystemExit(1)
+
+
+def _show(finding: Finding) -> None:
+    line = word(finding.level)
+    line.pad_right(9 - len(line))
+    line.append(f"{clean(finding.about)}: ", "bold").append(clean(finding.text), "")
+    console().print(line)
+    if finding.mend:
+        console().print(Text(f"         → {finding.mend}"))
+
+
+def _conclude(findings: list[Finding]) -> None:
+    counts = {level: sum(finding.level is level for finding in findings) for level in Level}
+    problems, warnings = counts[Level.PROBLEM], counts[Level.WARNING]
+    if problems or warnings:
+        console().print(
+            f"\n{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}."
+        )
+    else:
+        console().print("\nNothing is wrong.")

@@ -1,0 +1,99 @@
+"""What people type, as values: inputs of tasks, pairs, and moments in time."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def task_input(source: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """A task's input from ``--input`` (JSON, ``@file`` or ``-`` for standard input) and ``key=value`` pairs.
+
+    Pairs win over equal names of the source. Raises click.UsageError.
+    """
+    made: dict[str, Any] = {}
+    if source is not None:
+        try:
+            made = json.loads(_read(source))
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"--input is no JSON: {error}") from None
+        if not isinstance(made, dict):
+            raise click.UsageError('--input must be a JSON object, like \'{"prompt": "a cat"}\'.')
+    for pair in pairs:
+        name, value = split_pair(pair, "an input field")
+        made[name] = typed(value)
+    return made
+
+
+def _read(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    if not source.startswith("@"):
+        return source
+    try:
+        return Path(source[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--input: {source[1:]} cannot be read: {error}") from None
+
+
+def typed(text: str) -> Any:
+    """The value of a pair: what is JSON is that (number, true, null, object, list, "text"), all else is text."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(constant)  # NaN and the like are no JSON: they are words here
+
+
+def split_pair(pair: str, what: str) -> tuple[str, str]:
+    """``name=value`` as its two halves. ``what`` names it in the click.UsageError for anything else."""
+    name, sign, value = pair.partition("=")
+    if not sign or not name.strip():
+        raise click.UsageError(f"{pair!r} is not {what}: it must look like name=value.")
+    return name.strip(), value
+
+
+def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
+    """Several ``name=value`` texts as a mapping of texts."""
+    return dict(split_pair(text, what) for text in texts)
+
+
+class Moment(click.ParamType[str]):
+    """A time as RFC 3339, a date, or how long ago (``90s``, ``30m``, ``2h``, ``7d``); gives RFC 3339 in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The moment, or a usage error that says how to write one."""
+        text = str(value).strip()
+        ago = _AGO.fullmatch(text)
+        try:
+            if ago:
+                moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+            else:
+                moment = datetime.fromisoformat(text)
+                if moment.tzinfo is None:
+                    moment = moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{text!r} is no time: write 2026-11-21T10:00:00Z, 2026-11-21 (UTC), or 30m, 2h, 7d for ago.",
+                param,
+                ctx,
+            )
+
+
+MOMENT = Moment()

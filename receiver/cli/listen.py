@@ -1,0 +1,215 @@
+"""``receiver listen``: events live, for people and for machines that no webhook can reach."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import requests
+from rich.text import Text
+
+from receiver import __version__
+from receiver.cli.api import Api, ApiProblem, with_api
+from receiver.cli.screen import COLOURS, clean, console
+from receiver.cli.stream import EventReader, ServerEvent
+from receiver.events import pattern_matches, valid_pattern
+from receiver.signing import check_secret, signature_header
+
+_SILENCE = 45.0
+"""Seconds without a byte after which a connection is taken for dead; the service sends one every 15."""
+_LONGEST_PAUSE = 15.0
+_FORWARD_TIMEOUT = 30.0
+
+
+@click.command()
+@click.option("--forward", metavar="WEBHOOK", help="POST each event there, signed, e.g. http://localhost:3000/hook.")
+@click.option(
+    "--events",
+    multiple=True,
+    default=("*",),
+    metavar="TYPE",
+    help="An event type or a group like task.*; may be repeated. All when left out.",
+)
+@click.option("--after", metavar="EVENT_ID", help="Begin behind this event instead of now.")
+@click.option(
+    "--secret",
+    metavar="WHSEC",
+    help="Sign with this secret; the account's signing secret when left out (needs a key that may manage).",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+@with_api
+def listen(
+    api: Api, forward: str | None, events: tuple[str, ...], after: str | None, secret: str | None, as_json: bool
+) -> None:
+    """Print events as they happen; forward them to a local port.
+
+    Reconnects by itself and misses nothing in between. What is forwarded carries the same body and headers
+    as a webhook, so the program that gets it can verify it. Ctrl-C ends it.
+    """
+    for pattern in events:
+        if not valid_pattern(pattern):
+            raise click.UsageError(f"--events: {pattern!r} matches no event; types look like task.succeeded or task.*")
+    forwarder = None if forward is None else _forwarder(api, forward, secret)
+    if not as_json:
+        aim = "" if forward is None else f", forwarding to {clean(forward)}"
+        console(error=True).print(f"Listening at {api.url}{aim}. Ctrl-C ends it.", style="bright_black")
+    with contextlib.suppress(KeyboardInterrupt):
+        for event in follow(api, after if after is not None else newest_event(api), _lost):
+            if any(pattern_matches(pattern, event.type) for pattern in events):
+                _show(event, as_json)
+                if forwarder is not None:
+                    _show_forwarded(forwarder.send(event), as_json)
+
+
+def newest_event(api: Api) -> str | None:
+    """The id of the newest event there is, to listen from; None when there is none yet."""
+    page = api.get("/v1/events", {"limit": 1}).json()["data"]
+    return str(page[0]["id"]) if page else None
+
+
+def follow(
+    api: Api,
+    after: str | None,
+    lost: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[ServerEvent]:
+    """Events for ever, over as many connections as it takes. Raises ApiProblem when the service refuses.
+
+    ``after``: the id of the event to begin behind, None for now. ``lost`` is told why a connection could
+    not be made.
+    """
+    last_id, pause = after or "", 0.0
+    while True:
+        reader = EventReader(last_id)
+        try:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            with api.call("GET", "/v1/events", headers=headers, stream=True, patience=(5.0, _SILENCE)) as answer:
+                for piece in answer.iter_content(chunk_size=None):
+                    pause = 0.0
+                    yield from reader.feed(piece)
+                    last_id = reader.last_id
+        except ApiProblem as problem:
+            if problem.status is not None and problem.status not in (429, 500, 502, 503, 504):
+                raise
+            lost(problem.message)
+            pause = min(max(pause * 2, 1.0), _LONGEST_PAUSE)
+        except requests.RequestException:
+            pause = max(pause, 0.5)  # the connection was cut: nothing unusual
+        sleep(pause or (reader.retry_ms or 0) / 1000)
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """What the local program answered: its status, or why there is none. ``ms``: how long it took."""
+
+    status: int | None
+    problem: str
+    ms: int
+
+
+class Forwarder:
+    """Sends events to one address, signed as webhooks are."""
+
+    def __init__(self, url: str, secrets: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+        """``secrets``: each makes a signature. ``clock``: epoch seconds."""
+        self._url = url
+        self._secrets = secrets
+        self._clock = clock
+        self._session = requests.Session()
+        self._session.trust_env = False  # a local port is reached without the environment's proxies
+
+    def send(self, event: ServerEvent) -> Forwarded:
+        """One POST of the event's own bytes; never raises for what happens on the way."""
+        stamp = int(self._clock())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"receiver/{__version__}",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(stamp),
+            "webhook-signature": signature_header(self._secrets, event.id, stamp, event.data),
+        }
+        began = time.monotonic()
+        status, problem = None, ""
+        try:
+            with self._session.post(
+                self._url,
+                data=event.data,
+                headers=headers,
+                timeout=_FORWARD_TIMEOUT,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                status = answer.status_code
+        except requests.Timeout:
+            problem = "no answer in time"
+        except requests.ConnectionError:
+            problem = "nothing listens there, or it hung up"
+        except requests.RequestException as error:
+            problem = str(error)
+        return Forwarded(status, problem, round((time.monotonic() - began) * 1000))
+
+
+def _forwarder(api: Api, url: str, secret: str | None) -> Forwarder:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.UsageError(f"--forward: {url!r} must be an address like http://localhost:3000/hook.")
+    if secret is not None:
+        try:
+            check_secret(secret)
+        except ValueError as error:
+            raise click.UsageError(f"--secret: {error}") from None
+        return Forwarder(url, [secret])
+    try:
+        found = api.get("/v1/signing-secret").json()
+    except ApiProblem as problem:
+        if problem.status != requests.codes.forbidden:
+            raise
+        raise ApiProblem(
+            "This API key may not read the account's signing secret.\n"
+            "Use a key with the scope manage, or name the secret to sign with: --secret whsec_…",
+            problem.status,
+        ) from None
+    return Forwarder(url, [each["secret"] for each in found.get("secrets", [found])])
+
+
+def _show(event: ServerEvent, as_json: bool) -> None:
+    if as_json:
+        click.echo(b'{"id":' + json.dumps(event.id).encode() + b"," + event.data.lstrip().removeprefix(b"{"))
+        return
+    try:
+        body: Mapping[str, Any] = json.loads(event.data)
+    except ValueError:
+        body = {}
+    data = body.get("data") or {}
+    at = datetime.fromisoformat(body["timestamp"]).astimezone() if "timestamp" in body else datetime.now(UTC)
+    state = event.type.rpartition(".")[2]
+    line = Text(f"{at:%H:%M:%S}  ", style="bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
+    for name in ("provider", "operation", "id", "subscriber"):
+        if data.get(name):
+            line.append(f"  {clean(data[name])}", "")
+    if data.get("progress") is not None and state == "progress":
+        line.append(f"  {data['progress']:.0%}", "")
+    if data.get("error"):
+        line.append(f"  {clean(data['error']['code'])}: {clean(data['error']['message'])}", "red")
+    console().print(line)
+
+
+def _show_forwarded(forwarded: Forwarded, as_json: bool) -> None:
+    """What the local program said; on standard error when standard output carries JSON."""
+    line = Text("          → ", style="bright_black")
+    if forwarded.status is None:
+        line.append(forwarded.problem, "red")
+    else:
+        line.append(str(forwarded.status), "green" if 200 <= forwarded.status < 300 else "red")
+    console(error=as_json).print(line.append(f"  {forwarded.ms} ms", "bright_black"))
+
+
+def _lost(why: str) -> None:
+    console(error=True).print(f"{why.splitlines()[0]} Trying again.", style="yellow")

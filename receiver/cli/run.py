@@ -1,0 +1,166 @@
+"""``receiver run``: the whole service on one machine, under one supervisor."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from prometheus_client.multiprocess import mark_process_dead
+
+from receiver import __version__
+from receiver.accounts import DEFAULT
+from receiver.cli.api import local_url
+from receiver.cli.emulation import sandbox_environment
+from receiver.cli.orphans import stop_with_parent
+from receiver.cli.screen import console
+from receiver.cli.service import database, ready, sandbox_settings
+from receiver.cli.supervisor import Child, Supervisor
+from receiver.config import Settings
+from receiver.models import Scope
+
+AFTER_SHUTDOWN = 5.0
+"""Seconds beyond RECEIVER_SHUTDOWN_TIMEOUT before a child that should have stopped is killed."""
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@click.command()
+@click.option("--with-sandbox", is_flag=True, help="Emulate the providers while none is configured.")
+def run(with_sandbox: bool) -> None:
+    """The whole service on one machine: web and worker, supervised.
+
+    Brings the schema up, starts both, and restarts what dies; SQLite is enough. The first start shows an API key, once. Ctrl-C or SIGTERM stops it
+    in order; a second Ctrl-C at once.
+    """
+    stop_with_parent()
+    settings = ready("run")
+    host, port = _bindable(*settings.bind)
+    url = local_url(host, port)
+    environment = {**os.environ, "RECEIVER_BIND": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+    sandbox_url = None
+    if with_sandbox and not settings.providers:
+        sandbox_url = local_url("127.0.0.1", free_port())
+        environment |= sandbox_environment(sandbox_url, url, sandbox_settings(), os.environ)
+    key = _prepare(settings)
+    _greet(settings, url, sandbox_url, key, unused_sandbox=with_sandbox and bool(settings.providers))
+    with _metrics_folder(os.environ) as folder:
+        environment[METRICS] = str(folder)
+        supervisor = Supervisor(
+            _children(environment, sandbox_url),
+            patience=settings.shutdown_timeout + AFTER_SHUTDOWN,
+            buried=lambda pid: mark_process_dead(pid, str(folder)),  # type: ignore[no-untyped-call]  # theirs
+        )
+        code = supervisor.run()
+    raise SystemExit(code)
+
+
+def _children(environment: Mapping[str, str], sandbox_url: str | None) -> list[Child]:
+    roles = {"web": ["web"], "worker": ["worker"]}
+    if sandbox_url is not None:  # first, so that it is stopped last
+        roles = {"sandbox": ["sandbox", "--port", sandbox_url.rpartition(":")[2]], **roles}
+    return [
+        Child(name, [sys.executable, "-m", "receiver.cli", *command], environment) for name, command in roles.items()
+    ]
+
+
+def _prepare(settings: Settings) -> str | None:
+    """Bring the schema up; a first API key when there is none at all, else None."""
+    with database(settings) as runtime:
+        runtime.prepare()
+        if runtime.accounts.has_keys():
+            return None
+        return runtime.accounts.create_key(DEFAULT, "from the first start", [Scope.MANAGE])[1]
+
+
+def _greet(settings: Settings, url: str, sandbox_url: str | None, key: str | None, *, unused_sandbox: bool) -> None:
+    """Say where everything is, and how to begin."""
+    screen = console()
+    screen.print(f"Callback Receiver {__version__}\n", style="bold")
+    lines = {"service": url, "docs": f"{url}/docs", "providers": ", ".join(settings.providers) or "none configured"}
+    if sandbox_url is not None:
+        lines["providers"] = f"emulated by the sandbox at {sandbox_url}/: nothing is bought, results are samples"
+        if not os.environ.get("RECEIVER_ALLOWED_NETWORKS"):
+            lines["webhooks"] = "may go to this machine (127.0.0.0/8, ::1), for trying out; public addresses as always"
+    if unused_sandbox:
+        lines["sandbox"] = "not started, because providers are configured"
+    if key is not None:
+        lines["API key"] = f"{key}   (shown this once: keep it)"
+    for name, value in lines.items():
+        screen.print(f"  {name:<10} {value}")
+    if key is None:
+        screen.print("\nAPI keys: `receiver keys list`, `receiver keys create`.")
+    else:
+        screen.print("\nBegin with:\n")
+        screen.print(f"  {first_call(url, key, sandboxed=sandbox_url is not None)}")
+    if not settings.providers and sandbox_url is None:
+        screen.print(
+            "\nNo provider has credentials yet: `receiver check` says what to set; --with-sandbox emulates them."
+        )
+    screen.print("\nCtrl-C stops it.\n")
+
+
+def first_call(url: str, key: str, *, sandboxed: bool) -> str:
+    """A first curl. With real providers it only reads, so that it buys nothing."""
+    if not sandboxed:
+        return f"curl -H 'Authorization: Bearer {key}' {url}/v1/providers"
+    task = {
+        "provider": "superapp",
+        "operation": "text2image",
+        "input": {"inputText": "a lighthouse at dawn", "width": 1024, "height": 1024},
+    }
+    return (
+        f"curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\\n"
+        f"    {url}/v1/tasks -d '{json.dumps(task)}'"
+    )
+
+
+def free_port() -> int:
+    """A port of this machine's loopback address that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def _bindable(host: str, port: int) -> tuple[str, int]:
+    """The web address, a free port chosen for 0; a ClickException says why it cannot be used."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return host, probe.getsockname()[1]
+    except OSError as error:
+        mend = "Set RECEIVER_BIND to an address of this machine, e.g. 127.0.0.1:8000."
+        if error.errno == errno.EADDRINUSE:
+            mend = "Stop what listens there, or set RECEIVER_BIND to another port."
+        elif error.errno == errno.EACCES:
+            mend = "Ports below 1024 need a right that this process does not have; set RECEIVER_BIND to a higher one."
+        raise click.ClickException(f"{host}:{port} cannot be used: {error.strerror or error}. {mend}") from None
+
+
+@contextmanager
+def _metrics_folder(environ: Mapping[str, str]) -> Iterator[Path]:
+    """An empty folder in which the processes share their counters; a chosen one is emptied and kept."""
+    chosen = environ.get(METRICS)
+    if chosen:
+        folder = Path(chosen)
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.db"):
+            old.unlink()
+        yield folder
+        return
+    folder = Path(tempfile.mkdtemp(prefix="receiver-metrics-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""The parts of the service, each as a process of its own; and the schema."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from receiver import logs
+from receiver.cli.orphans import stop_with_parent
+from receiver.config import Settings, read_settings
+from receiver.runtime import Runtime
+from receiver.sandbox import SandboxSettings
+from receiver.sandbox import serve as serve_sandbox
+
+
+@click.command()
+def web() -> None:
+    """The HTTP side alone: API, callbacks, health and metrics.
+
+    Any number of these may run, on any number of machines with PostgreSQL. Needs `receiver worker`
+    beside it, and a schema that is up to date (`receiver migrate`).
+    """
+    stop_with_parent()
+    settings = ready("web")
+    from receiver.web.server import serve  # late: gunicorn sets up signals and more when it is loaded
+
+    serve(settings)
+
+
+@click.command()
+def worker() -> None:
+    """The working side alone: submits, polls, delivers, cleans up.
+
+    Any number of these may run, on any number of machines with PostgreSQL. Brings the schema up first.
+    """
+    stop_with_parent()
+    settings = ready("worker")
+    from receiver.worker import serve  # late: only this command needs it
+
+    with database(settings):
+        pass  # it answers: what follows is not about the settings any more
+    serve(settings)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=9100, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def sandbox(host: str, port: int) -> None:
+    """A local emulator of all providers, with faults on demand.
+
+    Needs no account and no money. Its own page (the address that it prints) shows what it was asked and how to make it fail. Settings are
+    variables that begin with SANDBOX_, e.g. SANDBOX_DURATION=10. To use it, set <PROVIDER>_BASE_URL to its
+    address with the provider's name behind it; `receiver run --with-sandbox` does all that by itself.
+    """
+    stop_with_parent()
+    logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the sandbox ends in peace on Ctrl-C: on both
+    settings = sandbox_settings()
+    try:
+        serve_sandbox(settings, host, port, ready=lambda url: click.echo(f"Sandbox at {url}"))
+    except OSError as error:
+        raise click.ClickException(
+            f"The sandbox cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or 0 for a free one."
+        ) from None
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database's schema up to this version.
+
+    Also makes the account `default`. Safe to repeat, and while the service runs. `receiver run` and `receiver worker` do it at their start.
+    """
+    with database(ready("migrate")) as runtime:
+        current = runtime.store.schema_is_current()
+        runtime.prepare()
+    click.echo("The schema was up to date." if current else "The schema is up to date now.")
+
+
+def ready(role: str) -> Settings:
+    """The settings, with logging set up by them. Raises SettingsError."""
+    settings = read_settings()
+    logs.set_up(settings.log_format, settings.log_level, role)
+    return settings
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[Runtime]:
+    """The services on the database of these settings. Raises Busy unless it answers."""
+    runtime = Runtime.build(settings)
+    try:
+        runtime.store.ping()
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def sandbox_settings() -> SandboxSettings:
+    """The sandbox's settings from the environment; what is wrong with them ends the command."""
+    try:
+        return SandboxSettings.from_environment(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None

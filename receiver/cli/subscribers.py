@@ -1,0 +1,193 @@
+"""Registered webhooks: list, add, look at, change, remove, ping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from receiver.cli.api import Api, part, with_api
+from receiver.cli.fields import pairs
+from receiver.cli.screen import clean, console, show_facts, show_json, show_more, show_table, when, word
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def subscribers(ctx: click.Context) -> None:
+    """Webhooks that get events. Without a command: the list of them."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_all)
+
+
+@subscribers.command("list")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many.")
+@click.option("--cursor", help="Where the last page ended.")
+@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
+@with_api
+def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
+    """List subscribers, newest first."""
+    answer = api.get("/v1/subscribers", {"limit": limit, "cursor": cursor})
+    if as_json:
+        show_json(answer.text)
+        return
+    page = answer.json()
+    rows = [
+        [
+            each["id"],
+            word("disabled" if each["disabled"] else "enabled"),
+            each["url"],
+            ", ".join(each["event_types"]),
+            ", ".join(each["providers"] or []) or "all",
+            when(each.get("failing_since")),
+        ]
+        for each in page["data"]
+    ]
+    columns = ["id", "state", "url", "events", "providers", "failing since"]
+    show_table(columns, rows, "No subscribers; `receiver subscribers add URL` registers one.")
+    show_more(page)
+
+
+@subscribers.command()
+@click.argument("url", metavar="WEBHOOK")
+@click.option(
+    "--events",
+    multiple=True,
+    default=("*",),
+    show_default=True,
+    metavar="TYPE",
+    help="An event type, a group like task.*, or * for all; may be repeated.",
+)
+@click.option("--provider", multiple=True, help="Only events of this provider's tasks; may be repeated.")
+@click.option("--description", help="For people.")
+@click.option("--header", multiple=True, metavar="NAME=VALUE", help="Sent with every delivery; may be repeated.")
+@click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Deliveries per second at most.")
+@click.option("--secret", metavar="WHSEC", help="Your own signing secret instead of a made one.")
+@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
+@with_api
+def add(
+    api: Api,
+    url: str,
+    events: tuple[str, ...],
+    provider: tuple[str, ...],
+    header: tuple[str, ...],
+    as_json: bool,
+    **others: Any,
+) -> None:
+    """Register a webhook, and show the secret that its deliveries are signed with."""
+    body = {"url": url, "event_types": list(events), **{name: given for name, given in others.items() if given}}
+    if provider:
+        body["providers"] = list(provider)
+    if header:
+        body["headers"] = pairs(header, "a header")
+    answer = api.call("POST", "/v1/subscribers", body=body)
+    if as_json:
+        show_json(answer.text)
+        return
+    made = answer.json()
+    show_facts({"subscriber": made["id"], "url": made["url"], "secret": made["secret"]})
+    console().print("Verify deliveries with the secret; any library for Standard Webhooks does it.")
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@click.option("--secret", is_flag=True, help="Show its signing secret too.")
+@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON (with --secret: of the secret).")
+@with_api
+def show(api: Api, subscriber_id: str, secret: bool, as_json: bool) -> None:
+    """Show one subscriber."""
+    path = f"/v1/subscribers/{part(subscriber_id)}"
+    answer = api.get(f"{path}/secret" if secret and as_json else path)
+    if as_json:
+        show_json(answer.text)
+        return
+    _show(answer.json(), api.get(f"{path}/secret").json()["secret"] if secret else None)
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_api
+def remove(api: Api, subscriber_id: str, yes: bool) -> None:
+    """Remove a subscriber; what was still to be delivered to it ends as dead."""
+    if not yes:
+        click.confirm(f"Remove {subscriber_id}? What it was still to get is not delivered", abort=True)
+    api.call("DELETE", f"/v1/subscribers/{part(subscriber_id)}")
+    console().print(f"Subscriber {clean(subscriber_id)} is removed.")
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=86_400,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the old secret signs beside the new one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
+@with_api
+def rotate(api: Api, subscriber_id: str, overlap: int, as_json: bool) -> None:
+    """Give a subscriber a new signing secret."""
+    answer = api.call("POST", f"/v1/subscribers/{part(subscriber_id)}/rotate-secret", body={"overlap": overlap})
+    if as_json:
+        show_json(answer.text)
+        return
+    show_facts({"new secret": answer.json()["secret"], "old ones": f"sign for {overlap} s more at most"})
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
+@with_api
+def ping(api: Api, subscriber_id: str, as_json: bool) -> None:
+    """Send a subscriber a test event."""
+    answer = api.call("POST", f"/v1/subscribers/{part(subscriber_id)}/ping")
+    if as_json:
+        show_json(answer.text)
+        return
+    delivery = answer.json()["id"]
+    console().print(f"On its way as {clean(delivery)}; `receiver delivery {clean(delivery)}` shows what came of it.")
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@with_api
+def enable(api: Api, subscriber_id: str) -> None:
+    """Let deliveries go out again; what waited is delivered little by little."""
+    _switch(api, subscriber_id, disabled=False)
+
+
+@subscribers.command()
+@click.argument("subscriber_id", metavar="ID")
+@with_api
+def disable(api: Api, subscriber_id: str) -> None:
+    """Stop deliveries to a subscriber; they are kept until it is enabled again."""
+    _switch(api, subscriber_id, disabled=True)
+
+
+def _switch(api: Api, subscriber_id: str, *, disabled: bool) -> None:
+    api.call("PATCH", f"/v1/subscribers/{part(subscriber_id)}", body={"disabled": disabled})
+    console().print(f"Subscriber {clean(subscriber_id)} is {'disabled' if disabled else 'enabled'}.")
+
+
+def _show(subscriber: Mapping[str, Any], secret: str | None) -> None:
+    state = word("disabled" if subscriber["disabled"] else "enabled")
+    if subscriber.get("disabled_reason"):
+        state.append(f" ({clean(subscriber['disabled_reason'])})", "")
+    show_facts(
+        {
+            "subscriber": subscriber["id"],
+            "url": subscriber["url"],
+            "state": state,
+            "events": ", ".join(subscriber["event_types"]),
+            "providers": ", ".join(subscriber["providers"] or []) or "all",
+            "description": subscriber["description"] or None,
+            "headers": subscriber["headers"] or None,
+            "rate limit": subscriber["rate_limit"],
+            "failing since": when(subscriber["failing_since"]) if subscriber.get("failing_since") else None,
+            "created": when(subscriber["created_at"]),
+            "secret": secret,
+        }
+    )
