@@ -1,0 +1,75 @@
+"""The application put together: sections, errors, and what every answer carries."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from flask import Flask, Response, g, request
+
+from receiver import logs, metrics
+from receiver.config import read_settings
+from receiver.runtime import Runtime, secrets_of
+from receiver.web import (
+    accounts,
+    callbacks,
+    deliveries,
+    documents,
+    errors,
+    events,
+    face,
+    health,
+    providers,
+    subscribers,
+    tasks,
+)
+from receiver.web.api import open_api
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def build(runtime: Runtime | None = None) -> Flask:
+    """The application; see ``receiver.web.create_app``."""
+    if runtime is None:
+        settings = read_settings()
+        logs.set_up(settings.log_format, settings.log_level, "web")
+        logs.keep_out(secrets_of(settings))
+        runtime = Runtime.build(settings)
+    app = Flask("receiver.web", static_folder="static", static_url_path="/static")
+    app.url_map.merge_slashes = False  # a redirect would lose a provider's POST
+    face.attach(app, runtime)
+    errors.register(app)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    api = open_api(app)
+    for noun in (tasks, providers, subscribers, events, deliveries, accounts):
+        api.register_blueprint(noun.section)
+    for plain in (callbacks, health, documents):
+        app.register_blueprint(plain.blueprint)
+    documents.attach(app, api)
+    return app
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    g.began = time.monotonic()
+
+
+def _finish(response: Response) -> Response:
+    """What every answer carries. Pages set their own policy before."""
+    headers = response.headers
+    headers["X-Request-Id"] = g.request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers.setdefault("Content-Security-Policy", API_POLICY)
+    if request.endpoint not in ("static", "documents.docs", "documents.document"):
+        headers["Cache-Control"] = "no-store"
+    route = request.url_rule.rule if request.url_rule is not None else "none"
+    method = request.method if request.method in _METHODS else "other"
+    metrics.observe_request(route, method, response.status_code, time.monotonic() - g.began)
+    return response

@@ -1,0 +1,57 @@
+"""Who calls: API keys in ``Authorization: Bearer``, and what each scope may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from flask import g, request
+
+from receiver.models import ApiKey, Scope
+from receiver.web.errors import Refused
+from receiver.web.face import runtime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BEARER = re.compile(r"bearer +([!-~]{1,256})", re.IGNORECASE | re.ASCII)
+_REALM = 'Bearer realm="receiver"'
+
+
+def needs(*scopes: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let only keys with one of these scopes (or ``manage``) through: 401 without a valid key, 403 without a scope."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> R:
+            g.api_key = _admit(scopes)
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def account() -> str:
+    """The id of the account that calls, in a view behind ``needs``."""
+    key: ApiKey = g.api_key
+    return key.account_id
+
+
+def _admit(scopes: tuple[Scope, ...]) -> ApiKey:
+    given = request.headers.get("Authorization", "")
+    found = _BEARER.fullmatch(given.strip())
+    if found is None:
+        detail = "Send an API key: Authorization: Bearer rk_…" if not given else "Authorization must be: Bearer rk_…"
+        raise Refused(401, "unauthorized", detail, {"WWW-Authenticate": _REALM})
+    key = runtime().accounts.authenticate(found[1])
+    if key is None:
+        challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+        raise Refused(401, "unauthorized", "This API key is not known, or was revoked.", challenge)
+    if Scope.MANAGE not in key.scopes and not key.scopes & set(scopes):
+        wanted = " or ".join(dict.fromkeys([*scopes, Scope.MANAGE]))
+        challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scopes[0]}"'}
+        raise Refused(403, "forbidden", f"This needs an API key with the scope {wanted}.", challenge)
+    return key

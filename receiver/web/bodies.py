@@ -1,0 +1,106 @@
+"""Bodies: read raw within a bound, chunked ones too, and JSON taken strictly (RFC 8259).
+
+A body that is too long or ends early is refused, never cut. JSON is UTF-8, without NaN and infinities,
+without repeated names (readers differ on which one counts), and nested a hundred deep at most.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from flask import request
+
+from receiver.web.errors import Refused
+from receiver.web.face import runtime
+
+MAX_DEPTH = 100
+_JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9.+_-]+\+json)", re.ASCII)
+
+
+def read_body() -> bytes:
+    """The whole body, at most RECEIVER_MAX_BODY bytes. Raises Refused: 413, or 400 when it ended early."""
+    limit = runtime().settings.max_body
+    declared = request.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    # One byte more than allowed: a reader that stops at the limit could not tell a whole body from a cut one.
+    request.max_content_length = limit + 1
+    body = request.get_data(cache=False)
+    if len(body) > limit:
+        raise _too_large(limit)
+    if declared is not None and len(body) != declared:
+        raise Refused(400, "malformed", f"The body ended after {len(body)} of {declared} bytes.")
+    return body
+
+
+def read_json(*, optional: bool = False) -> Any:
+    """The body as JSON; ``optional``: an empty one is ``{}``. Raises Refused: 400, 413 or 415."""
+    body = read_body()
+    if optional and not body:
+        return {}
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if not _JSON_TYPE.fullmatch(request.mimetype) or charset not in ("utf-8", "utf8"):
+        raise Refused(415, "unsupported-media-type", "Send the body as JSON, with Content-Type: application/json.")
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """A JSON text as a value. Raises Refused (400) with what is wrong and where."""
+    try:
+        value = json.loads(
+            body.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repetition
+        )
+    except UnicodeDecodeError as error:
+        raise _malformed(f"The body is not UTF-8 (byte {error.start}).") from None
+    except RecursionError:
+        raise _malformed(f"The body is nested deeper than {MAX_DEPTH}.") from None
+    except json.JSONDecodeError as error:
+        raise _malformed(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except ValueError as error:  # ours below, and numbers with thousands of digits
+        raise _malformed(f"The body is not JSON that can be taken: {error}.") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise _malformed(f"The body is nested deeper than {MAX_DEPTH}.")
+    return value
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is beyond what a number can hold")
+    return number
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    level: list[Any] = [[value]]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
+
+
+def _malformed(detail: str) -> Refused:
+    return Refused(400, "malformed", detail)
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, "too-large", f"The body is larger than the {limit} bytes that this service takes.")

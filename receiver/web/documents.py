@@ -1,0 +1,43 @@
+"""``/openapi.json`` and ``/docs``, which work without internet: everything they load comes from here."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response, current_app
+
+from receiver.events import dumps
+from receiver.web.api import Api
+
+blueprint = Blueprint("documents", __name__)
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Only what comes from here is loaded; styles may stand in the page, because the viewer sets them on its elements."""
+_NAME = "receiver-openapi"
+
+
+def attach(app: Flask, api: Api) -> None:
+    """Keep the finished document with the application."""
+    app.extensions[_NAME] = dumps(api.spec.to_dict())
+
+
+@blueprint.get("/openapi.json")
+def document() -> Response:
+    """The OpenAPI 3.1 document."""
+    text: str = current_app.extensions[_NAME]
+    return Response(text, mimetype="application/json")
+
+
+@blueprint.get("/docs")
+def docs() -> Response:
+    """The document for people."""
+    page = current_app.send_static_file("docs.html")
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    return page
+
+
+@blueprint.get("/")
+def start() -> Response:
+    """On to the documentation."""
+    return Response(status=302, headers={"Location": "docs"})

@@ -1,0 +1,140 @@
+"""Errors as callers see them: problem details (RFC 9457) everywhere, with nothing of the inside in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from receiver import logs
+from receiver.errors import (
+    Busy,
+    Conflict,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+    ProviderFailed,
+    ProviderOff,
+    ReceiverError,
+)
+from receiver.events import dumps
+
+TYPE = "application/problem+json"
+log = logs.get("web")
+
+_TITLES = {
+    "unauthorized": "No valid API key",
+    "forbidden": "The API key may not do this",
+    "not-found": "Not found",
+    "invalid": "Invalid request",
+    "malformed": "The body cannot be read",
+    "conflict": "Not possible now",
+    "idempotency-mismatch": "Idempotency-Key used with another body",
+    "provider-off": "Provider not configured",
+    "provider-failed": "The provider refused",
+    "provider-unavailable": "The provider does not answer",
+    "bad-notice": "Notice refused",
+    "busy": "Try again in a moment",
+    "too-large": "Body too large",
+    "unsupported-media-type": "Wrong Content-Type",
+    "method-not-allowed": "Method not allowed",
+    "internal": "Internal error",
+}
+
+
+class Refused(Exception):
+    """A request that a face turns down by itself. ``slug``: one of the known problems."""
+
+    def __init__(self, status: int, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.response = problem(status, slug, detail, headers)
+
+
+def problem(
+    status: int,
+    slug: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: Mapping[str, Sequence[str]] | None = None,
+) -> Response:
+    """A problem as an answer. ``errors``: messages by field path."""
+    body: dict[str, object] = {
+        "type": f"urn:receiver:problem:{slug}",
+        "title": _TITLES.get(slug) or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = {field: list(messages) for field, messages in errors.items()}
+    return Response(dumps(body), status, headers, content_type=TYPE)
+
+
+def register(app: Flask) -> None:
+    """Let the application answer every error as a problem."""
+    app.register_error_handler(Refused, lambda error: error.response)
+    app.register_error_handler(ReceiverError, _from_service)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _from_service(error: ReceiverError) -> Response:
+    match error:
+        case NotFound():
+            return problem(404, "not-found", error.detail)
+        case Invalid():
+            return problem(422, "invalid", error.detail, errors=error.errors)
+        case Conflict():
+            return problem(409, "conflict", error.detail)
+        case IdempotencyMismatch():
+            return problem(422, "idempotency-mismatch", error.detail)
+        case ProviderOff():
+            return problem(422, "provider-off", error.detail, errors={"provider": [error.detail]})
+        case ProviderFailed(temporary=True):
+            wait = max(1, math.ceil(error.retry_after or 1))
+            return problem(503, "provider-unavailable", error.detail, {"Retry-After": str(wait)})
+        case ProviderFailed():
+            return problem(502, "provider-failed", error.detail)
+        case Busy():
+            log.warning("busy", why=error.detail, request_id=g.get("request_id"))
+            return problem(
+                503, "busy", "The database does not answer in time; nothing was stored.", {"Retry-After": "1"}
+            )
+        case _:
+            return _unexpected(error)
+
+
+_SLUGS = {
+    400: "malformed",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-media-type",
+}
+_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+    413: "The body is larger than what this service takes.",
+}
+
+
+def _from_http(error: HTTPException) -> Response:
+    """What Flask and werkzeug raise: unknown addresses, wrong methods, cut bodies."""
+    ready = error.get_response()
+    status = error.code or ready.status_code
+    if status < 400:
+        return Response(ready.get_data(), status, ready.headers)  # a redirect is no error
+    slug = _SLUGS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+    kept = {name: value for name, value in ready.headers if name.lower() in ("allow", "retry-after")}
+    return problem(status, slug, _DETAILS.get(status) or HTTPStatus(status).description, kept)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error(
+        "a request failed", method=request.method, path=request.path, request_id=g.get("request_id"), exc_info=error
+    )
+    return problem(
+        500, "internal", f"Something went wrong on our side. The log has more, under the request {g.get('request_id')}."
+    )

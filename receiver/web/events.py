@@ -1,0 +1,68 @@
+"""``/v1/events``: everything that is told to subscribers, for callers that no webhook can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, request
+
+from receiver.events import dumps, pattern_matches
+from receiver.models import Event, EventType, Scope
+from receiver.web import answers
+from receiver.web.api import Answer, Section
+from receiver.web.auth import account
+from receiver.web.face import alarm, runtime
+from receiver.web.schemas import EventHeaders, EventQuery
+from receiver.web.streaming import stream
+
+section = Section("Events", "What subscribers are told, to be read or streamed.")
+
+
+@section.operation(
+    "GET",
+    "/events",
+    Answer(
+        200,
+        "EventPage",
+        "Events: newest first, or (with `after`) oldest first.",
+        streams="Server-sent events: `id` is the event's id, `event` its type, `data` its body on one line. Begins "
+        "with what happens from now on, unless `after` or `Last-Event-ID` says where to go on. Ends after ten minutes "
+        "at most; a client reconnects with `Last-Event-ID` and misses nothing.",
+    ),
+    scopes=[Scope.READ],
+    query=EventQuery,
+    headers=EventHeaders,
+)
+def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Response:
+    """List events, consume them in order, or stream them.
+
+    Without `after`: newest first, with `cursor` for the next page. With `after=<id>`: those behind that event, oldest
+    first, so that giving the id of the last one each time misses none and repeats none; `wait=N` holds the answer
+    until there is one. With `Accept: text/event-stream`: a stream.
+    """
+    after, limit = query.get("after"), query["limit"]
+    types = [kind for kind in EventType if pattern_matches(query["event_type"], kind)]
+    if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":
+        return stream(account(), headers.get("last_event_id") or after, types)
+    service = runtime().deliveries
+    if after is None:
+        page = service.list_events(account(), types, limit, query.get("cursor"))
+        return answers.listing(map(event_text, page.items), page.next_cursor)
+    who, place = account(), service.place_of(account(), after or None)
+    with alarm().seat() as seated:
+        found = alarm().until(
+            lambda: service.events_behind(who, place, types, limit), bool, query["wait"] if seated else 0
+        )
+    return answers.listing(map(event_text, found), None)
+
+
+@section.operation("GET", "/events/<id(evt):event_id>", Answer(200, "Event", "The event."), scopes=[Scope.READ])
+def get_event(event_id: str) -> Response:
+    """Read an event."""
+    return answers.text(event_text(runtime().deliveries.get_event(account(), event_id)))
+
+
+def event_text(event: Event) -> str:
+    """An event as callers see it: its id, and what was signed and sent, as it was."""
+    return f'{{"id":{dumps(event.id)},{event.body.removeprefix("{")}'

@@ -1,0 +1,44 @@
+"""What every request needs, kept with the application: no globals, so any number of applications can live at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from receiver.runtime import Runtime
+from receiver.web.waiting import Alarm
+
+_NAME = "receiver"
+RESERVED_THREADS = 8
+"""Threads of a process that no waiting caller may occupy, so that a callback always finds one."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """The services, and the one alarm that wakes waiting requests of this process."""
+
+    runtime: Runtime
+    alarm: Alarm
+
+
+def attach(app: Flask, runtime: Runtime) -> None:
+    """Give an application its services."""
+    seats = max(1, runtime.settings.web_threads - RESERVED_THREADS)
+    app.extensions[_NAME] = Face(runtime, Alarm(runtime.bell, seats))
+
+
+def face_of(app: Flask) -> Face:
+    """The face of an application."""
+    face: Face = app.extensions[_NAME]
+    return face
+
+
+def runtime() -> Runtime:
+    """The services, inside a request."""
+    return face_of(current_app).runtime
+
+
+def alarm() -> Alarm:
+    """The alarm, inside a request."""
+    return face_of(current_app).alarm

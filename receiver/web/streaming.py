@@ -1,0 +1,59 @@
+"""Events as they happen, over server-sent events (the HTML standard's chapter of that name)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from flask import Response
+
+from receiver.models import Event, EventType, first_id
+from receiver.web.face import alarm, runtime
+
+HEARTBEAT = 15.0
+"""Seconds of silence after which a comment is sent, so that nobody on the way takes the connection for dead."""
+LONGEST = 600.0
+"""Seconds after which a stream ends; the client reconnects and goes on where it was."""
+RETRY_MS = 2000
+_BATCH = 100
+
+
+def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Response:
+    """An account's events of some types, as they happen, behind an event (None: from now on).
+
+    The place is sent at the start, as an id without data, so that a client whose connection breaks
+    before the first event still reconnects to where it was.
+    """
+    service, bell = runtime().deliveries, alarm()
+    if after is None:
+        last = service.last_event(account_id)
+        after, place = (first_id("evt", 0), 0) if last is None else (last.id, last.seq)
+    else:
+        place = service.place_of(account_id, after)
+
+    def lines(start: str, place: int) -> Iterator[str]:
+        yield f"retry: {RETRY_MS}\nid: {start}\n\n"
+        end = time.monotonic() + LONGEST
+        with bell.seat() as seated:
+            while True:
+                quiet_until = min(time.monotonic() + HEARTBEAT, end)
+                found = bell.until(
+                    partial(service.events_behind, account_id, place, types, _BATCH),
+                    bool,
+                    max(quiet_until - time.monotonic(), 0) if seated else 0,
+                )
+                yield "".join(map(_frame, found)) or ": still here\n\n"
+                place = found[-1].seq if found else place
+                if not seated or bell.stopping or time.monotonic() >= end:
+                    return
+
+    response = Response(lines(after, place), mimetype="text/event-stream")
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold small pieces back
+    return response
+
+
+def _frame(event: Event) -> str:
+    # Line breaks in JSON stand only between its parts, where a blank means the same.
+    data = event.body.replace("\r", " ").replace("\n", " ")
+    return f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"

@@ -1,0 +1,155 @@
+"""``/v1/subscribers``: registered webhooks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response
+
+from receiver.events import rfc3339
+from receiver.models import Scope, Subscriber
+from receiver.signing import Secret
+from receiver.subscribers import NewSubscriber
+from receiver.web import answers
+from receiver.web.api import Answer, Section
+from receiver.web.auth import account
+from receiver.web.deliveries import delivery_value
+from receiver.web.errors import Refused
+from receiver.web.face import runtime
+from receiver.web.schemas import NewSubscriberSchema, Replay, Rotation, SubscriberPatch, SubscriberQuery
+
+section = Section("Subscribers", "Webhooks that get the account's events.")
+
+HIDDEN = "***"
+_SENSITIVE = re.compile(r"auth|cookie|token|key|secret|password|passwd|credential|signature|session", re.IGNORECASE)
+_MANAGE = [Scope.MANAGE]
+_ONE = "/subscribers/<id(sub):subscriber_id>"
+
+
+@section.operation(
+    "POST",
+    "/subscribers",
+    Answer(201, "SubscriberWithSecret", "The subscriber, with its secret.", {"Location": "Where to read it."}),
+    scopes=_MANAGE,
+    body=NewSubscriberSchema,
+)
+def create_subscriber(body: Mapping[str, Any]) -> Response:
+    """Register a webhook.
+
+    The answer holds the secret that signs what is sent; it can be read again with `GET …/secret`.
+    """
+    subscriber, secret = runtime().subscribers.create(account(), NewSubscriber(**body))
+    shown = {**_shown(subscriber), "secret": secret}
+    return answers.value(shown, 201, {"Location": f"/v1/subscribers/{subscriber.id}"})
+
+
+@section.operation(
+    "GET", "/subscribers", Answer(200, "SubscriberPage", "Subscribers, newest first."),
+    scopes=[Scope.READ], query=SubscriberQuery,
+)  # fmt: skip
+def list_subscribers(query: Mapping[str, Any]) -> Response:
+    """List subscribers, newest first."""
+    page = runtime().subscribers.list_page(account(), query["limit"], query.get("cursor"))
+    return answers.value({"data": [_shown(found) for found in page.items], "next_cursor": page.next_cursor})
+
+
+@section.operation("GET", _ONE, Answer(200, "Subscriber", "The subscriber."), scopes=[Scope.READ])
+def get_subscriber(subscriber_id: str) -> Response:
+    """Read a subscriber."""
+    return answers.value(_shown(runtime().subscribers.get(account(), subscriber_id)))
+
+
+@section.operation(
+    "PATCH", _ONE, Answer(200, "Subscriber", "The subscriber, changed."), scopes=_MANAGE, body=SubscriberPatch
+)
+def change_subscriber(body: dict[str, Any], subscriber_id: str) -> Response:
+    """Change a subscriber.
+
+    What is left out stays; null clears. `headers` are merged by name. `disabled: true` keeps a backlog, which drains at
+    a bounded rate when it is enabled again.
+    """
+    service = runtime().subscribers
+    if body.get("headers"):
+        present = service.headers(service.get(account(), subscriber_id))
+        body["headers"] = _merged(present, body["headers"])
+    return answers.value(_shown(service.change(account(), subscriber_id, body)))
+
+
+@section.operation("DELETE", _ONE, Answer(204, None, "It is gone."), scopes=_MANAGE)
+def delete_subscriber(subscriber_id: str) -> Response:
+    """Remove a subscriber; what was still to be delivered ends as dead, and stays listed."""
+    runtime().subscribers.delete(account(), subscriber_id)
+    return answers.nothing()
+
+
+@section.operation("GET", f"{_ONE}/secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=_MANAGE)
+def get_subscriber_secret(subscriber_id: str) -> Response:
+    """Read the secrets that sign what this subscriber gets."""
+    return secrets_answer(runtime().subscribers.secrets(account(), subscriber_id))
+
+
+@section.operation(
+    "POST", f"{_ONE}/rotate-secret", Answer(200, "Secrets", "The secrets that sign from now on."),
+    scopes=_MANAGE, body=Rotation,
+)  # fmt: skip
+def rotate_subscriber_secret(body: Mapping[str, Any], subscriber_id: str) -> Response:
+    """Replace the secret; the old ones sign beside the new one for `overlap` seconds."""
+    done = runtime().subscribers.rotate_secret(account(), subscriber_id, body["overlap"], body["secret"])
+    return secrets_answer(done)
+
+
+@section.operation(
+    "POST", f"{_ONE}/ping", Answer(202, "Delivery", "The delivery of the ping.", {"Location": "Where to follow it."}),
+    scopes=_MANAGE,
+)  # fmt: skip
+def ping_subscriber(subscriber_id: str) -> Response:
+    """Send a `subscriber.ping` event to this subscriber alone."""
+    delivery = runtime().subscribers.ping(account(), subscriber_id)
+    return answers.value(delivery_value(delivery), 202, {"Location": f"/v1/deliveries/{delivery.id}"})
+
+
+@section.operation(
+    "POST", f"{_ONE}/replay", Answer(200, "Replayed", "How many are sent again."), scopes=_MANAGE, body=Replay
+)
+def replay_to_subscriber(body: Mapping[str, Any], subscriber_id: str) -> Response:
+    """Send the ended deliveries of a span of time again. Safe to repeat: what is pending already is left alone."""
+    replayed = runtime().subscribers.replay(account(), subscriber_id, body["since"], body["until"], body["status"])
+    return answers.value({"replayed": replayed})
+
+
+def secrets_answer(secrets: Sequence[Secret]) -> Response:
+    """The secrets of a subscriber or account, newest first."""
+    shown = [{"secret": secret.key, "expires_at": rfc3339(secret.expires_at)} for secret in secrets]
+    return answers.value({"secret": secrets[0].key, "secrets": shown})
+
+
+def _shown(subscriber: Subscriber) -> dict[str, Any]:
+    headers = runtime().subscribers.headers(subscriber)
+    return {
+        "id": subscriber.id,
+        "url": subscriber.url,
+        "event_types": list(subscriber.event_types),
+        "providers": None if subscriber.providers is None else list(subscriber.providers),
+        "description": subscriber.description,
+        "headers": {name: HIDDEN if _SENSITIVE.search(name) else text for name, text in headers.items()},
+        "rate_limit": subscriber.rate_limit,
+        "disabled": subscriber.disabled,
+        "disabled_reason": subscriber.disabled_reason,
+        "failing_since": rfc3339(subscriber.failing_since),
+        "created_at": rfc3339(subscriber.created_at),
+    }
+
+
+def _merged(present: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Headers after a PATCH: names are compared without case, null takes one away, ``***`` leaves it as it is."""
+    found = {name.lower(): (name, text) for name, text in present.items()}
+    if len({name.lower() for name in wanted}) < len(wanted):
+        raise Refused(422, "invalid", "Two names in headers differ only in case.")
+    for name, text in wanted.items():
+        if text is None:
+            found.pop(name.lower(), None)
+        elif text != HIDDEN or name.lower() not in found:
+            found[name.lower()] = (name, text)
+    return dict(found.values())

@@ -1,0 +1,127 @@
+"""``/v1/tasks``: submit, read, wait for, cancel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response
+
+from receiver import metrics
+from receiver.events import rfc3339, task_json
+from receiver.models import Scope, Task
+from receiver.store.tasks import Filter
+from receiver.tasks import NewTask
+from receiver.web import answers
+from receiver.web.api import Answer, Section
+from receiver.web.auth import account
+from receiver.web.face import alarm, runtime
+from receiver.web.schemas import MAX_WAIT, NewTaskHeaders, NewTaskSchema, TaskQuery, WaitQuery
+
+section = Section("Tasks", "Work handed to providers.")
+
+READERS = (Scope.READ, Scope.SUBMIT)
+_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*", re.IGNORECASE | re.ASCII)
+
+
+@section.operation(
+    "POST",
+    "/tasks",
+    Answer(
+        202,
+        "Task",
+        "The task is accepted, or (replayed, waited for) further on.",
+        {
+            "Location": "Where to read the task.",
+            "Idempotency-Replayed": "`true` when the task was made by an earlier request.",
+            "Preference-Applied": "`wait=N` when the answer was held for up to N seconds.",
+        },
+    ),
+    scopes=[Scope.SUBMIT],
+    body=NewTaskSchema,
+    headers=NewTaskHeaders,
+    problems=[409],
+)
+def submit_task(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Response:
+    """Submit a task to a provider.
+
+    It is stored before the answer, and handed over by a worker. With `Idempotency-Key` a repeated request gives the
+    same task. `input` is checked against the operation's schema first.
+    """
+    task, replayed = runtime().tasks.create(account(), NewTask(**body), headers.get("idempotency_key"))
+    said = {"Location": f"/v1/tasks/{task.id}"}
+    if replayed:
+        said["Idempotency-Replayed"] = "true"
+    else:
+        metrics.observe_accepted(task.provider)
+    wait = _preferred_wait(headers["prefer"])
+    if wait is not None:
+        task, waited = _wait_for(task, wait)
+        if waited:
+            said["Preference-Applied"] = f"wait={wait}"
+    return answers.text(task_json(task), 202, said)
+
+
+@section.operation("GET", "/tasks", Answer(200, "TaskPage", "Tasks, newest first."), scopes=READERS, query=TaskQuery)
+def list_tasks(query: dict[str, Any]) -> Response:
+    """List tasks, newest first."""
+    limit, cursor = query.pop("limit"), query.pop("cursor", None)
+    page = runtime().tasks.list_page(account(), Filter(**query), limit, cursor)
+    return answers.listing(map(task_json, page.items), page.next_cursor)
+
+
+@section.operation(
+    "GET", "/tasks/<id(task):task_id>", Answer(200, "Task", "The task."), scopes=READERS, query=WaitQuery
+)
+def get_task(query: Mapping[str, Any], task_id: str) -> Response:
+    """Read a task, or wait until it has ended.
+
+    With `wait`, the answer comes as soon as the task is final, and after that many seconds at the latest. When too
+    many requests wait already, it comes at once.
+    """
+    task = runtime().tasks.get(account(), task_id)
+    if query["wait"]:
+        task, _ = _wait_for(task, query["wait"])
+    return answers.text(task_json(task))
+
+
+@section.operation(
+    "POST", "/tasks/<id(task):task_id>/cancel", Answer(200, "Task", "The task, canceled."),
+    scopes=[Scope.SUBMIT], problems=[409],
+)  # fmt: skip
+def cancel_task(task_id: str) -> Response:
+    """End a task for its subscribers.
+
+    No provider documents a call that stops a task, so one that runs already may still be charged; what the provider
+    says of it later changes nothing. 409 when the task has ended.
+    """
+    return answers.text(task_json(runtime().tasks.cancel(account(), task_id)))
+
+
+@section.operation(
+    "GET", "/tasks/<id(task):task_id>/timeline", Answer(200, "Timeline", "Every step, oldest first."), scopes=READERS
+)
+def get_timeline(task_id: str) -> Response:
+    """What happened to a task: submits, polls, notices with their verdicts, states, events, delivery attempts."""
+    steps = runtime().tasks.timeline(account(), task_id)
+    return answers.value(
+        {"data": [{"at": rfc3339(step.at), "kind": step.kind, "detail": dict(step.detail)} for step in steps]}
+    )
+
+
+def _wait_for(task: Task, seconds: int) -> tuple[Task, bool]:
+    """The task when it has ended or the time is over; and whether there was a seat to wait on."""
+    service = runtime().tasks
+    with alarm().seat() as seated:
+        if not seated:
+            return task, False
+        return alarm().until(
+            lambda: service.get(task.account_id, task.id), lambda seen: seen.status.final, seconds
+        ), True
+
+
+def _preferred_wait(prefer: str) -> int | None:
+    """Seconds of ``Prefer: wait=N`` (RFC 7240), at most a minute; what is not understood is passed over."""
+    found = (_WAIT.fullmatch(part.split(";")[0]) for part in prefer.split(","))
+    return next((min(int(wait[1]), MAX_WAIT) for wait in found if wait), None)
