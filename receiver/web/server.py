@@ -1,0 +1,125 @@
+"""The web under gunicorn, started from our own settings instead of a command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # the library has no types
+from gunicorn.http import wsgi as _wsgi  # type: ignore[import-untyped]  # the library has no types
+
+from receiver.config import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+KEEPALIVE = 5
+"""Seconds that an idle connection is kept."""
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """The options of gunicorn for our settings, its hooks among them (also used by ``deploy/gunicorn.conf.py``)."""
+    host, port = settings.bind
+    return {
+        "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
+        "worker_class": "gthread",
+        "workers": settings.web_processes,
+        "threads": settings.web_threads,
+        "keepalive": KEEPALIVE,
+        "timeout": 30,  # a process whose main loop is silent that long; requests may take longer
+        "graceful_timeout": max(1, round(settings.shutdown_timeout)),
+        "max_requests": 0,
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "control_socket_disable": True,  # its default path is shared by all instances of a user
+        "accesslog": None,
+        "loglevel": "warning",
+        "proc_name": "receiver-web",
+        "when_ready": _when_ready,
+        "post_worker_init": _post_worker_init,
+        "child_exit": _child_exit,
+    }
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Does not return. ``settings``: as read; logging is set up already."""
+    with _metrics_folder(settings):
+        _Server(settings).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # the library has no types
+    """gunicorn with our options; the application is built in each process, after the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        # late: what is built belongs to the forked process, and metrics look at the environment when they load
+        from receiver import logs
+        from receiver.runtime import Runtime, secrets_of
+        from receiver.web import create_app
+
+        logs.keep_out(secrets_of(self._settings))
+        return create_app(Runtime.build(self._settings))
+
+
+@contextmanager
+def _metrics_folder(settings: Settings) -> Iterator[None]:
+    """With several processes, a folder of our own for their counters, unless the environment names one."""
+    if settings.web_processes == 1 or os.environ.get(METRICS_FOLDER):
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="receiver-metrics-")
+    os.environ[METRICS_FOLDER] = folder
+    owner = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:  # a forked worker ends here too, and must leave the others their folder
+            os.environ.pop(METRICS_FOLDER, None)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _when_ready(_: Any) -> None:
+    """Before any worker is forked: say nothing about the server in answers."""
+    given: Callable[[Any], list[str]] = _wsgi.Response.default_headers
+    _wsgi.Response.default_headers = lambda response: [
+        line for line in given(response) if not line.startswith("Server:")
+    ]
+
+
+def _post_worker_init(worker: Any) -> None:
+    """In a worker: SIGTERM also sends waiting requests and streams away, so that a stop is quick."""
+    from receiver.web.face import face_of  # late: see load()
+
+    alarm = face_of(worker.wsgi).alarm
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        alarm.stop()
+        worker.handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.siginterrupt(signal.SIGTERM, False)  # system calls of requests in flight are not to be broken off
+
+
+def _child_exit(_: Any, worker: Any) -> None:
+    """After a worker's end: its live gauges go, its counts stay."""
+    folder = os.environ.get(METRICS_FOLDER)
+    if folder and Path(folder).is_dir():
+        from prometheus_client.multiprocess import mark_process_dead  # late: see load()
+
+        mark_process_dead(worker.pid, folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped
