@@ -121,8 +121,9 @@ class NoticeService:
     def _take_hint(self, connection: Connection, task: Task, update: TaskUpdate, now: int) -> None:
         if task.status is TaskStatus.RUNNING:
             tasks.move(connection, task.id, {"due_at": now}, expected=[TaskStatus.RUNNING])
-        elif task.status is TaskStatus.SUBMITTING and update.provider_task_id:
-            if task.outcome_unknown:
+        elif update.provider_task_id and (task.status is TaskStatus.SUBMITTING or task.submits):
+            if task.outcome_unknown or task.status is TaskStatus.QUEUED:
+                # Queued again although the provider calls back for it: it was started, and must not be again.
                 adopt(connection, task, update.provider_task_id, now)
             else:  # the submission's answer is still on its way, and will find this note
                 tasks.move(connection, task.id, {"noticed_id": update.provider_task_id})

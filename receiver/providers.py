@@ -92,6 +92,13 @@ def _inline(_: Any) -> None:
     """No schema gets a name: all are written in place."""
 
 
+def poll_plan(handler: Handler, task: Task) -> tuple[float, ...]:
+    """Seconds between queries of a task; the provider's own plan where it no longer has the task's operation."""
+    if task.operation in handler.operations:
+        return handler.poll_plan(task.operation)
+    return handler.pace.poll_schedule
+
+
 def remote_task(task: Task, now: int) -> RemoteTask:
     """A stored task as a handler sees it. ``now``: ms since the epoch."""
     return RemoteTask(

@@ -16,13 +16,15 @@ from handlers import Handler, Receipt, Submission, TaskError, Unavailable
 from receiver import lifecycle, schedule
 from receiver.bell import Bell
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
-from receiver.providers import Providers
+from receiver.providers import Providers, poll_plan
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.settling import adopt, settle
 
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
+LATE_ANSWER = 60_000
+"""How long (ms) a worker that seemed lost may still come with an answer, where no callback can save the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class SubmissionService:
             return []
         with self._store.write() as connection:
             if pace.max_in_flight is not None:
+                pacing.take_turn(connection, f"{provider}:submit")  # nobody else counts until this claim is written
                 room = min(room, pace.max_in_flight - tasks.count_at_provider(connection, provider))
             starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, room)
             claimed = tasks.claim(
@@ -97,13 +100,16 @@ class SubmissionService:
             for at, task in zip(starts, claimed, strict=False):
                 if not task.outcome_unknown:
                     tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": "worker lost"})
-                if now >= task.deadline_at:
+                if task.noticed_id is not None:
+                    adopt(connection, task, task.noticed_id, now)
+                elif now >= task.deadline_at:
                     settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)
                 elif handler.submit_is_safe_to_repeat:
                     tasks.move(connection, task.id, {"outcome_unknown": True}, fence=task.fence)
                     again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
                 else:
-                    self._await_news(connection, handler, task, now)
+                    patience = 0 if task.outcome_unknown else LATE_ANSWER
+                    self._await_news(connection, handler, task, now, patience)
         self._bell.ring()
         return again
 
@@ -127,7 +133,10 @@ class SubmissionService:
         return min((max(due, free) for due in (queued, lost) if due is not None), default=None)
 
     def submission_of(self, start: Start) -> Submission:
-        """What the handler is to hand over, with the signed callback URL where the operation takes one."""
+        """What the handler is to hand over, with the signed callback URL where the operation takes one.
+
+        Raises KeyError for an operation that the provider no longer has.
+        """
         task = start.task
         url = None
         if self._providers.get(task.provider).operations[task.operation].callbacks:
@@ -135,26 +144,19 @@ class SubmissionService:
         return Submission(task.id, task.operation, json.loads(task.input_json), url, start.repeated)
 
     def accepted(self, task: Task, receipt: Receipt) -> None:
-        """The provider took the task (as claimed): it runs, unless a callback was faster or it was canceled."""
+        """The provider took the task (as claimed): it runs, unless a callback was faster or it was canceled.
+
+        A receipt that comes late, after its lease had been given up, still saves a task that only waits for news.
+        """
         now = self._clock()
-        handler = self._providers.get(task.provider)
         with self._store.write() as connection:
-            detail = {"outcome": "accepted", "provider_task_id": receipt.provider_task_id}
-            tasks.add_step(connection, task.id, now, "submit", detail)
-            first = schedule.delay(handler.poll_plan(task.operation), 0, random())
-            hinted = notices.last_hint(connection, task.id) is not None
-            values = {
-                "provider_task_id": receipt.provider_task_id,
-                "state_json": json.dumps(dict(receipt.state)),
-                "submitted_at": now,
-                "outcome_unknown": False,
-                "provider_response": receipt.raw,
-                "due_at": now if hinted else min(now + first, task.deadline_at),
-            }
             current = tasks.get(connection, task.id)
             if current is None:
-                return
-            if current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+                return  # ended and purged meanwhile
+            detail = {"outcome": "accepted", "provider_task_id": receipt.provider_task_id}
+            tasks.add_step(connection, task.id, now, "submit", detail)
+            ours = current.fence == task.fence or current.outcome_unknown
+            if current.status is not TaskStatus.SUBMITTING or not ours:
                 # Somebody was faster; what the provider called it is still worth knowing.
                 tasks.fill_provider_task_id(connection, task.id, receipt.provider_task_id)
                 return
@@ -163,32 +165,50 @@ class SubmissionService:
                 change = lifecycle.apply_update(current, receipt.update, CompletedVia.POLL)
             if change is None:
                 change = lifecycle.Change(TaskStatus.RUNNING, None, None, None, EventType.TASK_RUNNING)
-            settle(connection, current, change, now, update=receipt.update, fence=task.fence, values=values)
+            hinted = notices.last_hint(connection, task.id) is not None
+            first = schedule.delay(poll_plan(self._providers.get(task.provider), task), 0, random())
+            values = {
+                "provider_task_id": receipt.provider_task_id,
+                "state_json": json.dumps(dict(receipt.state)),
+                "submitted_at": now,
+                "outcome_unknown": False,
+                "provider_response": receipt.raw,
+                "due_at": now if hinted else min(now + first, task.deadline_at),
+                "fence": current.fence + 1,  # whoever repeats the submission now has nothing to add
+            }
+            settle(connection, current, change, now, update=receipt.update, fence=current.fence, values=values)
         self._bell.ring()
 
     def unavailable(self, task: Task, failure: Unavailable) -> None:
         """Surely nothing was started: back to the queue, and the provider gets the pause it asked for."""
         now = self._clock()
         with self._store.write() as connection:
+            if failure.retry_after:
+                pacing.postpone(connection, f"{task.provider}:submit", now + round(failure.retry_after * 1000))
+            current = self._ours(connection, task)
+            if current is None:
+                return
             wait = schedule.submit_delay(task.submits, failure.retry_after, random())
             detail = {"outcome": "unavailable", "why": str(failure), "again_in_ms": wait}
             tasks.add_step(connection, task.id, now, "submit", detail)
-            if failure.retry_after:
-                pacing.postpone(connection, f"{task.provider}:submit", now + round(failure.retry_after * 1000))
             values = {"due_at": min(now + wait, task.deadline_at)}
-            if now >= task.deadline_at:
-                settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
-            elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
+            if current.noticed_id is not None:  # the provider has called back for it: it was started after all
+                adopt(connection, current, current.noticed_id, now)
+            elif now >= task.deadline_at:
+                settle(connection, current, lifecycle.past_deadline(current), now, fence=task.fence)
+            elif current.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
                 tasks.move(connection, task.id, values, fence=task.fence)
             else:
-                queued = {**values, "status": TaskStatus.QUEUED}
-                tasks.move(connection, task.id, queued, expected=[TaskStatus.SUBMITTING], fence=task.fence)
+                tasks.move(connection, task.id, {**values, "status": TaskStatus.QUEUED}, fence=task.fence)
         self._bell.ring()
 
     def expired(self, task: Task) -> None:
         """The deadline passed before the task was handed over."""
+        now = self._clock()
         with self._store.write() as connection:
-            settle(connection, task, lifecycle.past_deadline(task), self._clock(), fence=task.fence)
+            current = self._ours(connection, task)
+            if current is not None:
+                settle(connection, current, lifecycle.past_deadline(current), now, fence=task.fence)
         self._bell.ring()
 
     def lost(self, task: Task, why: str) -> None:
@@ -196,11 +216,11 @@ class SubmissionService:
         now = self._clock()
         handler = self._providers.get(task.provider)
         with self._store.write() as connection:
-            tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": why})
-            current = tasks.get(connection, task.id)
-            if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+            current = self._ours(connection, task)
+            if current is None:
                 return
-            if handler.submit_is_safe_to_repeat:
+            tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": why})
+            if current.noticed_id is None and handler.submit_is_safe_to_repeat:
                 wait = schedule.submit_delay(task.submits, None, random())
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
                 tasks.move(connection, task.id, values, fence=task.fence)
@@ -212,18 +232,33 @@ class SubmissionService:
         """The provider refused the task for good."""
         now = self._clock()
         with self._store.write() as connection:
+            current = self._ours(connection, task)
+            if current is None:
+                return
             detail = {"outcome": "rejected", "code": error.code, "provider_code": error.provider_code}
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {} if raw is None else {"provider_response": raw}
-            settle(connection, task, lifecycle.rejected(task, error), now, fence=task.fence, values=values)
+            settle(connection, current, lifecycle.rejected(current, error), now, fence=task.fence, values=values)
         self._bell.ring()
 
-    def _await_news(self, connection: Connection, handler: Handler, task: Task, now: int) -> None:
-        """A lost submission that must not be repeated: an early callback saves it, or a later one may."""
+    def _ours(self, connection: Connection, task: Task) -> Task | None:
+        """The claimed task as it is now; None when it has moved on, or another worker has the lease."""
+        current = tasks.get(connection, task.id)
+        if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+            return None
+        return current
+
+    def _await_news(self, connection: Connection, handler: Handler, task: Task, now: int, patience: int = 0) -> None:
+        """A lost submission that must not be repeated: an early callback saves it, or a later one may.
+
+        ``patience``: ms that a task without callbacks is given all the same, for an answer that comes late.
+        """
+        operation = handler.operations.get(task.operation)
+        until = task.deadline_at if operation is not None and operation.callbacks else now + patience
         if task.noticed_id is not None:
             adopt(connection, task, task.noticed_id, now)
-        elif handler.operations[task.operation].callbacks:
-            values = {"outcome_unknown": True, "due_at": task.deadline_at}
+        elif until > now:
+            values = {"outcome_unknown": True, "due_at": min(until, task.deadline_at)}
             tasks.move(connection, task.id, values, fence=task.fence)
         else:
             settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)

@@ -14,14 +14,20 @@ def reserve(connection: Connection, name: str, rate: float, now: int, horizon: i
 
     The one row per name makes the rate hold over all workers of all machines.
     """
+    times, next_free = schedule.slots(take_turn(connection, name), now, rate, horizon, wanted)
+    if times:
+        connection.execute(update(paces).where(paces.c.name == name).values(next_free=next_free))
+    return times
+
+
+def take_turn(connection: Connection, name: str) -> int:
+    """Keep all others from reserving calls of this name until the transaction ends; when the next may start."""
     connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
     query = select(paces.c.next_free).where(paces.c.name == name)
     if connection.dialect.name != "sqlite":
         query = query.with_for_update()
-    times, next_free = schedule.slots(connection.execute(query).scalar_one(), now, rate, horizon, wanted)
-    if times:
-        connection.execute(update(paces).where(paces.c.name == name).values(next_free=next_free))
-    return times
+    free: int = connection.execute(query).scalar_one()
+    return free
 
 
 def postpone(connection: Connection, name: str, until: int) -> None:
