@@ -72,9 +72,10 @@ class DemoTask:
 def demo() -> None:
     """See it all work with emulated providers, in seconds.
 
-    Tasks of every provider go out, come back, and arrive, signed, at a subscriber. Starts the service with emulated providers on free ports in a temporary folder, and a subscriber that
-    verifies signatures. Needs no account and no internet, and leaves nothing behind. The exit code is 0 only
-    if every result arrived, and both callbacks and polls brought some.
+    Tasks of every provider go out, come back, and arrive, signed, at a subscriber. Starts the service with
+    emulated providers on free ports in a temporary folder, and a subscriber that verifies signatures. Needs
+    no account and no internet, and leaves nothing behind. The exit code is 0 only if every result arrived,
+    and both callbacks and polls brought some.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up as on Ctrl-C
     began = time.monotonic()

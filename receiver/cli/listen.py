@@ -61,36 +61,42 @@ def listen(
         aim = "" if forward is None else f", forwarding to {clean(forward)}"
         console(error=True).print(f"Listening at {api.url}{aim}. Ctrl-C ends it.", style="bright_black")
     with contextlib.suppress(KeyboardInterrupt):
-        for event in follow(api, after if after is not None else newest_event(api), _lost):
+        for event in follow(api, after or newest_event(api), _lost):
             if any(pattern_matches(pattern, event.type) for pattern in events):
                 _show(event, as_json)
                 if forwarder is not None:
                     _show_forwarded(forwarder.send(event), as_json)
 
 
-def newest_event(api: Api) -> str | None:
-    """The id of the newest event there is, to listen from; None when there is none yet."""
+def newest_event(api: Api) -> str:
+    """The id of the newest event there is, to listen from; empty when there is none yet.
+
+    Known before the first connection, so that nothing is missed if that one breaks at once.
+    """
     page = api.get("/v1/events", {"limit": 1}).json()["data"]
-    return str(page[0]["id"]) if page else None
+    return str(page[0]["id"]) if page else ""
 
 
 def follow(
     api: Api,
-    after: str | None,
+    after: str,
     lost: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[ServerEvent]:
     """Events for ever, over as many connections as it takes. Raises ApiProblem when the service refuses.
 
-    ``after``: the id of the event to begin behind, None for now. ``lost`` is told why a connection could
+    ``after``: the id of the event to begin behind, empty for the very first. ``lost`` is told why a connection could
     not be made.
     """
-    last_id, pause = after or "", 0.0
+    last_id, pause = after, 0.0
     while True:
         reader = EventReader(last_id)
         try:
-            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
-            with api.call("GET", "/v1/events", headers=headers, stream=True, patience=(5.0, _SILENCE)) as answer:
+            headers = {"Accept": "text/event-stream"}
+            params = {"after": last_id}
+            with api.call(
+                "GET", "/v1/events", params=params, headers=headers, stream=True, patience=(5.0, _SILENCE)
+            ) as answer:
                 for piece in answer.iter_content(chunk_size=None):
                     pause = 0.0
                     yield from reader.feed(piece)

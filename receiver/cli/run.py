@@ -37,8 +37,8 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"
 def run(with_sandbox: bool) -> None:
     """The whole service on one machine: web and worker, supervised.
 
-    Brings the schema up, starts both, and restarts what dies; SQLite is enough. The first start shows an API key, once. Ctrl-C or SIGTERM stops it
-    in order; a second Ctrl-C at once.
+    Brings the schema up, starts both, and restarts what dies; SQLite is enough. The first start shows an
+    API key, once. Ctrl-C or SIGTERM stops it in order; a second Ctrl-C at once.
     """
     stop_with_parent()
     settings = ready("run")

@@ -53,9 +53,10 @@ def worker() -> None:
 def sandbox(host: str, port: int) -> None:
     """A local emulator of all providers, with faults on demand.
 
-    Needs no account and no money. Its own page (the address that it prints) shows what it was asked and how to make it fail. Settings are
-    variables that begin with SANDBOX_, e.g. SANDBOX_DURATION=10. To use it, set <PROVIDER>_BASE_URL to its
-    address with the provider's name behind it; `receiver run --with-sandbox` does all that by itself.
+    Needs no account and no money. Its own page (the address that it prints) shows what it was asked and how
+    to make it fail. Settings are variables that begin with SANDBOX_, e.g. SANDBOX_DURATION=10. To use it,
+    set <PROVIDER>_BASE_URL to its address with the provider's name behind it; `receiver run --with-sandbox`
+    does all that by itself.
     """
     stop_with_parent()
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
@@ -73,7 +74,8 @@ def sandbox(host: str, port: int) -> None:
 def migrate() -> None:
     """Bring the database's schema up to this version.
 
-    Also makes the account `default`. Safe to repeat, and while the service runs. `receiver run` and `receiver worker` do it at their start.
+    Also makes the account `default`. Safe to repeat, and while the service runs. `receiver run` and
+    `receiver worker` do it at their start.
     """
     with database(ready("migrate")) as runtime:
         current = runtime.store.schema_is_current()

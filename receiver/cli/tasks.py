@@ -28,9 +28,8 @@ from receiver.models import TaskStatus
 @click.command()
 @click.option(
     "--status",
-    multiple=True,
     type=click.Choice([status.value for status in TaskStatus]),
-    help="Only tasks in this state; may be repeated.",
+    help="Only tasks in this state.",
 )
 @click.option("--provider", help="Only tasks of this provider.")
 @click.option("--operation", help="Only tasks of this operation.")
@@ -41,10 +40,9 @@ from receiver.models import TaskStatus
 @click.option("--cursor", help="Where the last page ended.")
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
-def tasks(api: Api, status: tuple[str, ...], metadata: tuple[str, ...], as_json: bool, **filters: Any) -> None:
+def tasks(api: Api, metadata: tuple[str, ...], as_json: bool, **filters: Any) -> None:
     """List tasks, newest first."""
-    wanted = {**filters, "status": ",".join(status) or None}
-    wanted |= {f"metadata.{name}": value for name, value in pairs(metadata, "a pair of metadata").items()}
+    wanted = {**filters} | {f"metadata.{name}": value for name, value in pairs(metadata, "a pair of metadata").items()}
     answer = api.get("/v1/tasks", wanted)
     if as_json:
         show_json(answer.text)

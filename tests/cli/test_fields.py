@@ -1,0 +1,101 @@
+"""What people type, as values."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from receiver.cli.fields import MOMENT, pairs, task_input, typed
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a boat", "a boat"),
+        ("512", 512),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ('"123"', "123"),
+        ('["a", 1]', ["a", 1]),
+        ('{"a": {"b": 1}}', {"a": {"b": 1}}),
+        ("", ""),
+        ("NaN", "NaN"),
+        ("Infinity", "Infinity"),
+        ("1024x768", "1024x768"),
+        ("[sandbox:fail]", "[sandbox:fail]"),
+        ("https://a.example/?b=c", "https://a.example/?b=c"),
+    ],
+)
+def test_values_that_are_json_are_that_and_all_others_text(text: str, value: Any) -> None:
+    """Numbers, truth values, lists and objects need no quotes; words need none either."""
+    assert typed(text) == value
+    assert type(typed(text)) is type(value)
+
+
+def test_an_input_comes_from_json_and_pairs_and_pairs_win() -> None:
+    """``--input`` and ``key=value`` go together; the pair is the later word."""
+    assert task_input('{"a": 1, "b": 2}', ["b=3", "c=x=y"]) == {"a": 1, "b": 3, "c": "x=y"}
+    assert task_input(None, []) == {}
+
+
+def test_an_input_comes_from_a_file_or_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``@file`` and ``-`` are read."""
+    (tmp_path / "in.json").write_text('{"prompt": "ein Boot – 船"}', encoding="utf-8")
+    assert task_input(f"@{tmp_path}/in.json", []) == {"prompt": "ein Boot – 船"}
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1}'))
+    assert task_input("-", []) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "said"),
+    [
+        ("{", [], "no JSON"),
+        ("[" * 100_000, [], "no JSON"),
+        ("[1]", [], "must be a JSON object"),
+        ("@/nowhere/at/all.json", [], "cannot be read"),
+        (None, ["prompt"], "name=value"),
+        (None, ["=x"], "name=value"),
+    ],
+)
+def test_what_cannot_be_an_input_is_a_usage_error(source: str | None, given: list[str], said: str) -> None:
+    """Each mistake in an input is told, with how to write it."""
+    with pytest.raises(click.UsageError, match=said):
+        task_input(source, given)
+
+
+def test_pairs_are_texts() -> None:
+    """Metadata stays text, digits too."""
+    assert pairs(["order=17", "note=a=b", "empty="], "a pair") == {"order": "17", "note": "a=b", "empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00.000Z"),
+        ("2026-11-21T10:00:00.1234+02:00", "2026-11-21T08:00:00.123Z"),
+        ("2026-11-21", "2026-11-21T00:00:00.000Z"),
+    ],
+)
+def test_moments_are_written_in_utc(text: str, moment: str) -> None:
+    """A time with a zone is converted; one without is UTC."""
+    assert MOMENT.convert(text, None, None) == moment
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5d", 129_600)])
+def test_moments_can_be_said_as_how_long_ago(text: str, seconds: float) -> None:
+    """``2h`` means two hours before now."""
+    ago = datetime.now(UTC) - datetime.fromisoformat(MOMENT.convert(text, None, None))
+    assert seconds <= ago.total_seconds() < seconds + 5
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "99999999999d", "12"])
+def test_what_is_no_moment_is_a_usage_error(text: str) -> None:
+    """A time that cannot be read is told with examples of those that can."""
+    with pytest.raises(click.UsageError, match="is no time"):
+        MOMENT.convert(text, None, None)

@@ -1,0 +1,92 @@
+"""The program as a whole: help, faults and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import click
+import pytest
+
+from receiver.cli import COMMANDS, main
+from receiver.errors import Busy, Invalid, SettingsError
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_explains_itself(run: Run, name: str) -> None:
+    """Each command of the list exists, and ``--help`` says what it does and what it takes."""
+    shown = run(name, "--help")
+    assert shown.exit_code == 0
+    command = getattr(importlib.import_module(f"receiver.cli.{COMMANDS[name]}"), name)
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+    for each in [command, *inner]:
+        assert each.help, each.name
+        for option in each.params:
+            assert not isinstance(option, click.Option) or option.help, f"{name} {each.name} {option.name} has no help"
+
+
+def test_help_lists_every_command_with_a_whole_sentence(run: Run) -> None:
+    """``receiver --help`` names each command, and no explanation is cut off."""
+    shown = run("--help").output
+    for name in COMMANDS:
+        assert f"\n  {name} " in shown
+    assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    """A mistyped command ends with code 2 and says so."""
+    result = run("taks")
+    assert result.exit_code == 2
+    assert "No such command" in result.stderr
+
+
+def test_the_version_is_shown(run: Run) -> None:
+    """``--version`` names program and version."""
+    assert run("--version").output.startswith("receiver ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Busy("the database does not answer"), "the database does not answer"),
+        (Invalid({"scopes": ["Must be one."]}), "scopes: Must be one."),
+        (SettingsError(["X must be set"]), "X must be set"),
+        (PermissionError(13, "Permission denied", "/var/receiver.db"), "Permission denied: '/var/receiver.db'"),
+    ],
+)
+def test_faults_to_be_expected_are_told_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str
+) -> None:
+    """A service's no, bad settings and the system's no end with code 1 and one plain message."""
+
+    @click.command()
+    def broken() -> None:
+        raise fault
+
+    monkeypatch.setattr(main, "get_command", lambda ctx, name: broken)
+    result = run("tasks")
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.process
+def test_commands_of_the_api_do_not_load_the_database() -> None:
+    """A command that only speaks HTTP starts without the libraries of the database and of the web."""
+    code = (
+        "import sys, receiver.cli, receiver.cli.submit, receiver.cli.deliveries, receiver.cli.providers\n"
+        "print([name for name in ('sqlalchemy', 'alembic', 'flask', 'gunicorn') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.process
+def test_the_module_is_the_program() -> None:
+    """``python -m receiver.cli`` does what ``receiver`` does."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "receiver.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("receiver ")

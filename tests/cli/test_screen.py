@@ -1,0 +1,69 @@
+"""What people see."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from receiver.cli import screen
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        ("", "–"),
+        (True, "yes"),
+        (0, "0"),
+        ({"a": "ü"}, '{"a": "ü"}'),
+        ("a\x1b[31mred", "a\N{REPLACEMENT CHARACTER}[31mred"),
+        ("a\rb\x9bc", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
+        ("gpj\u202egnp", "gpj\N{REPLACEMENT CHARACTER}gnp"),
+    ],
+)
+def test_values_are_shown_without_control_characters(value: object, text: str) -> None:
+    """What a provider or subscriber said cannot colour, move or reverse what stands on a terminal."""
+    assert screen.clean(value) == text
+
+
+def test_without_a_terminal_there_is_no_colour_and_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file or a pipe gets plain text in whole lines, however long."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    screen.show_table(["url", "status"], [["https://a.example/" + "x" * 300, screen.word("dead")]], "")
+    shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
+    assert "x" * 300 in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 2
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States are coloured on a terminal; NO_COLOR turns that off."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    screen.console().print(screen.word("failed"))
+    assert "\x1b[31m" in sys.stdout.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen.console().print(screen.word("failed"))
+    assert "\x1b[31m" not in sys.stdout.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_table_without_rows_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing found is said in words."""
+    screen.show_table(["id"], [], "No tasks.")
+    assert capsys.readouterr().out == "No tasks.\n"
+
+
+def test_seconds_lie_between_two_times() -> None:
+    """Times are subtracted; a missing one gives nothing."""
+    assert screen.seconds_between("2026-11-21T10:00:00.000Z", "2026-11-21T10:00:03.500Z") == 3.5
+    assert screen.seconds_between("2026-11-21T10:00:00.000Z", None) is None
+    assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 10:00:00"
+    assert screen.when(None) == "–"
