@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from handlers import NotSupported, OutcomeUnknown, Rejected, Unavailable, Upload, UploadTicket
+from handlers import ErrorCode, NotSupported, OutcomeUnknown, Rejected, Unavailable, Upload, UploadTicket
 from receiver.addresses import AddressPolicy
 from receiver.errors import Invalid, NotFound, ProviderFailed
 from receiver.outbound import OutboundRequest, post
@@ -47,7 +47,7 @@ class DirectCalls:
             self._put(ticket, upload, content, handler.settings["base_url"], handler.title)
             details = handler.finish_upload(ticket)
         except Rejected as error:
-            raise _refused(handler.title, error) from None
+            raise _refused(handler.title, error, "file") from None
         except (Unavailable, OutcomeUnknown) as error:
             raise _away(handler.title, error) from None
         return Uploaded(provider, ticket.file_id, upload.filename, upload.size, details)
@@ -59,7 +59,7 @@ class DirectCalls:
             raise ProviderFailed(f"{title}'s storage did not take the file: {result.message}", temporary=True)
 
     def fetch(self, provider: str, resource: str, params: Mapping[str, str]) -> Any:
-        """Read one of a provider's lists. Raises NotFound, ProviderOff, ProviderFailed."""
+        """Read one of a provider's lists. Raises NotFound, ProviderOff, Invalid, ProviderFailed."""
         handler = self._providers.get(provider)
         if resource not in handler.resources:
             known = ", ".join(sorted(handler.resources)) or "none"
@@ -67,14 +67,17 @@ class DirectCalls:
         try:
             return handler.fetch(resource, params)
         except Rejected as error:
-            raise _refused(handler.title, error) from None
+            raise _refused(handler.title, error, "parameters") from None
         except NotSupported as error:
             raise NotFound(str(error)) from None
         except (Unavailable, OutcomeUnknown) as error:
             raise _away(handler.title, error) from None
 
 
-def _refused(title: str, error: Rejected) -> ProviderFailed:
+def _refused(title: str, error: Rejected, about: str) -> ProviderFailed | Invalid:
+    """The refusal: the caller's fault when the input is said to be wrong. ``about``: the field that was."""
+    if error.error.code is ErrorCode.INVALID_INPUT:
+        return Invalid({about: [error.error.message]})
     said = f" ({error.error.provider_code})" if error.error.provider_code else ""
     return ProviderFailed(f"{title} refused{said}: {error.error.message}", temporary=False)
 
