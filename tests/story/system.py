@@ -91,6 +91,8 @@ class System:
             **{f"{name.upper()}_BASE_URL": f"{self.sandbox_url}/{name}" for name in PROVIDERS},
             **{f"{name.upper()}_SUBMIT_RATE": "200" for name in PROVIDERS},
             **{f"{name.upper()}_QUERY_RATE": "200" for name in PROVIDERS},
+            "TOPVIEW_BUSY_WAIT": "1",
+            "TOPVIEW_UNFINISHED_WAIT": "1",
             **settings,
         }
         port = self.sandbox_url.rpartition(":")[2]
