@@ -9,7 +9,7 @@ from handlers import RemoteTask, TaskUpdate
 from receiver import lifecycle, schedule
 from receiver.bell import Bell
 from receiver.models import CompletedVia, Task, TaskStatus
-from receiver.providers import Providers, remote_task
+from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.settling import settle
 
@@ -20,6 +20,7 @@ HINT_FRESH = 60_000
 HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
+STEP = 100
 
 
 class PollingService:
@@ -73,9 +74,9 @@ class PollingService:
         self._bell.ring()
 
     def _answered(self, connection: Connection, claimed: Task, update: TaskUpdate | None, now: int) -> None:
-        task = tasks.get(connection, claimed.id)
-        if task is None or task.status is not TaskStatus.RUNNING or task.fence != claimed.fence:
-            return  # a callback was faster, or another worker has the lease now
+        task = self._ours(connection, claimed)
+        if task is None:
+            return
         said = "no news" if update is None else update.unknown_status or update.status
         tasks.add_step(connection, task.id, now, "poll", {"said": said})
         hinted = notices.last_hint(connection, task.id)
@@ -90,11 +91,13 @@ class PollingService:
 
     def _next(self, task: Task, hinted: int | None, now: int) -> int:
         """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""
-        plan = self._providers.get(task.provider).poll_plan(task.operation)
-        wait = schedule.delay(plan, task.polls + 1, random())
+        return min(now + self._wait(task, hinted, now), max(task.deadline_at, now + 1000))
+
+    def _wait(self, task: Task, hinted: int | None, now: int) -> int:
+        wait = schedule.delay(poll_plan(self._providers.get(task.provider), task), task.polls + 1, random())
         if hinted is not None and now - hinted < HINT_FRESH:
             wait = min(wait, schedule.delay(HINT_RETRY, (now - hinted) // 2000, random()))
-        return min(now + wait, max(task.deadline_at, now + 1000))
+        return wait
 
     def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
         """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for."""
@@ -103,13 +106,42 @@ class PollingService:
         with self._store.write() as connection:
             if pause:
                 pacing.postpone(connection, f"{batch[0].provider}:query", now + pause)
-            for task in batch:
-                tasks.add_step(connection, task.id, now, "poll", {"failed": why})
-                if now >= task.deadline_at + LAST_QUERY_GRACE:
-                    settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
-                else:
-                    plan = self._providers.get(task.provider).poll_plan(task.operation)
-                    wait = schedule.delay(plan, task.polls + 1, random())
-                    values = {"polls": task.polls + 1, "due_at": now + max(wait, pause)}
-                    tasks.move(connection, task.id, values, fence=task.fence)
+            for claimed in batch:
+                self._failed(connection, claimed, why, pause, now)
         self._bell.ring()
+
+    def _failed(self, connection: Connection, claimed: Task, why: str, pause: int, now: int) -> None:
+        task = self._ours(connection, claimed)
+        if task is None:
+            return
+        tasks.add_step(connection, task.id, now, "poll", {"failed": why})
+        if now >= task.deadline_at + LAST_QUERY_GRACE:
+            settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
+            return
+        wait = self._wait(task, notices.last_hint(connection, task.id), now)
+        values = {"polls": task.polls + 1, "due_at": now + max(wait, pause)}
+        tasks.move(connection, task.id, values, fence=task.fence)
+
+    def _ours(self, connection: Connection, claimed: Task) -> Task | None:
+        """A claimed task as it is now; None when a callback was faster, or another worker has the lease."""
+        task = tasks.get(connection, claimed.id)
+        if task is None or task.status is not TaskStatus.RUNNING or task.fence != claimed.fence:
+            return None
+        return task
+
+    def end_abandoned(self) -> int:
+        """End tasks of providers that have no credentials here any more, long after their deadline; how many.
+
+        No lane looks after them, and their callers must not wait for ever.
+        """
+        now = self._clock()
+        before = now - LAST_QUERY_GRACE
+        with self._store.read() as connection:
+            if not tasks.overdue_elsewhere(connection, self._providers.names, before, 1):
+                return 0
+        with self._store.write() as connection:
+            overdue = tasks.overdue_elsewhere(connection, self._providers.names, before, STEP)
+            for task in overdue:
+                settle(connection, task, lifecycle.past_deadline(task), now)
+        self._bell.ring()
+        return len(overdue)

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.store import dialect
 from receiver.store.paging import page
-from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
+from receiver.store.schema import deliveries, idempotency_keys, steps, subscribers, task_metadata, tasks
 
 
 def _record(row: Row[Any]) -> Task:
@@ -152,6 +152,16 @@ def count_due(connection: Connection, provider: str, status: TaskStatus, now: in
     return int(connection.execute(select(func.count()).select_from(due.limit(limit).subquery())).scalar_one())
 
 
+def overdue_elsewhere(
+    connection: Connection, providers: Collection[str], deadline_before: int, limit: int
+) -> Sequence[Task]:
+    """Live tasks of other providers than these whose deadline passed before a time."""
+    query = select(tasks).where(
+        tasks.c.due_at.is_not(None), tasks.c.provider.not_in(list(providers)), tasks.c.deadline_at < deadline_before
+    )
+    return [_record(row) for row in connection.execute(query.limit(limit))]
+
+
 def count_at_provider(connection: Connection, provider: str) -> int:
     """How many tasks a provider has now (being handed over, or running)."""
     at_provider = [TaskStatus.SUBMITTING.value, TaskStatus.RUNNING.value]
@@ -210,8 +220,21 @@ def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
 
 
 def purgeable(connection: Connection, finished_before: int, limit: int) -> Sequence[str]:
-    """Ids of some tasks that ended before a time."""
-    query = select(tasks.c.id).where(tasks.c.finished_at.is_not(None), tasks.c.finished_at < finished_before)
+    """Ids of some tasks that ended before a time.
+
+    Not those whose idempotency key still holds, nor those of which a subscriber that is not disabled is
+    still to be told.
+    """
+    held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
+    owed = exists().where(
+        deliveries.c.task_id == tasks.c.id,
+        deliveries.c.due_at.is_not(None),
+        subscribers.c.id == deliveries.c.subscriber_id,
+        subscribers.c.disabled.is_(False),
+    )
+    query = select(tasks.c.id).where(
+        tasks.c.finished_at.is_not(None), tasks.c.finished_at < finished_before, ~held, ~owed
+    )
     return connection.execute(query.order_by(tasks.c.finished_at).limit(limit)).scalars().all()
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from handlers import HandlerError, OutcomeUnknown, Rejected, TaskUpdate, Unavailable
+from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, TaskUpdate, Unavailable
 from receiver import logs, metrics
 from receiver.models import Task
 from receiver.runtime import Runtime
@@ -16,6 +16,10 @@ from receiver.worker.lane import Lane, persist
 
 SUBMIT_SEATS = 8
 QUERY_SEATS = 8
+
+NOT_MADE = TaskError(
+    ErrorCode.INTERNAL, "The submission could not be made, perhaps because the provider no longer has the operation."
+)
 
 log = logs.get("worker")
 
@@ -55,7 +59,12 @@ class SubmitLane(Lane):
         """Make the call; returns its outcome in a word, and what to write."""
         service, task = self._service, start.task
         try:
-            receipt = self._handler.submit(service.submission_of(start))
+            submission = service.submission_of(start)
+        except Exception:
+            log.exception("a submission could not be made", provider=self._provider, task=task.id)
+            return "rejected", partial(service.rejected, task, NOT_MADE, None)
+        try:
+            receipt = self._handler.submit(submission)
         except Rejected as error:
             return "rejected", partial(service.rejected, task, error.error, error.raw)
         except Unavailable as error:

@@ -1,0 +1,171 @@
+"""Notices: kept once, believed when signed, a hint when not, and never more than one end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from handlers import BadSignature, Malformed
+from receiver.errors import NotFound
+from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
+from receiver.notices import Call
+from receiver.signing import BadToken, CallbackTokens
+from tests.core.stage import Clock, Stage, broken, still
+
+
+def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the toy a provider whose notices are hints."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+
+
+def test_a_signed_notice_ends_the_task(stage: Stage) -> None:
+    """Its body is the result; the provider gets the answer it wants; what came is kept as it came."""
+    task = stage.running()
+    taken = stage.notice(task)
+    assert (taken.verdict, taken.reply.status, taken.reply.body) == (Verdict.BELIEVED, 200, b'{"ok":true}')
+    after = stage.task(task)
+    assert (after.status, after.completed_via, after.due_at) == (TaskStatus.SUCCEEDED, CompletedVia.CALLBACK, None)
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+    (kept,) = stage.notices(task)
+    assert json.loads(kept.body)["state"] == "done"
+    assert kept.headers == {"user-agent": "toy/1"}, "signatures are not kept"
+
+
+def test_a_signed_notice_of_progress_moves_the_task(stage: Stage) -> None:
+    """It is told to subscribers, and ends nothing."""
+    task = stage.running()
+    assert stage.notice(task, state="drawing", progress=0.4).verdict is Verdict.BELIEVED
+    assert stage.task(task).progress == 0.4
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_PROGRESS]
+
+
+def test_repetitions_are_answered_counted_and_change_nothing(stage: Stage) -> None:
+    """A provider that did not hear our answer sends again; it gets the same answer."""
+    task = stage.running()
+    first = stage.notice(task)
+    for _ in range(3):
+        again = stage.notice(task)
+        assert (again.reply, again.verdict) == (first.reply, None)
+    (kept,) = stage.notices(task)
+    assert kept.copies == 4
+    assert len(stage.events(task)) == 2
+
+
+def test_late_notices_are_kept_and_change_nothing(stage: Stage) -> None:
+    """What agrees with the end is late, what does not is a contradiction; both can be seen in the timeline."""
+    task = stage.running()
+    stage.notice(task)
+    ended = stage.task(task)
+    assert stage.notice(task, state="drawing").verdict is Verdict.LATE
+    assert stage.notice(task, state="broken", reason="paint").verdict is Verdict.CONTRADICTION
+    assert stage.task(task) == ended
+    assert len(stage.events(task)) == 2
+    verdicts = [detail["verdict"] for detail in stage.steps(task, "notice")]
+    assert sorted(verdicts) == ["believed", "contradiction", "late"]
+
+
+def test_an_unsigned_notice_is_believed_when_the_operator_says_so(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONFIRM_NOTICES=false: its URL was signed by us, and that is enough."""
+    stage: Stage = build(TOY_CONFIRM_NOTICES="false")
+    unsigned(stage, monkeypatch)
+    task = stage.running()
+    assert stage.notice(task).verdict is Verdict.BELIEVED
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
+def test_an_unsigned_notice_is_only_a_hint(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes no state and tells nobody anything; it makes the query due."""
+    unsigned(stage, monkeypatch)
+    task = stage.running()
+    assert stage.notice(task).verdict is Verdict.HINT
+    after = stage.task(task)
+    assert (after.status, after.due_at) == (TaskStatus.RUNNING, stage.clock())
+    assert stage.event_types(task) == [EventType.TASK_RUNNING]
+
+
+def test_a_wrong_signature_stores_nothing(stage: Stage) -> None:
+    """The token alone is not enough where the provider signs."""
+    task = stage.running()
+    before = stage.task(task)
+    with pytest.raises(BadSignature):
+        stage.call(task, b'{"id":"job-1","state":"done"}', sign="0" * 64)
+    with pytest.raises(Malformed):
+        stage.call(task, b"[]")
+    assert stage.task(task) == before
+    assert stage.notices(task) == []
+
+
+def test_a_token_works_for_its_provider_alone(stage: Stage) -> None:
+    """A token moved to another provider's address, cut, altered, or made with another key opens nothing."""
+    task = stage.running()
+    tokens = stage.runtime.submissions._tokens
+    genuine = tokens.make("toy", task.id)
+    foreign = CallbackTokens([b"x" * 32]).make("toy", task.id)
+    for token in (tokens.make("topview", task.id), genuine[:-1], genuine.upper(), foreign, "", "é"):
+        with pytest.raises(BadToken):
+            stage.runtime.notices.take(Call("toy", token, {}, {}, b"{}"))
+    with pytest.raises(NotFound):
+        stage.call(task, b"{}", provider="topview")
+    assert stage.notices(task) == []
+
+
+def test_the_provider_wide_address_finds_the_task_by_the_providers_id(stage: Stage) -> None:
+    """Signed notices without a token reach their task; those about nobody's task are answered and forgotten."""
+    task = stage.running("job-77")
+    assert stage.notice(None, "job-77").verdict is Verdict.BELIEVED
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+    stranger = stage.notice(None, "job-of-somebody-else")
+    assert (stranger.verdict, stranger.reply.status) == (Verdict.IGNORED, 200)
+    with pytest.raises(BadSignature):
+        stage.call(None, b'{"id":"job-77","state":"broken"}', sign="")
+
+
+def test_a_notice_about_a_task_that_was_purged_is_answered(stage: Stage) -> None:
+    """The provider stops repeating it, and nothing breaks."""
+    assert stage.notice("task_01kahx3mt5k0c4z7d6q8r9w2ve").verdict is Verdict.IGNORED
+
+
+def test_a_notice_while_the_task_is_canceled_is_a_contradiction(stage: Stage) -> None:
+    """Canceled means canceled for subscribers, whatever the provider still delivers."""
+    task = stage.running()
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    assert stage.notice(task).verdict is Verdict.CONTRADICTION
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_CANCELED]
+
+
+def test_callback_and_poll_together_make_one_end(build: Any, clock: Clock) -> None:
+    """Twelve threads of two processes report different ends at once: one final state, one final event."""
+    stages: list[Stage] = [build(), build()]
+    for round_number in range(6):
+        job = f"job-{round_number}"
+        task = stages[0].running(job)
+        clock.now = task.due_at or 0
+        batch = [found for _, some in stages[0].runtime.polling.claim("toy", 5) for found in some]
+        start = threading.Barrier(12)
+        works = [
+            lambda: stages[0].runtime.polling.answered(batch, {task.id: broken()}),  # noqa: B023  joined below
+            *(
+                lambda number=number: stages[number % 2].notice(task, job, "done", extra=number)  # noqa: B023
+                for number in range(8)
+            ),
+            *(lambda: stages[1].notice(task, job, "broken") for _ in range(2)),  # noqa: B023
+            lambda: stages[1].runtime.polling.answered(batch, {task.id: still()}),  # noqa: B023
+        ]
+
+        def run(work: Any, start: threading.Barrier = start) -> None:
+            start.wait()
+            work()
+
+        threads = [threading.Thread(target=run, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        final = [kind for kind in stages[0].event_types(task) if kind is not EventType.TASK_RUNNING]
+        assert len(final) == 1
+        assert stages[0].task(task).status.final
+        changes = [step for step in stages[0].steps(task, "state") if step["to"] in ("succeeded", "failed")]
+        assert len(changes) == 1

@@ -1,0 +1,287 @@
+"""Asking after running tasks: in batches, within the rate, until the end or the deadline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from receiver.models import CompletedVia, EventType, Task, TaskStatus
+from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE
+from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
+
+
+def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the toy a provider whose notices are hints."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+
+
+def claimed(stage: Stage) -> list[Task]:
+    """The tasks that a query lane would ask after now."""
+    return [task for _, batch in stage.runtime.polling.claim("toy", 50) for task in batch]
+
+
+def test_a_poll_ends_a_task(stage: Stage) -> None:
+    """The answer's outputs are the task's; one event; nothing is due any more."""
+    task = stage.running()
+    stage.wait_until_due(task)
+    (after,) = stage.poll(done())
+    assert (after.status, after.completed_via, after.due_at) == (TaskStatus.SUCCEEDED, CompletedVia.POLL, None)
+    assert (after.progress, after.finished_at) == (1.0, stage.clock())
+    assert json.loads(after.outputs_json)[0]["url"] == PICTURE
+    assert after.provider_response == '{"state":"done"}'
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+    assert stage.steps(task, "poll") == [{"said": "succeeded"}]
+
+
+def test_a_poll_brings_a_failure(stage: Stage) -> None:
+    """The provider's failure is the task's, with its reason."""
+    task = stage.running()
+    stage.wait_until_due(task)
+    (after,) = stage.poll(broken())
+    assert after.status is TaskStatus.FAILED
+    assert json.loads(after.error_json or "")["message"] == "out of paint"
+
+
+def test_polls_follow_the_plan_and_its_last_wait_repeats(stage: Stage) -> None:
+    """The waits are 5, 10, 20, 20, ... seconds, each a little longer at most."""
+    task = stage.running()
+    waits = []
+    before = stage.clock()
+    for _ in range(5):
+        stage.wait_until_due(task)
+        waits.append(stage.clock() - before)
+        before = stage.clock()
+        stage.poll(None)
+    for wait, planned in zip(waits, (5, 10, 20, 20, 20), strict=True):
+        assert planned * 1000 <= wait <= planned * 1100
+    assert stage.task(task).polls == 5
+    assert stage.steps(task, "poll") == [{"said": "no news"}] * 5
+
+
+def test_progress_is_told_when_it_grows_and_only_then(stage: Stage) -> None:
+    """Progress never goes back, and the same progress twice is no news."""
+    task = stage.running()
+    for said in (0.2, 0.2, 0.1, 0.6):
+        stage.wait_until_due(task)
+        stage.poll(still(said))
+    assert stage.task(task).progress == 0.6
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_PROGRESS, EventType.TASK_PROGRESS]
+
+
+def test_batches_are_as_large_as_the_provider_takes(stage: Stage) -> None:
+    """Five tasks of a provider that is asked for two at once make three calls."""
+    tasks = [stage.running(f"job-{number}") for number in range(5)]
+    stage.clock.pass_by(6)
+    batches = stage.runtime.polling.claim("toy", 50)
+    assert [len(batch) for _, batch in batches] == [2, 2, 1]
+    assert {task.id for _, batch in batches for task in batch} == {task.id for task in tasks}
+
+
+def test_the_rate_of_calls_holds_over_all_processes(build: Any, clock: Clock) -> None:
+    """However many workers ask, their calls are spaced by the provider's rate."""
+    stages: list[Stage] = [build(TOY_QUERY_RATE=5), build(TOY_QUERY_RATE=5)]
+    for number in range(30):
+        stages[0].running(f"job-{number}")
+    clock.pass_by(6)
+    starts: list[int] = []
+    for turn in range(60):
+        starts += [at for at, _ in stages[turn % 2].runtime.polling.claim("toy", 50)]
+        clock.pass_by(0.1)
+    assert len(starts) == 15
+    assert min(after - before for before, after in pairwise(starts)) >= 200
+
+
+def test_two_workers_never_hold_the_same_task(build: Any, clock: Clock) -> None:
+    """A claim is exclusive while its lease lasts."""
+    one, two = build(), build()
+    one.running()
+    clock.pass_by(6)
+    assert len(claimed(one)) == 1
+    assert claimed(two) == []
+    clock.pass_by(31)
+    assert len(claimed(two)) == 1
+
+
+def test_an_answer_after_the_lease_is_not_written(stage: Stage) -> None:
+    """A newer claim has the word; the old answer leaves no trace."""
+    task = stage.running()
+    stage.wait_until_due(task)
+    stale = claimed(stage)
+    stage.clock.pass_by(31)
+    fresh = claimed(stage)
+    before = stage.task(task)
+    stage.runtime.polling.answered(stale, {task.id: broken()})
+    stage.runtime.polling.failed(stale, "reset", 3.0)
+    assert stage.task(task) == before
+    assert stage.steps(task, "poll") == []
+    stage.runtime.polling.answered(fresh, {task.id: done()})
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
+def test_a_callback_beats_the_answer_on_its_way(stage: Stage) -> None:
+    """Whoever is first ends the task; the other changes nothing and makes no event."""
+    task = stage.running()
+    stage.wait_until_due(task)
+    batch = claimed(stage)
+    stage.notice(task)
+    stage.runtime.polling.answered(batch, {task.id: broken()})
+    after = stage.task(task)
+    assert (after.status, after.completed_via) == (TaskStatus.SUCCEEDED, CompletedVia.CALLBACK)
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+
+
+# Failed calls ------------------------------------------------------------------------------------------
+
+
+def test_a_failed_call_says_nothing_of_any_task(stage: Stage) -> None:
+    """All tasks of the batch are asked after again, by the plan, and the pause holds for the provider."""
+    tasks = [stage.running("job-1"), stage.running("job-2")]
+    stage.clock.pass_by(6)
+    stage.runtime.polling.failed(claimed(stage), "HTTP 429", 60.0)
+    pause_ends = stage.clock() + 60_000
+    for task in tasks:
+        after = stage.task(task)
+        assert after.status is TaskStatus.RUNNING
+        assert (after.due_at or 0) >= pause_ends
+    late = stage.running("job-3")
+    stage.wait_until_due(late)
+    assert claimed(stage) == []
+    look = stage.runtime.polling.next_look("toy")
+    assert look is not None
+    stage.clock.now = look
+    assert 0 <= pause_ends - look <= 250
+    assert [task.id for task in claimed(stage)] == [late.id]
+
+
+def test_a_hint_during_a_call_that_fails_is_not_forgotten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider has just said that there is news: the next query comes soon, not by the plan."""
+    unsigned(stage, monkeypatch)
+    task = stage.running()
+    for _ in range(3):
+        stage.wait_until_due(task)
+        stage.poll(None)
+    stage.wait_until_due(task)
+    batch = claimed(stage)
+    stage.notice(task)
+    stage.runtime.polling.failed(batch, "reset", None)
+    assert (stage.task(task).due_at or 0) <= stage.clock() + 1100
+
+
+# Hints -------------------------------------------------------------------------------------------------
+
+
+def test_a_hint_brings_the_query_forward_and_gets_the_credit(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The query happens now, its answer is believed, and the task was completed by a callback."""
+    unsigned(stage, monkeypatch)
+    task = stage.running()
+    stage.notice(task)
+    assert stage.task(task).status is TaskStatus.RUNNING
+    (after,) = stage.poll(done())
+    assert (after.status, after.completed_via) == (TaskStatus.SUCCEEDED, CompletedVia.CALLBACK)
+
+
+def test_a_forged_hint_costs_a_query_and_nothing_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A false "done" is answered by the provider's "drawing": no event, no end, and soon the plan is back."""
+    unsigned(stage, monkeypatch)
+    task = stage.running()
+    stage.notice(task, picture="https://attacker.example.test/x.png")
+    waits = []
+    until = stage.clock() + HINT_FRESH
+    while stage.clock() <= until:
+        stage.poll(still())
+        waits.append((stage.task(task).due_at or 0) - stage.clock())
+        stage.wait_until_due(task)
+    assert waits[0] <= 1100
+    assert max(waits[:-1]) <= 4400
+    stage.poll(still())
+    assert (stage.task(task).due_at or 0) - stage.clock() >= 20_000
+    assert stage.event_types(task) == [EventType.TASK_RUNNING]
+    assert stage.task(task).outputs_json == "[]"
+
+
+# The deadline ------------------------------------------------------------------------------------------
+
+
+def test_the_last_query_comes_at_the_deadline(stage: Stage) -> None:
+    """The wait before it is cut short; without an end the task expires, once."""
+    task = stage.running(deadline=12)
+    stage.wait_until_due(task)
+    stage.poll(still())
+    assert stage.task(task).due_at == task.deadline_at
+    stage.wait_until_due(task)
+    (after,) = stage.poll(still())
+    assert (after.status, after.due_at) == (TaskStatus.EXPIRED, None)
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_EXPIRED]
+
+
+def test_a_result_at_the_last_query_counts(stage: Stage) -> None:
+    """Done at the deadline is done."""
+    task = stage.running(deadline=5)
+    stage.clock.pass_by(20)
+    assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
+    assert stage.event_types(task)[-1] is EventType.TASK_SUCCEEDED
+
+
+def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -> None:
+    """A task is not thrown away for the want of one answer; but not for ever either."""
+    task = stage.running(deadline=5)
+    stage.clock.now = task.deadline_at
+    stage.runtime.polling.failed(claimed(stage), "HTTP 503", None)
+    assert stage.task(task).status is TaskStatus.RUNNING
+    stage.wait_until_due(task)
+    assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
+
+    other = stage.running(deadline=5)
+    while not stage.task(other).status.final:
+        stage.wait_until_due(other)
+        stage.runtime.polling.failed(claimed(stage), "HTTP 503", None)
+    assert stage.task(other).status is TaskStatus.EXPIRED
+    assert LAST_QUERY_GRACE <= stage.clock() - other.deadline_at <= LAST_QUERY_GRACE + 30_000
+
+
+# What is no longer there --------------------------------------------------------------------------------
+
+
+def test_tasks_of_an_operation_that_is_gone_go_on_by_the_providers_plan(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that removes an operation breaks no lane, and its tasks still come to an end."""
+    task, lost = stage.running(), stage.create()
+    stage.runtime.submissions.claim("toy", 1)
+    monkeypatch.setattr(stage.handler, "operations", {}, raising=False)
+    stage.wait_until_due(task)
+    stage.poll(still())
+    assert (stage.task(task).due_at or 0) > stage.clock()
+    stage.clock.pass_by(31)
+    stage.runtime.polling.failed(claimed(stage), "no such operation", None)
+    for _ in range(2):
+        assert stage.claim() == []
+        stage.clock.pass_by(61)
+    assert stage.task(lost).status is TaskStatus.FAILED
+
+
+def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
+    """Nobody asks after them any more, and their callers must not wait for ever."""
+    stage: Stage = build()
+    task, queued = stage.running(deadline=60), stage.create(deadline=60)
+    off: Stage = build(providers={})
+    clock.now = task.deadline_at + LAST_QUERY_GRACE
+    assert off.runtime.polling.end_abandoned() == 0
+    clock.pass_by(1)
+    assert stage.runtime.polling.end_abandoned() == 0, "a provider that is on looks after its own"
+    assert off.runtime.polling.end_abandoned() == 2
+    assert stage.task(task).status is stage.task(queued).status is TaskStatus.EXPIRED
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_EXPIRED]
+    assert off.runtime.polling.end_abandoned() == 0
+
+
+def test_polls_of_an_operation_use_its_own_plan(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick operations are asked after quickly."""
+    draw = replace(stage.handler.operations["draw"], poll_schedule=(1.0, 2.0))
+    monkeypatch.setattr(stage.handler, "operations", {"draw": draw}, raising=False)
+    task = stage.running()
+    assert 1000 <= (task.due_at or 0) - stage.clock() <= 1100
