@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -176,6 +177,8 @@ def test_operations_are_documented(provider: str) -> None:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The application on a database of its own, with no provider configured."""
     with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith(tuple(f"{prefix}_" for prefix in PREFIXES))]:
+            environment.delenv(name)
         environment.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path_factory.mktemp('docs')}/receiver.db")
         runtime = Runtime.build(read_settings())
     runtime.prepare()
