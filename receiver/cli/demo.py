@@ -131,8 +131,8 @@ def _look(api: Api, tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:
             task.task = api.get(f"/v1/tasks/{task.id}").json()
     for at, task, step in sorted(news, key=lambda item: item[0]):
         detail = dict(step.get("detail") or {})
-        if detail.get("to") == "submitting":
-            continue
+        if detail.get("to") in ("submitting", "running"):
+            continue  # the submit's own line says as much
         if detail.get("url") == subscriber.url:
             detail["url"] = "the subscriber"
         passed = seconds_between(began, at) or 0.0

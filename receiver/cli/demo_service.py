@@ -66,8 +66,8 @@ def demo_service() -> Iterator[DemoService]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        service = DemoService(Api(local_url("127.0.0.1", port), key), process, log)
         try:
-            service = DemoService(Api(local_url("127.0.0.1", port), key), process, log)
             end = time.monotonic() + START
             while not service.ready():
                 if time.monotonic() > end:
@@ -75,6 +75,7 @@ def demo_service() -> Iterator[DemoService]:
                 time.sleep(0.1)
             yield service
         finally:
+            service.api.close()
             _stop(process)
 
 
@@ -93,6 +94,7 @@ def demo_environment(folder: Path, port: int, key: str, environ: Mapping[str, st
         "RECEIVER_LOG_FORMAT": "json",
         "RECEIVER_SHUTDOWN_TIMEOUT": "3",
         "SANDBOX_DURATION": "1.2",
+        "TMPDIR": str(folder),  # so that what its processes share goes away with it
         orphans.PARENT: str(os.getpid()),
     }
 

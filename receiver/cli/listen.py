@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 import requests
+import urllib3.exceptions  # of requests' own transport
 from rich.text import Text
 
 from receiver import __version__
@@ -25,6 +26,7 @@ from receiver.signing import check_secret, signature_header
 _SILENCE = 45.0
 """Seconds without a byte after which a connection is taken for dead; the service sends one every 15."""
 _LONGEST_PAUSE = 15.0
+_PIECE = 65_536
 _FORWARD_TIMEOUT = 30.0
 
 
@@ -97,7 +99,7 @@ def follow(
             with api.call(
                 "GET", "/v1/events", params=params, headers=headers, stream=True, patience=(5.0, _SILENCE)
             ) as answer:
-                for piece in answer.iter_content(chunk_size=None):
+                while piece := answer.raw.read1(_PIECE):  # what is there: iter_content would wait for more
                     pause = 0.0
                     yield from reader.feed(piece)
                     last_id = reader.last_id
@@ -106,7 +108,7 @@ def follow(
                 raise
             lost(problem.message)
             pause = min(max(pause * 2, 1.0), _LONGEST_PAUSE)
-        except requests.RequestException:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
             pause = max(pause, 0.5)  # the connection was cut: nothing unusual
         sleep(pause or (reader.retry_ms or 0) / 1000)
 

@@ -12,12 +12,19 @@ from receiver.cli.fields import pairs
 from receiver.cli.screen import clean, console, show_facts, show_json, show_more, show_table, when, word
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def subscribers(ctx: click.Context) -> None:
+class _ListByDefault(click.Group):
+    """A group whose bare name, with or without options, means its command ``list``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``list`` in where no command stands."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
+def subscribers() -> None:
     """Webhooks that get events. Without a command: the list of them."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_all)
 
 
 @subscribers.command("list")
@@ -49,7 +56,7 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
 
 
 @subscribers.command()
-@click.argument("url", metavar="WEBHOOK")
+@click.argument("webhook", metavar="URL")
 @click.option(
     "--events",
     multiple=True,
@@ -67,7 +74,7 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
 @with_api
 def add(
     api: Api,
-    url: str,
+    webhook: str,
     events: tuple[str, ...],
     provider: tuple[str, ...],
     header: tuple[str, ...],
@@ -75,7 +82,7 @@ def add(
     **others: Any,
 ) -> None:
     """Register a webhook, and show the secret that its deliveries are signed with."""
-    body = {"url": url, "event_types": list(events), **{name: given for name, given in others.items() if given}}
+    body = {"url": webhook, "event_types": list(events), **{name: given for name, given in others.items() if given}}
     if provider:
         body["providers"] = list(provider)
     if header:

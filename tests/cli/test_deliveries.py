@@ -1,0 +1,103 @@
+"""Deliveries, their attempts, and sending again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cli.conftest import Run
+from tests.cli.service import FakeService, Said
+
+ID = "dlv_01kahx3mt5k0c4z7d6q8r9w2ve"
+
+
+def delivery(**changes: Any) -> dict[str, Any]:
+    """A delivery as the API shows it."""
+    return {
+        "id": ID,
+        "event_id": "evt_1",
+        "event_type": "task.succeeded",
+        "task_id": "task_1",
+        "subscriber": "sub_1",
+        "url": "https://a.example/hook",
+        "status": "pending",
+        "attempt_count": 2,
+        "next_attempt_at": "2026-11-21T10:05:00.000Z",
+        "created_at": "2026-11-21T10:00:00.000Z",
+        "finished_at": None,
+        "reason": None,
+        **changes,
+    }
+
+
+def attempt(**changes: Any) -> dict[str, Any]:
+    """An attempt as the API shows it."""
+    return {
+        "id": "att_1",
+        "number": 1,
+        "trigger": "schedule",
+        "started_at": "2026-11-21T10:00:00.000Z",
+        "duration_ms": 20,
+        "response_status": None,
+        "response_headers": {},
+        "response_body": "",
+        "error": "connection_refused",
+        "message": "Nothing listens there.",
+        **changes,
+    }
+
+
+def test_deliveries_are_listed_and_filters_passed_on(run: Run, service: FakeService) -> None:
+    """One line a delivery; each filter of the command is one of the API's."""
+    service.on("GET", "/v1/deliveries", {"data": [delivery()], "next_cursor": "dlv_next"})
+    shown = run(
+        "deliveries", "--status", "pending", "--subscriber", "sub_1", "--task", "task_1", "--event-type", "task.failed"
+    )
+    assert shown.stdout.splitlines()[1].split()[:5] == [
+        ID, "pending", "task.succeeded", "https://a.example/hook", "2",
+    ]  # fmt: skip
+    assert "--cursor dlv_next" in shown.stderr
+    assert service.asked[0].query == {
+        "status": "pending", "subscriber": "sub_1", "task": "task_1", "event_type": "task.failed", "limit": "20",
+    }  # fmt: skip
+
+
+def test_a_delivery_is_shown_with_its_attempts(run: Run, service: FakeService) -> None:
+    """Each attempt: when, what was answered, how long it took, and the body of a refusal."""
+    attempts = [
+        attempt(),
+        attempt(number=2, response_status=500, error="server_error", response_body="oh\x1b[2Jno", message="It failed."),
+        attempt(number=3, response_status=204, error=None, message="", trigger="manual"),
+    ]
+    found = delivery(status="dead", reason="schedule_used_up", subscriber=None, attempts=attempts)
+    service.on("GET", f"/v1/deliveries/{ID}", found)
+    shown = run("delivery", ID).stdout
+    assert "dead (schedule_used_up)" in shown
+    assert "the task's callback_url" in shown
+    assert "1. 2026-11-21 10:00:00  connection_refused  20 ms  Nothing listens there." in shown
+    assert "2. 2026-11-21 10:00:00  500  20 ms  It failed." in shown
+    assert "oh\N{REPLACEMENT CHARACTER}[2Jno" in shown
+    assert "3. 2026-11-21 10:00:00  204  20 ms  by request" in shown
+
+
+def test_a_delivery_is_retried(run: Run, service: FakeService) -> None:
+    """``retry`` asks for one more attempt now."""
+    service.on("POST", f"/v1/deliveries/{ID}/retry", Said(delivery(), 202))
+    assert ID in run("retry", ID).stdout
+    assert run("retry", ID, "--json").stdout.startswith("{")
+    assert len(service.asked) == 2
+
+
+def test_a_replay_says_how_many_go_out_again(run: Run, service: FakeService) -> None:
+    """``replay`` passes its range on, dead ones only unless told otherwise, and tells the count."""
+    service.on("POST", "/v1/subscribers/sub_1/replay", {"replayed": 1}, {"replayed": 3})
+    assert run("replay", "sub_1", "--since", "2026-11-21").stdout == "1 delivery goes out again.\n"
+    shown = run("replay", "sub_1", "--since", "2026-11-21", "--until", "2026-11-22", "--status", "all")
+    assert shown.stdout == "3 deliveries go out again.\n"
+    first, second = (asked.json for asked in service.asked)
+    assert first == {"since": "2026-11-21T00:00:00.000Z", "status": "dead"}
+    assert second == {**first, "until": "2026-11-22T00:00:00.000Z", "status": "all"}
+
+
+def test_a_replay_needs_its_beginning(run: Run) -> None:
+    """Without ``--since`` nothing is replayed: code 2."""
+    assert run("replay", "sub_1").exit_code == 2
