@@ -27,7 +27,7 @@ from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
 from receiver.store import Connection, Store, accounts, deliveries, events, subscribers
-from receiver.store.deliveries import Claim, Filter
+from receiver.store.deliveries import DRAIN_STEP, Claim, Filter
 from receiver.store.settling import publish
 
 
@@ -127,13 +127,15 @@ class DeliveryService:
             return  # another worker has the lease now, or the subscriber was deleted meanwhile
         subscriber = subscribers.get(connection, delivery.subscriber_id)
         failures, since = (subscriber.failures, subscriber.failing_since) if subscriber else (0, None)
+        # Those that were under way when the circuit opened tell nothing new: they must not open it further.
+        counts = failures < schedule.CIRCUIT_AFTER or subscriber is None or subscriber.ready_at <= now
         result = outcome.result
         number = delivery.attempts + 1
         judgement = lifecycle.judge_attempt(
             replace(delivery, attempts=number),
             Result(result.status, result.error, schedule.retry_after(result.headers.get("retry-after"), now)),
             self._plan,
-            failures=failures,
+            failures=failures if counts else failures - 1,
             failing_since=since,
             disable_after=self._disable_after,
             now=now,
@@ -161,13 +163,15 @@ class DeliveryService:
             "reason": judgement.reason,
         }
         if deliveries.finish(connection, delivery.id, delivery.fence, values, attempt) and subscriber is not None:
-            self._note_health(connection, subscriber, judgement, now)
+            self._note_health(connection, subscriber, judgement, now, counts=counts)
 
-    def _note_health(self, connection: Connection, subscriber: Subscriber, judgement: Judgement, now: int) -> None:
+    def _note_health(
+        self, connection: Connection, subscriber: Subscriber, judgement: Judgement, now: int, *, counts: bool
+    ) -> None:
         if judgement.healthy:
             subscribers.note_success(connection, subscriber.id)
             return
-        subscribers.note_failure(connection, subscriber.id, now, judgement.hold_until)
+        subscribers.note_failure(connection, subscriber.id, now, judgement.hold_until, counts=counts)
         if judgement.disable is None or subscriber.disabled:
             return
         subscribers.change(connection, subscriber.id, {"disabled": True, "disabled_reason": judgement.disable})
@@ -210,7 +214,10 @@ class DeliveryService:
             subscriber = subscribers.get(connection, delivery.subscriber_id)
             if subscriber is None:
                 raise Conflict("The subscriber of this delivery was deleted.")
-            if subscriber.disabled:
+            if subscriber.disabled and subscriber.task_only:  # nobody else could enable it
+                subscribers.enable(connection, subscriber.id)
+                deliveries.spread(connection, subscriber.id, now, DRAIN_STEP)
+            elif subscriber.disabled:
                 raise Conflict("The subscriber is disabled; enable it first, and its backlog will drain.")
             if delivery.status is DeliveryStatus.PENDING:
                 deliveries.bring_forward(connection, delivery_id, now)

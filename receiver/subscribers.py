@@ -17,11 +17,10 @@ from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
 from receiver.store import Store, deliveries, subscribers
+from receiver.store.deliveries import DRAIN_STEP
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
-DRAIN_STEP = 50
-"""A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,1000}")

@@ -14,9 +14,10 @@ from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
 from receiver.lifecycle import Change
-from receiver.models import EventType, Page, Step, Subscriber, Task, TaskStatus, new_id
+from receiver.models import EventType, Page, Step, Task, TaskStatus, new_id
 from receiver.providers import Providers
 from receiver.store import Store, deliveries, events, notices, subscribers, tasks
+from receiver.store.deliveries import DRAIN_STEP
 from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
@@ -127,6 +128,8 @@ class TaskService:
                 errors["callback_url"] = [str(error)]
         if wanted.deadline is not None and not 1 <= wanted.deadline <= MAX_DEADLINE:
             errors["deadline"] = [f"Must be from 1 to {MAX_DEADLINE} seconds."]
+        if not all(_storable(name) and _storable(value) for name, value in (wanted.metadata or {}).items()):
+            errors["metadata"] = ["Must be valid Unicode without NUL."]
         try:
             operation.schema().load(dict(wanted.input))
         except ValidationError as error:
@@ -208,27 +211,14 @@ class TaskService:
 
 def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
     """Make sure that the hidden subscriber behind a callback URL exists and is not disabled."""
-    hidden = Subscriber(
-        id=new_id("sub", now),
-        account_id=account_id,
-        url=url,
-        event_types=("*",),
-        providers=None,
-        description="",
-        headers_sealed=None,
-        secrets_sealed=None,
-        rate_limit=None,
-        created_at=now,
-        task_only=True,
-    )
-    if not subscribers.add(connection, hidden):
-        present = subscribers.of_callback_url(connection, account_id, url)
-        if present is not None and present.disabled:
-            subscribers.change(connection, present.id, {"disabled": False, "disabled_reason": None})
+    hidden = subscribers.behind_callback_url(connection, account_id, url, now)
+    if hidden.disabled:
+        subscribers.enable(connection, hidden.id)
+        deliveries.spread(connection, hidden.id, now, DRAIN_STEP)
 
 
 def _fingerprint(wanted: NewTask) -> str:
-    """The same for the same JSON value, whatever the order of its members."""
+    """The same for the same JSON value, whatever the order of its members. Raises Invalid for endless nesting."""
     value = [
         wanted.provider,
         wanted.operation,
@@ -237,4 +227,16 @@ def _fingerprint(wanted: NewTask) -> str:
         dict(wanted.metadata or {}),
         wanted.deadline,
     ]
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    try:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    except RecursionError:
+        raise Invalid({"input": ["Is nested too deeply."]}) from None
+
+
+def _storable(text: str) -> bool:
+    """Whether every database takes the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text

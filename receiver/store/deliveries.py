@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, select, update
+from sqlalchemy import CTE, Connection, Row, Select, and_, case, exists, func, insert, select, update
 
 from receiver import schedule
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Subscriber, Trigger
@@ -15,6 +15,9 @@ from receiver.store import dialect
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.paging import page
 from receiver.store.schema import attempts, deliveries, events, subscribers
+
+DRAIN_STEP = 50
+"""A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 
 
 def _select() -> Select[Any]:
@@ -111,20 +114,36 @@ class Claim:
     body: str
 
 
+def _waiting() -> CTE:
+    """Subscribers with something to deliver, now or later, found by jumps along the index of what waits.
+
+    So the cost does not grow with subscribers that have nothing to get, and there is one for every callback URL.
+    """
+    of_index = deliveries.c.due_at.is_not(None)
+    jump = select(func.min(deliveries.c.subscriber_id).label("subscriber_id")).where(of_index).cte(recursive=True)
+    beyond = select(func.min(deliveries.c.subscriber_id)).where(of_index, deliveries.c.subscriber_id > jump.c[0])
+    return jump.union_all(select(beyond.correlate(jump).scalar_subquery()).where(jump.c[0].is_not(None)))
+
+
 def claim(connection: Connection, now: int, until: int, room: int, per_subscriber: int) -> Sequence[Claim]:
     """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
 
     Subscribers are served in turn, the one served longest ago first, so that a backlog of one
     keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
     """
-    waiting = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
+    due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
+    # A circuit that was open is probed one attempt at a time.
+    allowed = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
+    in_flight = _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
     ready = (
-        select(subscribers)
+        select(subscribers, allowed.label("allowed"))
         .where(
+            subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
             subscribers.c.disabled.is_(False),
             subscribers.c.deleted_at.is_(None),
             subscribers.c.ready_at <= now,
-            waiting,
+            due_now,
+            in_flight < allowed,
         )
         .order_by(subscribers.c.served_at)
         .limit(room)
@@ -135,10 +154,8 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
     for place, row in enumerate(rows):
         fair = -(-(room - len(ids)) // (len(rows) - place))
         subscriber = subscriber_queries.record(row)
-        in_flight = _in_flight(connection, subscriber.id, now)
-        probing = subscriber.failures >= schedule.CIRCUIT_AFTER
-        allowed = 1 if probing else per_subscriber  # a circuit that was open is probed one attempt at a time
-        cap = min(allowed - in_flight, fair, 1 if subscriber.rate_limit else room)
+        under_way = connection.execute(_in_flight(now).where(deliveries.c.subscriber_id == subscriber.id)).scalar_one()
+        cap = min(row.allowed - under_way, fair, 1 if subscriber.rate_limit else room)
         if cap <= 0:
             continue
         due = (
@@ -166,11 +183,9 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
     return [Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows]
 
 
-def _in_flight(connection: Connection, subscriber_id: str, now: int) -> int:
-    query = select(func.count()).where(
-        deliveries.c.subscriber_id == subscriber_id, deliveries.c.leased.is_(True), deliveries.c.due_at > now
-    )
-    return int(connection.execute(query).scalar_one())
+def _in_flight(now: int) -> Select[Any]:
+    """How many attempts are under way; a lease that has passed holds none."""
+    return select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > now)
 
 
 def next_due(connection: Connection) -> int | None:
@@ -181,7 +196,10 @@ def next_due(connection: Connection) -> int | None:
         .scalar_subquery()
     )
     query = select(first, subscribers.c.ready_at).where(
-        subscribers.c.disabled.is_(False), subscribers.c.deleted_at.is_(None), first.is_not(None)
+        subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
+        subscribers.c.disabled.is_(False),
+        subscribers.c.deleted_at.is_(None),
+        first.is_not(None),
     )
     return min((max(due, ready) for due, ready in connection.execute(query)), default=None)
 
@@ -302,5 +320,5 @@ def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence
             error=row.error,
             message=row.message,
         )
-        for row in connection.execute(query.order_by(attempts.c.id))
+        for row in connection.execute(query.order_by(attempts.c.started_at, attempts.c.number))
     ]

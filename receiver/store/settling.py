@@ -78,9 +78,7 @@ def publish_task(connection: Connection, task: Task, event_type: EventType, now:
         if event_rules.wants(subscriber, event_type, task.provider)
     ]
     if task.callback_url is not None:
-        hidden = subscribers.of_callback_url(connection, task.account_id, task.callback_url)
-        if hidden is not None:
-            wanting.append(hidden)
+        wanting.append(subscribers.behind_callback_url(connection, task.account_id, task.callback_url, now))
     body = event_rules.event_body(event_type, now, event_rules.task_json(task))
     publish(connection, task.account_id, event_type, body, wanting, now, task_id=task.id)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from receiver.models import Page, Subscriber
+from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
 from receiver.store.paging import page
 from receiver.store.schema import deliveries, subscribers
@@ -59,6 +59,37 @@ def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscr
     return None if row is None else record(row)
 
 
+def behind_callback_url(connection: Connection, account_id: str, url: str, now: int) -> Subscriber:
+    """The hidden subscriber behind a task's callback URL, made where it is missing (retention purges unused ones)."""
+    present = of_callback_url(connection, account_id, url)
+    if present is not None:
+        return present
+    hidden = Subscriber(
+        id=new_id("sub", now),
+        account_id=account_id,
+        url=url,
+        event_types=("*",),
+        providers=None,
+        description="",
+        headers_sealed=None,
+        secrets_sealed=None,
+        rate_limit=None,
+        created_at=now,
+        task_only=True,
+    )
+    if add(connection, hidden):
+        return hidden
+    present = of_callback_url(connection, account_id, url)
+    assert present is not None  # another transaction has just made it
+    return present
+
+
+def enable(connection: Connection, subscriber_id: str) -> None:
+    """Let a subscriber get deliveries again, with a clean record."""
+    values = {"disabled": False, "disabled_reason": None, "ready_at": 0, "failures": 0, "failing_since": None}
+    change(connection, subscriber_id, values)
+
+
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:
     """All registered subscribers of an account, disabled ones included."""
     query = select(subscribers).where(
@@ -94,10 +125,15 @@ def note_success(connection: Connection, subscriber_id: str) -> None:
     )
 
 
-def note_failure(connection: Connection, subscriber_id: str, now: int, hold_until: int | None) -> None:
-    """An attempt failed. ``hold_until``: no attempt to this subscriber before (never brought forward)."""
+def note_failure(
+    connection: Connection, subscriber_id: str, now: int, hold_until: int | None, *, counts: bool = True
+) -> None:
+    """An attempt failed. ``hold_until``: no attempt to this subscriber before (never brought forward).
+
+    ``counts``: whether it is one more of the failures that open the circuit further.
+    """
     values: dict[str, Any] = {
-        "failures": subscribers.c.failures + 1,
+        "failures": subscribers.c.failures + (1 if counts else 0),
         "failing_since": func.coalesce(subscribers.c.failing_since, now),
     }
     connection.execute(update(subscribers).where(subscribers.c.id == subscriber_id).values(**values))

@@ -1,0 +1,222 @@
+"""Subscribers: refused when they cannot work, secrets sealed, backlogs drained gently, deletes final."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from receiver.errors import Invalid, NotFound
+from receiver.models import DeliveryStatus, EventType
+from receiver.signing import new_secret, verify
+from receiver.store.deliveries import DRAIN_STEP
+from receiver.subscribers import NewSubscriber
+from tests.core.stage import HOOK, Clock, Stage
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"url": "http://10.0.0.1/x"}, "url"),
+        ({"url": "ftp://cdn.example.test/"}, "url"),
+        ({"url": "http://user:pw@127.0.0.1/"}, "url"),
+        ({"event_types": ()}, "event_types"),
+        ({"event_types": ("task.exploded",)}, "event_types"),
+        ({"event_types": ("*.succeeded",)}, "event_types"),
+        ({"providers": ("nobody",)}, "providers"),
+        ({"headers": {"Host": "x"}}, "headers"),
+        ({"headers": {"Webhook-Id": "x"}}, "headers"),
+        ({"headers": {"content-length": "3"}}, "headers"),
+        ({"headers": {"X": "a\r\nY: b"}}, "headers"),
+        ({"headers": {"X Y": "a"}}, "headers"),
+        ({"headers": {"X": "a", "x": "b"}}, "headers"),
+        ({"headers": {f"X-{number}": "a" for number in range(21)}}, "headers"),
+        ({"secret": "whsec_short"}, "secret"),
+        ({"secret": "tell-nobody"}, "secret"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_field(stage: Stage, change: dict[str, Any], field: str) -> None:
+    """A subscriber that would never get anything is not stored; the same on a change."""
+    wanted = {"url": HOOK, "event_types": ("*",), **change}
+    with pytest.raises(Invalid) as caught:
+        stage.runtime.subscribers.create(stage.account, NewSubscriber(**wanted))
+    assert set(caught.value.errors) == {field}
+    assert "tell-nobody" not in str(caught.value.errors)
+    if field != "secret":
+        subscriber = stage.subscribe()
+        with pytest.raises(Invalid):
+            stage.runtime.subscribers.change(stage.account, subscriber.id, {"description": "new", **change})
+        assert stage.subscriber(subscriber) == subscriber, "all or nothing"
+
+
+def test_secrets_and_headers_are_sealed_in_the_database(stage: Stage) -> None:
+    """A copy of the file tells nobody how to sign, nor what the caller's headers hold."""
+    wanted = NewSubscriber(HOOK, ("*",), headers={"Authorization": "Bearer their-token"})
+    subscriber, secret = stage.runtime.subscribers.create(stage.account, wanted)
+    (account_secret,) = stage.runtime.accounts.signing_secrets(stage.account)
+    assert stage.runtime.subscribers.secrets(stage.account, subscriber.id)[0].key == secret
+    assert stage.runtime.subscribers.headers(subscriber) == {"Authorization": "Bearer their-token"}
+    (row,) = stage.rows("SELECT * FROM subscribers")
+    (account,) = stage.rows("SELECT * FROM accounts")
+    for kept in (str(row), str(account)):
+        for hidden in (secret, secret.removeprefix("whsec_"), "their-token", account_secret.key):
+            assert hidden not in kept
+    assert subscriber.secrets_sealed is not None
+    assert subscriber.secrets_sealed.startswith("v1.")
+
+
+def test_a_callers_own_secret_is_taken(stage: Stage) -> None:
+    """Whoever moves here from elsewhere keeps the secret."""
+    mine = new_secret()
+    _, secret = stage.runtime.subscribers.create(stage.account, NewSubscriber(HOOK, ("*",), secret=mine))
+    assert secret == mine
+
+
+def test_rotation_signs_with_both_until_the_overlap_ends(stage: Stage) -> None:
+    """A subscriber can change over without missing a webhook."""
+    service = stage.runtime.subscribers
+    subscriber, old = service.create(stage.account, NewSubscriber(HOOK, ("*",)))
+    service.rotate_secret(stage.account, subscriber.id, 60, None)
+    new = service.secrets(stage.account, subscriber.id)[0].key
+    stage.ping(subscriber)
+    (claim,) = stage.runtime.deliveries.claim(10)
+    headers = stage.runtime.deliveries.request_of(claim).headers
+    for secret in (old, new):
+        verify([secret], headers, claim.body.encode(), stage.clock() / 1000, 1)
+    assert len(headers["webhook-signature"].split(" ")) == 2
+    stage.clock.pass_by(61)
+    headers = stage.runtime.deliveries.request_of(claim).headers
+    assert len(headers["webhook-signature"].split(" ")) == 1
+    assert [secret.key for secret in service.secrets(stage.account, subscriber.id)] == [new]
+
+
+def test_rotation_refuses_bad_and_too_many_secrets(stage: Stage) -> None:
+    """Ten sign together at most; a secret in use is no new one; nothing changes then."""
+    service = stage.runtime.subscribers
+    subscriber, old = service.create(stage.account, NewSubscriber(HOOK, ("*",)))
+    for bad in ("whsec_x", old):
+        with pytest.raises(Invalid):
+            service.rotate_secret(stage.account, subscriber.id, 60, bad)
+    for _ in range(9):
+        service.rotate_secret(stage.account, subscriber.id, 3600, None)
+    with pytest.raises(Invalid):
+        service.rotate_secret(stage.account, subscriber.id, 3600, None)
+    assert len(service.secrets(stage.account, subscriber.id)) == 10
+    assert len(service.rotate_secret(stage.account, subscriber.id, 0, None)) == 1
+
+
+def test_changes_take_effect_for_what_is_still_to_be_sent(stage: Stage) -> None:
+    """A corrected address gets the backlog; all other fields are as they were."""
+    subscriber = stage.subscribe(headers={"X-A": "1"}, description="shop", providers=["toy"])
+    stage.ping(subscriber)
+    values = {"url": HOOK + "/new", "rate_limit": 5.0, "headers": None, "providers": None}
+    changed = stage.runtime.subscribers.change(stage.account, subscriber.id, values)
+    assert (changed.url, changed.rate_limit, changed.headers_sealed) == (HOOK + "/new", 5.0, None)
+    assert (changed.description, changed.event_types, changed.providers) == ("shop", ("*",), None)
+    (claim,) = stage.runtime.deliveries.claim(10)
+    assert stage.runtime.deliveries.request_of(claim).url == HOOK + "/new"
+
+
+def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: Clock) -> None:
+    """A backlog does not fall on whoever has just come back; its order is kept; the record is clean."""
+    subscriber = stage.subscribe()
+    stage.ping(subscriber)
+    stage.attempt(410)
+    waiting = [stage.ping(subscriber).id for _ in range(2 * DRAIN_STEP + 10)]
+    clock.pass_by(DAY)
+    enabled = stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
+    assert (enabled.disabled, enabled.disabled_reason, enabled.failures) == (False, None, 0)
+    due = stage.rows("SELECT id, due_at FROM deliveries WHERE status = 'pending' ORDER BY id")
+    assert {row.id for row in due} == set(waiting)
+    assert [row.due_at for row in due] == sorted(row.due_at for row in due)
+    counts = [sum(row.due_at <= clock() + 1000 * step for row in due) for step in range(3)]
+    assert counts == [DRAIN_STEP, 2 * DRAIN_STEP, 2 * DRAIN_STEP + 10]
+
+
+def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:
+    """What was waiting ends as dead and stays listed; a result on its way is not written; it cannot be found."""
+    subscriber = stage.subscribe()
+    first, second = stage.ping(subscriber), stage.ping(subscriber)
+    (claim,) = stage.runtime.deliveries.claim(1)
+    stage.runtime.subscribers.delete(stage.account, subscriber.id)
+    stage.finish([claim], 200)
+    for delivery in (first, second):
+        ended = stage.delivery(delivery)
+        assert (ended.status, ended.reason, ended.due_at) == (DeliveryStatus.DEAD, "subscriber_deleted", None)
+    stage.running()
+    assert len(stage.rows("SELECT id FROM deliveries")) == 2
+    assert stage.attempt() == []
+    for call in (
+        lambda: stage.subscriber(subscriber),
+        lambda: stage.ping(subscriber),
+        lambda: stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False}),
+        lambda: stage.runtime.subscribers.rotate_secret(stage.account, subscriber.id, 0, None),
+        lambda: stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all"),
+        lambda: stage.runtime.subscribers.delete(stage.account, subscriber.id),
+    ):
+        with pytest.raises(NotFound):
+            call()
+
+
+def test_subscribers_of_another_account_do_not_exist(stage: Stage) -> None:
+    """They cannot be read, changed, pinged, replayed or deleted, and they get none of our events."""
+    key, _ = stage.runtime.accounts.create_key("other", "", ["manage"])
+    theirs, _ = stage.runtime.subscribers.create(key.account_id, NewSubscriber(HOOK, ("*",)))
+    for call in (stage.subscriber, stage.ping):
+        with pytest.raises(NotFound):
+            call(theirs)
+    stage.running()
+    assert stage.rows("SELECT id FROM deliveries") == []
+
+
+def test_a_ping_goes_to_one_subscriber_whatever_it_wants(stage: Stage) -> None:
+    """The others, who would want it, hear nothing."""
+    subscriber = stage.subscribe(HOOK, "task.succeeded")
+    stage.subscribe(HOOK, "*")
+    delivery = stage.ping(subscriber)
+    (claim,) = stage.attempt(200)
+    assert claim.delivery.id == delivery.id
+    assert claim.delivery.event_type is EventType.SUBSCRIBER_PING
+    assert subscriber.id in claim.body
+
+
+# Replay ------------------------------------------------------------------------------------------------
+
+
+def test_replay_sends_the_dead_of_a_span_again(stage: Stage, clock: Clock) -> None:
+    """From ``since`` on, before ``until``; those delivered only when asked for; twice is once."""
+    subscriber = stage.subscribe()
+    made = []
+    for status in (410, 200, 410):
+        stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
+        made.append(stage.ping(subscriber))
+        stage.attempt(status)
+        clock.pass_by(10)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
+
+    def replay(since: int, until: int | None, status: str) -> int:
+        return stage.runtime.subscribers.replay(stage.account, subscriber.id, since, until, status)
+
+    assert replay(made[0].created_at + 1, made[2].created_at, "dead") == 0
+    assert replay(made[0].created_at, made[2].created_at, "dead") == 1
+    assert replay(0, None, "dead") == 1, "the first is pending already"
+    assert replay(0, None, "all") == 1
+    assert replay(0, None, "all") == 0
+    claims = stage.attempt(200)
+    assert [claim.delivery.id for claim in claims] == [delivery.id for delivery in made]
+    assert {claim.delivery.trigger for claim in claims} == {"manual"}
+    assert len({claim.delivery.event_id for claim in claims}) == 3
+
+
+def test_a_large_replay_is_spread(stage: Stage, clock: Clock) -> None:
+    """Hundreds of old events come back at a bounded rate, oldest first."""
+    subscriber = stage.subscribe()
+    for _ in range(DRAIN_STEP + 20):
+        stage.ping(subscriber)
+    while stage.attempt(200):
+        pass
+    assert stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all") == DRAIN_STEP + 20
+    (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
+    assert row.n == DRAIN_STEP
