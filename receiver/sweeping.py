@@ -9,7 +9,7 @@ from receiver.store import Store, events, notices, pacing, subscribers, tasks
 STEP = 200
 DAY = 86_400_000
 KEYS_KEPT = 2 * DAY
-"""Idempotency keys outlive the promised 24 hours by a day."""
+"""Idempotency keys outlive the promised 24 hours by a day; their tasks stay at least as long."""
 WORKER_FORGOTTEN = DAY
 
 
@@ -27,6 +27,7 @@ class SweepService:
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
+            tasks.purge_keys(connection, now - KEYS_KEPT)
             old = tasks.purgeable(connection, before, STEP)
             if old:
                 tasks.purge(connection, old)
@@ -34,7 +35,6 @@ class SweepService:
             gone += notices.purge(connection, before, STEP)
             gone += events.purge(connection, before, STEP)
             gone += subscribers.purge_unused(connection, before, STEP)
-            tasks.purge_keys(connection, now - max(KEYS_KEPT, 0))
         return gone
 
     def beat(self, worker_id: str) -> None:

@@ -1,0 +1,82 @@
+"""Accounts and API keys: shown once, kept as a hash, ended when revoked."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from receiver.errors import Busy, Invalid, NotFound
+from receiver.models import Scope
+from tests.core.stage import Stage
+
+
+def test_a_key_opens_its_account_until_it_is_revoked(stage: Stage) -> None:
+    """Its text is shown once and is not in the database; its last use is."""
+    accounts = stage.runtime.accounts
+    key, text = accounts.create_key("shop", "server", ["submit", "read"])
+    assert text.startswith("rk_")
+    assert text not in str(stage.rows("SELECT * FROM api_keys"))
+    found = accounts.authenticate(text)
+    assert found is not None
+    assert (found.id, found.account_id, found.scopes) == (key.id, key.account_id, {Scope.SUBMIT, Scope.READ})
+    assert accounts.list_keys("shop")[0].last_used_at == stage.clock()
+    assert accounts.authenticate(text + "x") is None
+    assert accounts.authenticate("\ud800") is None
+    accounts.revoke_key(key.id)
+    assert accounts.authenticate(text) is None
+    with pytest.raises(NotFound):
+        accounts.revoke_key(key.id)
+    assert accounts.list_keys("shop")[0].revoked_at == stage.clock()
+
+
+def test_a_use_is_written_now_and_then_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading costs no write, and a database that takes no writes turns nobody away."""
+    accounts = stage.runtime.accounts
+    _, text = accounts.create_key("default", "", ["read"])
+    accounts.authenticate(text)
+    stage.clock.pass_by(59)
+
+    @contextmanager
+    def busy() -> Iterator[sqlite3.Connection]:
+        raise Busy("the disk is full")
+        yield  # a context manager must
+
+    monkeypatch.setattr(stage.runtime.store, "write", busy)
+    assert accounts.authenticate(text) is not None
+    stage.clock.pass_by(3600)
+    assert accounts.authenticate(text) is not None
+
+
+def test_the_key_of_the_settings_always_works(stage: Stage) -> None:
+    """It belongs to ``default``; starting twice makes one key; a revoked one is valid after the next start."""
+    accounts = stage.runtime.accounts
+    for _ in range(2):
+        accounts.bootstrap("a-key-of-the-operator")
+    found = accounts.authenticate("a-key-of-the-operator")
+    assert found is not None
+    assert (found.account_id, found.scopes) == (stage.account, {Scope.MANAGE})
+    assert len(accounts.list_keys("default")) == 1
+    accounts.revoke_key(found.id)
+    accounts.bootstrap("a-key-of-the-operator")
+    assert accounts.authenticate("a-key-of-the-operator") is not None
+
+
+@pytest.mark.parametrize(("account", "scopes"), [("", ["read"]), ("shop", []), ("shop", ["everything"])])
+def test_a_key_that_makes_no_sense_is_refused(stage: Stage, account: str, scopes: list[str]) -> None:
+    """No account without a name, no key without a scope."""
+    with pytest.raises(Invalid):
+        stage.runtime.accounts.create_key(account, "", scopes)
+    assert not stage.runtime.accounts.has_keys()
+
+
+def test_unknown_accounts_are_not_found(stage: Stage) -> None:
+    """Neither their keys nor their secrets."""
+    with pytest.raises(NotFound):
+        stage.runtime.accounts.list_keys("nobody")
+    with pytest.raises(NotFound):
+        stage.runtime.accounts.signing_secrets("acct_nobody")
+    with pytest.raises(NotFound):
+        stage.runtime.accounts.rotate_signing_secret("acct_nobody", 0)

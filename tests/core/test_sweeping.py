@@ -1,0 +1,118 @@
+"""Retention: what ended long ago goes with all that hangs on it; what somebody still waits for stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from receiver.models import DeliveryStatus
+from tests.core.stage import HOOK, Clock, Stage
+
+DAY = 86_400
+TABLES = ("tasks", "task_metadata", "steps", "notices", "events", "deliveries", "attempts", "idempotency_keys")
+
+
+def counts(stage: Stage) -> dict[str, int]:
+    """Rows by table."""
+    return {table: stage.rows(f"SELECT count(*) AS n FROM {table}")[0].n for table in TABLES}
+
+
+def finished(stage: Stage, job: str, **more: Any) -> Any:
+    """A task that has succeeded."""
+    task = stage.running(job, **more)
+    stage.notice(task, job)
+    return task
+
+
+def test_a_finished_task_goes_with_everything(build: Any, clock: Clock) -> None:
+    """After retention nothing of it is left, nor the hidden subscriber behind its callback URL."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=3)
+    finished(stage, "job-1", callback_url=HOOK, metadata={"a": "b"}, key="key")
+    stage.attempt(200)
+    clock.pass_by(3 * DAY)
+    assert stage.runtime.sweeping.step() == 0
+    clock.pass_by(1)
+    assert stage.runtime.sweeping.step() == 2
+    assert set(counts(stage).values()) == {0}
+    assert stage.rows("SELECT id FROM subscribers") == []
+
+
+def test_live_tasks_stay_however_old(build: Any, clock: Clock) -> None:
+    """Only what has ended is old."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    task = stage.running(deadline=30 * DAY)
+    clock.pass_by(20 * DAY)
+    stage.runtime.sweeping.step()
+    assert not stage.task(task).status.final
+
+
+@pytest.mark.parametrize("of", ["task", "ping"])
+def test_what_is_still_to_be_delivered_stays(build: Any, clock: Clock, of: str) -> None:
+    """A retention shorter than the retry schedule drops nothing silently: first delivered or dead, then purged."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1, RECEIVER_RETRY_SCHEDULE="5,86400,86400")
+    subscriber = stage.subscribe(HOOK, "task.succeeded")
+    (delivery,) = stage.deliveries_of(finished(stage, "job-1")) if of == "task" else [stage.ping(subscriber)]
+    for _ in range(3):
+        assert stage.attempt(500) != []
+        clock.now = stage.delivery(delivery).due_at or 0
+        stage.runtime.sweeping.step()
+    stage.attempt(500)
+    assert stage.delivery(delivery).status is DeliveryStatus.DEAD
+    stage.runtime.sweeping.step()
+    assert counts(stage)["deliveries"] == 0
+
+
+def test_the_backlog_of_a_disabled_subscriber_ends_with_retention(build: Any, clock: Clock) -> None:
+    """It is kept as long as everything else, not for ever."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=5)
+    subscriber = stage.subscribe()
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
+    finished(stage, "job-1")
+    stage.ping(subscriber)
+    clock.pass_by(4 * DAY)
+    stage.runtime.sweeping.step()
+    assert counts(stage)["deliveries"] == 3
+    clock.pass_by(2 * DAY)
+    stage.runtime.sweeping.step()
+    assert counts(stage)["deliveries"] == 0
+    assert stage.subscriber(subscriber).disabled
+
+
+def test_idempotency_keys_hold_for_a_day_at_least(build: Any, clock: Clock) -> None:
+    """Also when retention is shorter: within it the same key is the same task, and starts nothing."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=0.01)
+    task = finished(stage, "job-1", key="key")
+    clock.pass_by(DAY)
+    stage.runtime.sweeping.step()
+    assert stage.create(key="key").id == task.id
+    clock.pass_by(2 * DAY)
+    stage.runtime.sweeping.step()
+    assert counts(stage)["tasks"] == 0
+
+
+def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Clock) -> None:
+    """Its deliveries stay listed until retention ends them; registered ones that live stay."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    gone, stays = stage.subscribe(), stage.subscribe()
+    stage.ping(gone)
+    stage.runtime.subscribers.delete(stage.account, gone.id)
+    clock.pass_by(1.5 * DAY)
+    stage.runtime.sweeping.step()
+    stage.runtime.sweeping.step()
+    assert [row.id for row in stage.rows("SELECT id FROM subscribers")] == [stays.id]
+
+
+def test_signs_of_life(stage: Stage, clock: Clock) -> None:
+    """A worker is seen while it beats, and forgotten when it stops or was not seen for a day."""
+    sweeping = stage.runtime.sweeping
+    assert sweeping.last_beat() is None
+    sweeping.beat("one")
+    clock.pass_by(5)
+    sweeping.beat("two")
+    assert sweeping.last_beat() == clock()
+    sweeping.forget("two")
+    assert sweeping.last_beat() == clock() - 5000
+    clock.pass_by(2 * DAY)
+    sweeping.forget("two")
+    assert sweeping.last_beat() is None
