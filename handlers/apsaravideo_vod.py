@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ from handlers._records import (
 from handlers._signatures import canonical_query, md5_hex, same
 
 VERSION = "2017-03-21"
+CALL_TIMEOUT = 8.0
+LOOK_UPS = 14.0
+"""A query makes up to eleven calls: seconds for each, and seconds after its first after which it begins no other.
+Together they stay below the 30 s that a worker's lease lasts by default."""
 USER_DATA_BYTES = 512  # of the JSON text in UTF-8 (the provider's submit page)
 
 _REGIONS = {"cn-shanghai": "cn-shanghai", "cn-beijing": "cn-beijing", "cn-hangzhou": "cn-shanghai"}
@@ -144,7 +149,7 @@ class ApsaraVideoVod(Handler):
         base_url = settings["base_url"]
         if base_url == self.base_url:
             base_url = f"https://vod.{settings['region']}.aliyuncs.com"
-        self._session = ProviderSession(base_url, self.title)
+        self._session = ProviderSession(base_url, self.title, CALL_TIMEOUT)
         self._credentials = signing.Credentials(
             settings["access_key_id"], settings["access_key_secret"], settings["security_token"]
         )
@@ -172,10 +177,11 @@ class ApsaraVideoVod(Handler):
         body, text = self._call("GetAIImageJobs", {"JobIds": ",".join(asked)}, starts_work=False)
         updates: dict[str, TaskUpdate] = {}
         looked_up: dict[str, Any] = {}
+        enough = time.monotonic() + LOOK_UPS
         for job in objects(body.get("AIImageJobList")):
             task = asked.get(text_of(job.get("JobId")) or "")
-            if task is None:
-                continue
+            if task is None or (looked_up and time.monotonic() > enough):
+                continue  # not asked for, or to be asked for again: one slow query must not outlast a worker's lease
             outputs = self._images(job, task, looked_up)
             if outputs is not None:
                 updates[task.task_id] = answers.job_update(job, outputs, answers.alone(body, job, text))

@@ -42,6 +42,8 @@ from handlers._records import (
 )
 
 ROOT = "/AIGCImgOpenServ/saas"
+CALL_TIMEOUT = 9.0
+"""Seconds for one call: a repeated submit makes up to three, within the 30 s of a worker's lease by default."""
 OK, FAILURE, NO_SUCH_TASK = "200", "400", "402"  # the provider's table of codes; the rest is assumed
 
 _V2_RULES = "0=queued,1=running,2=success_if_usable,3=running"
@@ -102,7 +104,7 @@ class ImgOpen(Handler):
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         """See Handler. ``operations`` of the instance include those of the setting ``tools``."""
         super().__init__(settings, clock)
-        self._session = ProviderSession(settings["base_url"], self.title)
+        self._session = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT)
         self._works: Mapping[str, Work] = {**WORKS, **settings["tools"]}
         self.operations = {name: work.operation for name, work in self._works.items()}
 

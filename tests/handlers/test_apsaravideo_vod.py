@@ -379,6 +379,16 @@ def test_a_look_up_that_failed_for_now_is_tried_again_for_a_while(remote: FakePr
     assert update.outputs[0].details["source"] == "AIImageResult"
 
 
+def test_a_slow_provider_does_not_keep_a_batch_for_longer_than_a_lease(
+    remote: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time for look-ups is over, the jobs that are left are asked for again by a later query."""
+    monkeypatch.setattr("handlers.apsaravideo_vod.LOOK_UPS", -1.0)
+    both = [DONE, DONE | {"JobId": "remote-2", "VideoId": "video-2"}]
+    remote.answer(jobs(*both), images(SIGNED))
+    assert set(load(remote).query([task(1), task(2)])) == {"task_1"}
+
+
 @pytest.mark.parametrize("word", ["SUCCESS", "Success", "success"])
 @pytest.mark.parametrize(
     "result",
