@@ -1,0 +1,183 @@
+"""Waiting for a task: woken at once, bounded in time and number."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from receiver.bell import Bell
+from receiver.runtime import Runtime
+from receiver.web import create_app, waiting
+from receiver.web.face import face_of
+from receiver.web.waiting import Alarm
+from tests.web.conftest import KEY, SAMPLE, Caller, Progress
+from tests.web.problems import assert_invalid
+
+SOON = 5.0
+
+
+def in_background(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Start a call; what is given back waits for its result."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+
+    def result() -> Any:
+        thread.join(SOON)
+        assert results, "the call did not end"
+        return results[0]
+
+    return result
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait a moment for something to become true."""
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def waiting_now(app: Flask) -> bool:
+    """Whether a request sleeps."""
+    return bool(face_of(app).alarm._changed._waiters)  # type: ignore[attr-defined]  # the standard library's own list
+
+
+def test_a_waiting_read_ends_with_the_task(app: Flask, api: Caller, progress: Progress) -> None:
+    """The answer comes when the task ends, long before the time is over."""
+    task = api.submit()
+    result = in_background(lambda: Caller(app.test_client(), KEY).get(f"/v1/tasks/{task['id']}?wait=60"))
+    until(lambda: waiting_now(app))
+    progress.finish()
+    assert result().json["status"] == "succeeded"
+
+
+def test_a_waiting_submit_ends_with_the_task(app: Flask, api: Caller, progress: Progress) -> None:
+    """``Prefer: wait`` holds the answer of the submit, and the answer says that it did."""
+    headers = {"Prefer": "respond-async, wait=60"}
+    result = in_background(lambda: Caller(app.test_client(), KEY).post("/v1/tasks", SAMPLE, headers=headers))
+    until(lambda: waiting_now(app))
+    progress.finish()
+    answer = result()
+    assert (answer.status_code, answer.json["status"]) == (202, "succeeded")
+    assert answer.headers["Preference-Applied"] == "wait=60"
+
+
+def test_when_the_time_is_over_the_task_is_given_as_it_is(app: Flask, api: Caller) -> None:
+    """A second is a second, give or take."""
+    task = api.submit()
+    began = time.monotonic()
+    assert api.get(f"/v1/tasks/{task['id']}?wait=1").json["status"] == "queued"
+    assert 0.9 < time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [("wait=0", "wait=0"), ('Wait="0"', "wait=0"), ("wait = 0", "wait=0"), ("a; b=c, wait=0; x", "wait=0"),
+     ("wait=x", None), ("wait=-1", None), ("wait", None), ("await=3", None), ("", None), (",,;=", None)],
+)  # fmt: skip
+def test_preferences_are_read_leniently(api: Caller, prefer: str, applied: str | None) -> None:
+    """What is not understood is passed over (RFC 7240), and not said to be applied."""
+    answer = api.post("/v1/tasks", SAMPLE, headers={"Prefer": prefer})
+    assert answer.status_code == 202
+    assert answer.headers.get("Preference-Applied") == applied
+
+
+def test_a_longer_wait_is_cut_to_a_minute(api: Caller) -> None:
+    """The answer says how long it would have waited (here it is a replay of what has ended)."""
+    headers = {"Idempotency-Key": "k"}
+    task = api.post("/v1/tasks", SAMPLE, headers=headers).json
+    api.post(f"/v1/tasks/{task['id']}/cancel")
+    answer = api.post("/v1/tasks", SAMPLE, headers={**headers, "Prefer": "wait=999999999"})
+    assert answer.headers["Preference-Applied"] == "wait=60"
+
+
+@pytest.mark.parametrize("value", ["61", "-1", "x", "1.5", ""])
+def test_a_bad_wait_is_refused(api: Caller, value: str) -> None:
+    """In the query, a wrong wait is a mistake to be told."""
+    task = api.submit()
+    assert_invalid(api.get(f"/v1/tasks/{task['id']}?wait={value}"), "wait")
+
+
+def test_without_a_free_seat_the_answer_comes_at_once(build: Callable[..., Runtime]) -> None:
+    """Waiting callers never take the threads that callbacks need."""
+    app = create_app(build(web_threads=2))
+    me = Caller(app.test_client(), KEY)
+    task = me.submit()
+    began = time.monotonic()
+    with face_of(app).alarm.seat() as seated:
+        assert seated
+        assert me.get(f"/v1/tasks/{task['id']}?wait=60").json["status"] == "queued"
+        answer = me.post("/v1/tasks", SAMPLE, headers={"Prefer": "wait=60"})
+        assert "Preference-Applied" not in answer.headers
+        assert me.get("/v1/events?after=&wait=60").json["data"] == []
+    assert time.monotonic() - began < SOON
+    with face_of(app).alarm.seat() as seated:
+        assert seated
+
+
+def test_a_stop_sends_the_waiting_away(app: Flask, api: Caller) -> None:
+    """A process that ends does not keep its callers for a minute."""
+    task = api.submit()
+    result = in_background(lambda: Caller(app.test_client(), KEY).get(f"/v1/tasks/{task['id']}?wait=60"))
+    until(lambda: waiting_now(app))
+    face_of(app).alarm.stop()
+    assert result().json["status"] == "queued"
+
+
+def test_no_thread_is_started_before_somebody_waits(runtime: Runtime) -> None:
+    """Making an application and answering leaves no thread behind; the first wait starts one, and only one."""
+
+    def listeners() -> int:
+        return sum(thread.name == "bell-listener" for thread in threading.enumerate())
+
+    before = listeners()
+    app = create_app(runtime)
+    me = Caller(app.test_client(), KEY)
+    task = me.submit()
+    me.get(f"/v1/tasks/{task['id']}")
+    assert listeners() == before
+    for _ in range(3):
+        me.get("/v1/events?after=")
+    assert listeners() == before + 1
+    face_of(app).alarm.stop()
+    until(lambda: listeners() <= before)
+
+
+def test_a_lost_ring_costs_a_tick(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """A sleeper looks by itself: the bell reaches one machine only."""
+    monkeypatch.setattr(waiting, "TICK", 0.02)
+    alarm = Alarm(Bell(str(tmp_path)), 1)
+    looks: list[int] = []
+
+    def look() -> int:
+        looks.append(1)
+        return len(looks)
+
+    assert alarm.until(look, lambda seen: seen >= 3, 30) == 3
+    alarm.stop()
+
+
+def test_a_busy_bell_does_not_make_a_storm_of_looks(tmp_path: Any) -> None:
+    """However often it rings, there is a breath between two looks."""
+    bell = Bell(str(tmp_path))
+    alarm = Alarm(bell, 1)
+    stop = threading.Event()
+
+    def ring() -> None:
+        while not stop.wait(0.001):
+            bell.ring()
+
+    ringer = threading.Thread(target=ring)
+    ringer.start()
+    looks: list[int] = []
+    alarm.until(lambda: looks.append(1), lambda _: False, 0.5)
+    stop.set()
+    ringer.join()
+    alarm.stop()
+    assert 3 <= len(looks) <= 0.5 / waiting.BREATH + 3
