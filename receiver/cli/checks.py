@@ -27,6 +27,7 @@ LEAST_DISK = 200 * 1024 * 1024
 LITTLE_DISK = 1024 * 1024 * 1024
 BUILT_AFTER = 1_735_689_600
 """2025-01-01 in epoch seconds: a clock that shows an earlier time was never set."""
+_SQLITE = b"SQLite format 3\0"
 MOST_SKEW = 60.0
 """Seconds that a clock may be off before signatures that carry a time are refused (providers allow minutes)."""
 
@@ -276,6 +277,13 @@ def _writable(folder: Path, file: Path) -> Iterator[Finding]:
             f"no file can be made in {present}.",
             "Give this user the right to write there, or set RECEIVER_DATABASE_URL to another place.",
         )
+    elif is_foreign(file):
+        yield Finding(
+            Level.PROBLEM,
+            "database",
+            f"{file} is there, and is no SQLite database.",
+            "Move it away, or set RECEIVER_DATABASE_URL to another file.",
+        )
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
         yield Finding(
             Level.PROBLEM,
@@ -283,6 +291,15 @@ def _writable(folder: Path, file: Path) -> Iterator[Finding]:
             f"{file} cannot be written to.",
             "Give this user the right to write to it and to the files beside it.",
         )
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether a file is there that SQLite did not make (source: SQLite's page on its file format, section 1.3)."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_SQLITE)) not in (b"", _SQLITE)
+    except OSError:
+        return False  # not there, or not ours to read: others tell that better
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ def providers_online(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 Level.PROBLEM,
                 name,
-                f"{base} cannot be trusted: {error.reason or error}.",
+                f"{base} cannot be trusted: {getattr(error, 'verify_message', '') or error.reason}.",
                 "See that the certificates of this machine are up to date, and that no proxy is in between.",
             )
         except OSError as error:

@@ -7,15 +7,19 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from receiver import logs
+from receiver.cli.checks import is_foreign
 from receiver.cli.orphans import stop_with_parent
 from receiver.config import Settings, read_settings
+from receiver.errors import Conflict
 from receiver.runtime import Runtime
 from receiver.sandbox import SandboxSettings
 from receiver.sandbox import serve as serve_sandbox
+from receiver.store.dialect import database_folder, place_of
 
 
 @click.command()
@@ -92,7 +96,9 @@ def ready(role: str) -> Settings:
 
 @contextmanager
 def database(settings: Settings) -> Iterator[Runtime]:
-    """The services on the database of these settings. Raises Busy unless it answers."""
+    """The services on the database of these settings. Raises Busy unless it answers, Conflict if it is none."""
+    if database_folder(settings.database_url) is not None and is_foreign(file := Path(place_of(settings.database_url))):
+        raise Conflict(f"{file} is there, and is no SQLite database; `receiver check` says more.")
     runtime = Runtime.build(settings)
     try:
         runtime.store.ping()

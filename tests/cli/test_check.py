@@ -1,0 +1,247 @@
+"""``receiver check``: each problem is named with its mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from receiver.cli import checks, reachable
+from receiver.cli.checks import Finding, Level, check_all, clock, clock_beside
+from receiver.sealing import new_secret_key
+from tests.cli.conftest import Run
+from tests.cli.service import FakeService, Said
+
+TOPVIEW = {"TOPVIEW_UID": "u", "TOPVIEW_API_KEY": "k-secret-text"}
+SUPERAPP = {"SUPERAPP_ACCESS_KEY": "a", "SUPERAPP_SECRET_KEY": "s"}
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    """Set several variables."""
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def about(findings: Iterable[Finding], subject: str) -> list[Finding]:
+    """The findings about one subject."""
+    return [finding for finding in findings if finding.about == subject]
+
+
+def test_a_fresh_machine_has_no_problem_but_a_warning(run: Run) -> None:
+    """Nothing is set, nothing was started: no problem, and the way to a first provider."""
+    result = run("check")
+    assert result.exit_code == 0
+    assert "0 problems, 1 warning." in result.stdout
+    assert "receiver run --with-sandbox" in result.stdout
+    assert "will be made at the first start" in result.stdout
+
+
+def test_checking_changes_nothing(run: Run, tmp_path: Path) -> None:
+    """No file, no folder, no key comes into being."""
+    os.environ["RECEIVER_DATABASE_URL"] = f"sqlite:///{tmp_path}/new/receiver.db"
+    assert run("check").exit_code == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_cannot_be_read_are_all_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every problem of the settings is a finding, half a pair of credentials too; code 1."""
+    set_all(monkeypatch, RECEIVER_BIND="8000", RECEIVER_LEASE="x", TOPVIEW_UID="u")
+    result = run("check", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["ok"] is False
+    assert len(told["findings"]) == 3
+    assert {finding["level"] for finding in told["findings"]} == {"problem"}
+    assert any("TOPVIEW_API_KEY" in finding["text"] for finding in told["findings"])
+
+
+def test_a_good_set_up_is_said_to_be_good(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in order: code 0 and one sentence; no secret is shown."""
+    set_all(monkeypatch, **TOPVIEW, RECEIVER_PUBLIC_URL="https://hooks.example.com",
+            RECEIVER_SECRET_KEYS=new_secret_key())  # fmt: skip
+    assert run("migrate").exit_code == 0
+    monkeypatch.setattr(checks, "LITTLE_DISK", 0)
+    monkeypatch.setattr(checks, "LEAST_DISK", 0)
+    result = run("check")
+    assert result.exit_code == 0
+    assert "Nothing is wrong." in result.stdout
+    assert "TopView is configured" in result.stdout
+    assert "its schema is up to date" in result.stdout
+    assert "k-secret-text" not in result.stdout
+    assert os.environ["RECEIVER_SECRET_KEYS"] not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "extra", "level", "said"),
+    [
+        ("http://127.0.0.1:8000", TOPVIEW, Level.PROBLEM, "TopView cannot call back"),
+        ("http://localhost:8000", TOPVIEW, Level.PROBLEM, "this machine alone"),
+        ("http://[::1]:8000", TOPVIEW, Level.PROBLEM, "this machine alone"),
+        ("https://10.1.2.3", TOPVIEW, Level.PROBLEM, "private address"),
+        ("https://receiver.internal", TOPVIEW, Level.PROBLEM, "private address"),
+        ("http://hooks.example.com", TOPVIEW, Level.WARNING, "not encrypted"),
+        ("https://hooks.example.com", TOPVIEW, Level.OK, "https://hooks.example.com"),
+        ("http://127.0.0.1:8000", SUPERAPP, Level.OK, "no provider that calls back"),
+        (
+            "http://127.0.0.1:8000",
+            {**TOPVIEW, "TOPVIEW_BASE_URL": "http://127.0.0.1:9100/topview"},
+            Level.OK,
+            "no prov",
+        ),
+        ("http://127.0.0.1:8000", {}, Level.OK, "no provider that calls back"),
+    ],
+)
+def test_a_public_url_that_providers_cannot_call_is_told(
+    monkeypatch: pytest.MonkeyPatch, url: str, extra: dict[str, str], level: Level, said: str
+) -> None:
+    """Whether providers reach us is judged by who calls back, and from where."""
+    set_all(monkeypatch, RECEIVER_PUBLIC_URL=url, **extra)
+    (finding,) = about(check_all(), "public URL")
+    assert finding.level is level
+    assert said in finding.text
+    assert bool(finding.mend) is (level is not Level.OK)
+
+
+def test_a_local_public_url_must_be_where_the_service_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator on this machine calls back too: another port than that of RECEIVER_BIND is told."""
+    set_all(monkeypatch, **TOPVIEW, TOPVIEW_BASE_URL="http://127.0.0.1:9100", RECEIVER_BIND="127.0.0.1:8010")
+    assert about(check_all(), "public URL")[-1].level is Level.WARNING
+
+
+def test_who_may_read_the_key_file_is_looked_at(run: Run, tmp_path: Path) -> None:
+    """A key file that others may read is a problem, with the command that mends it; one of nonsense too."""
+    run("migrate")
+    file = tmp_path / "secret_key"
+    assert about(check_all(), "secrets")[0].level is Level.OK
+    file.chmod(0o644)
+    (finding,) = about(check_all(), "secrets")
+    assert finding.level is Level.PROBLEM
+    assert finding.mend.startswith(f"chmod 600 {file}")
+    file.chmod(0o600)
+    key = file.read_text()
+    file.write_text("nonsense")
+    # the settings do not read this file, so that the check itself must
+    (finding,) = about(check_all(), "secrets")
+    assert "cannot be used" in finding.text
+    file.write_text(key)
+
+
+def test_keys_of_the_settings_are_counted_and_their_file_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """RECEIVER_SECRET_KEYS is counted; with _FILE the file's rights are checked."""
+    monkeypatch.setenv("RECEIVER_SECRET_KEYS", f"{new_secret_key()},{new_secret_key()}")
+    assert "2 keys" in about(check_all(), "secrets")[0].text
+    monkeypatch.delenv("RECEIVER_SECRET_KEYS")
+    file = tmp_path / "keys"
+    file.write_text(new_secret_key())
+    file.chmod(0o640)
+    monkeypatch.setenv("RECEIVER_SECRET_KEYS_FILE", str(file))
+    assert about(check_all(), "secrets")[0].level is Level.PROBLEM
+    file.chmod(0o400)
+    assert about(check_all(), "secrets")[0].level is Level.OK
+
+
+def test_a_database_without_the_schema_is_a_warning(tmp_path: Path) -> None:
+    """An empty database will be brought up; the command is named."""
+    (tmp_path / "receiver.db").touch()
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.WARNING
+    assert "receiver migrate" in finding.mend
+
+
+@pytest.mark.parametrize("content", [b"this is not a database, whatever its name says", b"SQLite format 3"])
+def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
+    """Another file under the database's name is a problem, not a traceback."""
+    (tmp_path / "receiver.db").write_bytes(content)
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.PROBLEM
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the right to write, the place and the mend are named (root is told the same by a stub)."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.PROBLEM
+    assert "no file can be made" in finding.text
+
+
+class _Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.mark.parametrize(("free", "level"), [(50 << 20, Level.PROBLEM), (500 << 20, Level.WARNING), (5 << 30, None)])
+def test_a_disk_that_fills_up_is_told(monkeypatch: pytest.MonkeyPatch, free: int, level: Level | None) -> None:
+    """Little room is a warning, almost none a problem."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Disk(100 << 30, 0, free))
+    assert [finding.level for finding in about(check_all(), "disk")] == ([] if level is None else [level])
+
+
+def test_a_postgresql_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer is a problem within seconds, without its password in the text."""
+    set_all(monkeypatch, RECEIVER_DATABASE_URL="postgresql://u:geheim@127.0.0.1:1/db",
+            RECEIVER_SECRET_KEYS=new_secret_key())  # fmt: skip
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.PROBLEM
+    assert "geheim" not in finding.text + finding.mend
+
+
+def test_the_clock_is_looked_at() -> None:
+    """A clock that was never set, one that runs backwards, and one that is off are problems."""
+    assert next(clock(time.time())).level is Level.OK
+    assert next(clock(0.0)).level is Level.PROBLEM
+    backwards = iter([2.0, 1.0])
+    assert next(clock(time.time(), lambda: next(backwards))).level is Level.PROBLEM
+    assert clock_beside("X", 1000.0, 1010.0).level is Level.OK
+    assert "100 s ahead of X's" in clock_beside("X", 1000.0, 1100.0).text
+    assert "100 s behind X's" in clock_beside("X", 1100.0, 1000.0).text
+
+
+def test_online_each_provider_is_connected_to(run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--online`` says who can be reached; the clock is held beside the provider's; no credential is sent."""
+    old = Said(b"", 404, {"Date": formatdate(time.time() - 3600, usegmt=True)})
+    service.answer = lambda asked: (service.asked.append(asked), old)[1]  # type: ignore[method-assign]  # any route
+    set_all(monkeypatch, **TOPVIEW, TOPVIEW_BASE_URL=service.url, **SUPERAPP,
+            SUPERAPP_BASE_URL="http://127.0.0.1:1")  # fmt: skip
+    result = run("check", "--online")
+    assert result.exit_code == 1
+    assert f"{service.url} can be reached" in result.stdout
+    assert "http://127.0.0.1:1 cannot be reached" in result.stdout
+    assert "SUPERAPP_BASE_URL is right" in result.stdout
+    assert "k-secret-text" not in str(service.asked)
+
+
+def untrusted() -> ssl.SSLCertVerificationError:
+    """What the TLS library raises for a certificate that nobody signed."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (untrusted(), "cannot be trusted: self-signed certificate"),
+        (TimeoutError(), "no connection within 5 s"),
+        (OSError(113, "No route to host"), "No route to host"),
+    ],
+)
+def test_online_faults_are_told_in_words(monkeypatch: pytest.MonkeyPatch, fault: OSError, said: str) -> None:
+    """Each way of not reaching a provider has its sentence."""
+
+    def refuse(_: Any) -> float:
+        raise fault
+
+    monkeypatch.setattr(reachable, "_date_of", refuse)
+    set_all(monkeypatch, **TOPVIEW)
+    assert any(said in finding.text for finding in check_all(online=True))
