@@ -25,6 +25,7 @@ from receiver.web import (
     tasks,
 )
 from receiver.web.api import open_api
+from receiver.web.bodies import SpoolingRequest
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
@@ -39,6 +40,7 @@ def build(runtime: Runtime | None = None) -> Flask:
         logs.keep_out(secrets_of(settings))
         runtime = Runtime.build(settings)
     app = Flask("receiver.web", static_folder="static", static_url_path="/static")
+    app.request_class = SpoolingRequest
     app.url_map.merge_slashes = False  # a redirect would lose a provider's POST
     face.attach(app, runtime)
     errors.register(app)

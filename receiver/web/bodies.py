@@ -9,14 +9,31 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from flask import request
+from flask import Request, request
 
 from receiver.web.errors import Refused
 from receiver.web.face import runtime
 
 MAX_DEPTH = 100
+
+
+class SpoolingRequest(Request):
+    """A request that closes the files its parts were spooled to, those of a body that was refused midway too."""
+
+    def _get_file_stream(self, *args: Any, **kwargs: Any) -> IO[bytes]:
+        stream = super()._get_file_stream(*args, **kwargs)
+        self._spooled = [*getattr(self, "_spooled", ()), stream]
+        return stream
+
+    def close(self) -> None:
+        """Called by Flask when the request is over."""
+        super().close()
+        for stream in getattr(self, "_spooled", ()):
+            stream.close()
+
+
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9.+_-]+\+json)", re.ASCII)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Response
 
+from receiver.errors import Invalid
 from receiver.events import rfc3339
 from receiver.models import Scope, Subscriber
 from receiver.signing import Secret
@@ -16,7 +17,6 @@ from receiver.web import answers
 from receiver.web.api import Answer, Section
 from receiver.web.auth import account
 from receiver.web.deliveries import delivery_value
-from receiver.web.errors import Refused
 from receiver.web.face import runtime
 from receiver.web.schemas import NewSubscriberSchema, Replay, Rotation, SubscriberPatch, SubscriberQuery
 
@@ -146,7 +146,7 @@ def _merged(present: Mapping[str, str], wanted: Mapping[str, str | None]) -> dic
     """Headers after a PATCH: names are compared without case, null takes one away, ``***`` leaves it as it is."""
     found = {name.lower(): (name, text) for name, text in present.items()}
     if len({name.lower() for name in wanted}) < len(wanted):
-        raise Refused(422, "invalid", "Two names in headers differ only in case.")
+        raise Invalid({"headers": ["Two names differ only in case."]})
     for name, text in wanted.items():
         if text is None:
             found.pop(name.lower(), None)
