@@ -372,6 +372,16 @@ def test_no_more_tasks_at_the_provider_than_allowed(build: Any) -> None:
     assert len(stage.claim()) == 1
 
 
+def test_a_full_provider_is_not_looked_at_again_and_again(build: Any, clock: Clock) -> None:
+    """With every place at the provider taken, the next look is when one may be free, not at once."""
+    stage: Stage = build(TOY_MAX_IN_FLIGHT=1)
+    stage.create()
+    stage.create()
+    stage.accept(stage.claim_one())
+    assert stage.runtime.submissions.next_look("toy") is None
+    assert stage.claim() == []
+
+
 def test_the_rate_holds_over_all_processes(build: Any, clock: Clock) -> None:
     """Two workers on one database together start no more than the provider's rate, evenly spaced."""
     stages: list[Stage] = [build(TOY_SUBMIT_RATE=10), build(TOY_SUBMIT_RATE=10)]
