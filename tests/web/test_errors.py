@@ -1,0 +1,112 @@
+"""Errors and headers that hold for every answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiver.accounts import AccountService
+from receiver.errors import Busy, ReceiverError
+from receiver.tasks import TaskService
+from tests.web.conftest import Caller
+from tests.web.problems import assert_problem
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    """A method that raises."""
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v1", "/v1/nope", "/callbacks", "/static/nope.js", "/static/../app.py", "/%00"]
+)
+def test_unknown_addresses_are_problems(client: FlaskClient, path: str) -> None:
+    """404 in the one shape, from every room."""
+    assert_problem(client.get(path), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/v1/tasks"), ("DELETE", "/v1/tasks"), ("POST", "/healthz"), ("TRACE", "/v1/tasks")]
+)
+def test_wrong_methods_say_what_is_allowed(client: FlaskClient, method: str, path: str) -> None:
+    """405 with Allow."""
+    answer = client.open(path, method=method)
+    assert_problem(answer, 405, "method-not-allowed")
+    assert "GET" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the password is hunter2"), ReceiverError("hunter2")])
+def test_our_own_mistakes_tell_nothing_but_the_request(
+    api: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """500 with the request's id, by which the log is found, and nothing of the inside."""
+    monkeypatch.setattr(TaskService, "list_page", failing(error))
+    answer = api.get("/v1/tasks")
+    body = assert_problem(answer, 500, "internal")
+    assert "hunter2" not in answer.text
+    assert answer.headers["X-Request-Id"] in body["detail"]
+
+
+@pytest.mark.parametrize("service", [TaskService, AccountService])
+def test_a_busy_database_is_a_503(api: Caller, monkeypatch: pytest.MonkeyPatch, service: type) -> None:
+    """With Retry-After, also when it is busy while the key is looked up."""
+    name = "list_page" if service is TaskService else "authenticate"
+    monkeypatch.setattr(service, name, failing(Busy("db.internal:5432 is locked")))
+    answer = api.get("/v1/tasks")
+    assert_problem(answer, 503, "busy")
+    assert answer.headers["Retry-After"] == "1"
+    assert "db.internal" not in answer.text
+
+
+def test_the_same_problem_has_the_same_type(api: Caller) -> None:
+    """Types are stable names for programs, one for each kind."""
+    seen = {api.get(path).json["type"] for path in ("/nope", "/v1/tasks/task_01kahx3mt5k0c4z7d6q8r9w2ve")}
+    assert seen == {"urn:receiver:problem:not-found"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/tasks", "/nope", "/docs", "/openapi.json", "/static/docs.js", "/"])
+def test_every_answer_is_guarded(client: FlaskClient, path: str) -> None:
+    """Whatever is answered: not to be sniffed, framed, referred, or (outside of files) stored."""
+    with client.get(path) as answer:
+        assert re.fullmatch("[0-9a-f]{24}", answer.headers["X-Request-Id"])
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe-inline" not in re.sub("style-src[^;]*", "", answer.headers["Content-Security-Policy"])
+        stored = answer.headers.get("Cache-Control")
+        assert stored == ("no-store" if path in ("/healthz", "/v1/tasks", "/nope", "/") else stored)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("order-4711.a_b", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("a b", False),
+        ("<script>", False),
+        ("\u00e9", False),
+    ],
+)
+def test_a_callers_request_id_is_kept_when_it_is_plain(client: FlaskClient, given: str, kept: bool) -> None:
+    """A trace runs through; nothing odd gets into headers or logs."""
+    answer = client.get("/healthz", environ_overrides={"HTTP_X_REQUEST_ID": given})
+    assert (answer.headers["X-Request-Id"] == given) is kept
+
+
+def test_head_and_options_work(api: Caller) -> None:
+    """HEAD answers like GET without a body, OPTIONS says what there is."""
+    head = api("HEAD", "/v1/tasks")
+    assert (head.status_code, head.data) == (200, b"")
+    options = api("OPTIONS", "/v1/tasks")
+    assert options.status_code == 200
+    assert {"GET", "POST"} <= set(options.headers["Allow"].split(", "))

@@ -1,0 +1,116 @@
+"""Health, readiness and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from receiver.errors import Busy
+from receiver.runtime import Runtime
+from receiver.stats import StatsService
+from receiver.web import create_app
+from tests.web.conftest import Caller, Clock, Progress
+
+
+def metrics_of(client: FlaskClient) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample at /metrics, by name and labels."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_the_process_lives(client: FlaskClient) -> None:
+    """200 without a key and without the database."""
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_ready_needs_a_worker_seen_lately(client: FlaskClient, runtime: Runtime, clock: Clock) -> None:
+    """503 while none was seen for 15 s, and it says so; 200 with one."""
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json["checks"]["worker"].startswith("none seen lately")
+    assert {answer.json["checks"][name] for name in ("database", "schema")} == {"ok"}
+    runtime.sweeping.beat("w-1")
+    assert client.get("/readyz").json == {
+        "status": "ready", "checks": {"database": "ok", "schema": "ok", "worker": "ok"},
+    }  # fmt: skip
+    clock.ahead += 15_100
+    assert client.get("/readyz").status_code == 503
+
+
+def test_ready_needs_the_schema(build: Callable[..., Runtime], tmp_path: Path) -> None:
+    """A database that was never brought up is said to be so, not a failure."""
+    fresh = create_app(build(database_url=f"sqlite:///{tmp_path}/fresh.db")).test_client()
+    answer = fresh.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json["checks"] == {
+        "database": "ok", "schema": "not up to date: run receiver migrate", "worker": "unknown",
+    }  # fmt: skip
+
+
+def test_ready_needs_the_database(build: Callable[..., Runtime], tmp_path: Path) -> None:
+    """503 with no inside shown: no path, no user, no host."""
+    (tmp_path / "secret-name").mkdir()
+    gone = create_app(build(database_url=f"sqlite:///{tmp_path}/secret-name")).test_client()
+    answer = gone.get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["database"]) == (503, "does not answer")
+    assert "secret-name" not in answer.text
+    assert metrics_of(gone)[("receiver_database_up", ())] == 0
+
+
+def test_the_database_is_asked_at_the_scrape(
+    api: Caller, client: FlaskClient, progress: Progress, clock: Clock
+) -> None:
+    """Tasks by state, deliveries by state, and how late the most overdue ones are."""
+    api.post("/v1/subscribers", {"url": "http://127.0.0.1:9/", "event_types": ["*"]})
+    api.submit()
+    progress.finish()
+    api.submit()
+    clock.ahead += 60_000
+    progress.runtime.sweeping.beat("w-1")
+    seen = metrics_of(client)
+    assert seen[("receiver_tasks", (("provider", "superapp"), ("status", "queued")))] == 1
+    assert seen[("receiver_deliveries", (("status", "pending"),))] == 2
+    assert seen[("receiver_deliveries", (("status", "dead"),))] == 0
+    assert 60 <= seen[("receiver_task_overdue_seconds", ())] < 120
+    assert 60 <= seen[("receiver_delivery_overdue_seconds", ())] < 3600
+    assert seen[("receiver_subscribers_disabled", ())] == 0
+    assert seen[("receiver_worker_seen_seconds", ())] < 60
+    assert seen[("receiver_database_up", ())] == 1
+
+
+def test_requests_are_counted_by_route(api: Caller, client: FlaskClient) -> None:
+    """Labels are routes as declared: ids and invented paths do not become labels."""
+    route = (("method", "GET"), ("route", "/v1/tasks/<id(task):task_id>"), ("status", "200"))
+    before = metrics_of(client).get(("receiver_http_requests_total", route), 0)
+    for _ in range(2):
+        api.get(f"/v1/tasks/{api.submit()['id']}")
+    client.get("/invented/path")
+    client.open("/healthz", method="INVENTED")
+    seen = metrics_of(client)
+    assert seen[("receiver_http_requests_total", route)] == before + 2
+    labels = {value for name, pairs in seen for _, value in pairs if name == "receiver_http_requests_total"}
+    assert not {label for label in labels if "invented" in label.lower() or "task_0" in label}
+
+
+def test_a_busy_database_costs_only_its_gauges(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counters are still there when the database is not."""
+
+    def busy(_: StatsService) -> None:
+        raise Busy("locked")
+
+    monkeypatch.setattr(StatsService, "read", busy)
+    seen = metrics_of(client)
+    assert seen[("receiver_database_up", ())] == 0
+    assert not any(name == "receiver_tasks" for name, _ in seen)
+    assert any(name == "receiver_http_requests_total" for name, _ in seen)

@@ -1,0 +1,162 @@
+"""The web under gunicorn, in processes of its own, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.config import Settings
+from receiver.web.server import options
+from tests.web.conftest import KEY, SAMPLE
+
+pytestmark = pytest.mark.process
+
+LIMIT = 4096
+PATIENCE = 30.0
+PROGRAM = """
+from receiver.config import read_settings
+from receiver.web.server import serve
+serve(read_settings())
+"""
+
+
+class Server:
+    """A running web."""
+
+    def __init__(self, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        more = {"RECEIVER_BIND": f"127.0.0.1:{self.port}", "RECEIVER_MAX_BODY": str(LIMIT), **environment}
+        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], env={**os.environ, **more})
+        self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None, "the server ended"
+            with contextlib.suppress(OSError):
+                self.get("/healthz")
+                return
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def get(self, path: str) -> tuple[http.client.HTTPResponse, bytes]:
+        """A GET with the key."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+    def raw(self, request: bytes) -> bytes:
+        """What comes back for these bytes, until the server hangs up or is silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            pieces = []
+            with contextlib.suppress(OSError):
+                while piece := connection.recv(65536):
+                    pieces.append(piece)
+            return b"".join(pieces)
+
+    def stop(self) -> float:
+        """SIGTERM; how many seconds the end took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE) == 0
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Two processes on the prepared database."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    running = Server(RECEIVER_WEB_PROCESSES="2")
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+def chunked(path: str, body: bytes, *, end: bool = True) -> bytes:
+    """A chunked POST."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    chunk = b"%x\r\n%s\r\n" % (len(body), body)
+    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + (b"0\r\n\r\n" if end else b"")
+
+
+def status(answer: bytes) -> int:
+    """The status of an answer."""
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_over_real_sockets(server: Server) -> None:
+    """No server header; chunked bodies whole or 413; cut bodies 400; counters of all processes together."""
+    answer, _ = server.get("/healthz")
+    assert "Server" not in answer.headers
+    good = json.dumps(SAMPLE).encode()
+    padded = good + b" " * (LIMIT - len(good))
+    assert status(server.raw(chunked("/v1/tasks", padded))) == 202
+    assert status(server.raw(chunked("/v1/tasks", padded + b" "))) == 413
+    assert status(server.raw(chunked("/callbacks/topview/x", b"x" * (LIMIT + 1)))) == 413
+    assert status(server.raw(chunked("/v1/tasks", good, end=False))) == 400
+    lying = b"POST /callbacks/topview/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{}"
+    assert status(server.raw(lying)) == 400
+    for _ in range(20):
+        server.get("/healthz")
+    _, text = server.get("/metrics")
+    wanted = 'receiver_http_requests_total{method="GET",route="/healthz",status="200"} '
+    (line,) = [line for line in text.decode().splitlines() if line.startswith(wanted)]
+    assert float(line.rpartition(" ")[2]) >= 21  # whichever process answers, it knows what all have done
+
+
+def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
+    """SIGTERM: streams and waits are answered and end at once, and the exit is clean."""
+    request = f"GET /v1/events{{}} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nAccept: {{}}\r\n\r\n"
+    callers: list[socket.socket] = []
+    for query, accept in (("?after=&wait=60", "*/*"), ("", "text/event-stream")):
+        caller = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+        caller.sendall(request.format(query, accept).encode())
+        callers.append(caller)
+    assert callers[1].recv(100).startswith(b"HTTP/1.1 200")
+    time.sleep(0.2)
+    assert server.stop() < 10
+    received = b""
+    while piece := callers[0].recv(65536):
+        received += piece
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b'"data":[]' in received
+    for caller in callers:
+        caller.close()
+
+
+@pytest.mark.parametrize(
+    ("bind", "shown"), [(("127.0.0.1", 8000), "127.0.0.1:8000"), (("::1", 80), "[::1]:80"), (("", 1), ":1")]
+)
+def test_the_options_follow_the_settings(settings: Settings, bind: tuple[str, int], shown: str) -> None:
+    """Address, processes, threads and patience are those of the settings; nothing is shared between instances."""
+    found = options(replace(settings, bind=bind, web_processes=3, web_threads=5, shutdown_timeout=7.4))
+    assert (found["bind"], found["workers"], found["threads"], found["graceful_timeout"]) == ([shown], 3, 5, 7)
+    assert found["control_socket_disable"] is True
+
+
+def test_the_file_for_gunicorn_gives_the_same_options(settings: Settings) -> None:
+    """``deploy/gunicorn.conf.py`` does not drift away."""
+    path = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
+    found: dict[str, Any] = {"__name__": "conf"}
+    exec(compile(path.read_text(), str(path), "exec"), found)
+    assert {name: found[name] for name in options(settings)} == options(settings)
