@@ -7,6 +7,7 @@ reads the value of ``NAME`` from a file. Providers' settings come from their han
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,9 @@ def _word(*words: str) -> Callable[[str], str]:
 
 def _public_url(text: str) -> str:
     parts = urlsplit(text.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold credentials")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
         raise ValueError("must be the http(s) address under which providers reach this service, without a query")
     return text.strip().rstrip("/")
 
@@ -101,10 +104,12 @@ def _bind(text: str) -> tuple[str, int]:
 
 
 def _database(text: str) -> str:
-    scheme = text.split(":", 1)[0]
-    if scheme not in ("sqlite", "postgresql", "postgresql+psycopg"):
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite" and (len(rest) < 2 or rest[0] != "/" or rest.startswith("/:memory:")):
+        raise ValueError("must name a file, like sqlite:///var/receiver.db: several threads and processes share it")
+    if scheme not in ("sqlite", "postgresql", "postgresql+psycopg") or not rest:
         raise ValueError("must begin with sqlite:/// or postgresql://")
-    return text.strip()
+    return text
 
 
 def _networks(text: str) -> tuple[Network, ...]:
@@ -196,8 +201,8 @@ def read_settings() -> Settings:
     def text_of(name: str) -> str:
         try:
             return str(env.str(name, "")).strip()
-        except ValueError as error:
-            problems.append(str(error))
+        except (ValueError, OSError):
+            problems.append(f"{name}_FILE must be the path of a text file that can be read")
             return ""
 
     for setting in SETTINGS:
@@ -205,11 +210,10 @@ def read_settings() -> Settings:
         try:
             values[setting.name.removeprefix("RECEIVER_").lower()] = setting.parse(text)
         except ValueError as error:
-            shown = "" if setting.secret else f" (it is {text!r})"
+            shown = "" if setting.secret or "@" in text else f" (it is {text!r})"
             problems.append(f"{setting.name}: {error}{shown}")
     values["providers"] = _providers(text_of, problems)
-    if not problems:
-        problems += _together(values)
+    problems += _together(values)
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
@@ -241,16 +245,16 @@ def _providers(text_of: Callable[[str], str], problems: list[str]) -> dict[str, 
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
-    """Problems that only show when settings are seen side by side."""
+    """Problems that only show when settings are seen side by side; those that could not be read are not there."""
     problems: list[str] = []
-    if values["lease"] <= values["delivery_timeout"]:
+    if values.get("lease", math.inf) <= values.get("delivery_timeout", 0):
         problems.append(
             f"RECEIVER_LEASE ({values['lease']:g} s) must be longer than RECEIVER_DELIVERY_TIMEOUT "
             f"({values['delivery_timeout']:g} s), or one attempt is made by two workers"
         )
-    if values["database_url"].startswith("postgresql") and not values["secret_keys"]:
+    if values.get("database_url", "").startswith("postgresql") and not values.get("secret_keys", "unread"):
         problems.append("RECEIVER_SECRET_KEYS must be set with PostgreSQL, so that all machines share it")
-    if values["api_key"] and len(values["api_key"]) < 16:
+    if 0 < len(values.get("api_key", "")) < 16:
         problems.append("RECEIVER_API_KEY must have at least 16 characters")
     return problems
 

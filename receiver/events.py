@@ -16,12 +16,19 @@ from typing import Any
 from handlers import Output, TaskError
 from receiver.models import EventType, Subscriber, Task
 
+_END_OF_TIME = 253_402_300_799_999  # ms; the last of the year 9999
+
 
 def rfc3339(at: int | None) -> str | None:
-    """Milliseconds since the epoch as ``2026-11-21T10:00:00.000Z``; None stays None."""
+    """Milliseconds since the epoch as ``2026-11-21T10:00:00.000Z``; None stays None.
+
+    Times that have no such form (a provider may name any) become the nearest one that has.
+    """
     if at is None:
         return None
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = min(max(at, 0), _END_OF_TIME)
+    moment = datetime.fromtimestamp(at // 1000, UTC).replace(microsecond=at % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def dumps(value: Any) -> str:
@@ -106,7 +113,7 @@ def _as_it_came(raw: str | None) -> str:
         json.loads(raw, parse_constant=_no_constant, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return dumps(raw)
-    return raw.strip()
+    return raw.strip() if _encodable(raw) else dumps(raw)
 
 
 def _no_constant(word: str) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
-_secrets: set[str] = set()
+_secrets: tuple[str, ...] = ()
 _TOKEN = re.compile(r"(whsec_|rk_)[A-Za-z0-9+/=_-]{8,}|(/callbacks/[a-z0-9_]+/)[A-Za-z0-9._-]+")
 
 
 def keep_out(values: Iterable[str]) -> None:
     """Register texts (credentials) that must never appear in a log line, whoever logs it."""
-    _secrets.update(value for value in values if len(value) >= 6)
+    global _secrets  # noqa: PLW0603  one list for the process, replaced whole: other threads may be logging
+    known = {*_secrets, *(value for value in values if len(value) >= 6)}
+    _secrets = tuple(sorted(known, key=len, reverse=True))  # the longest first: one may contain another
 
 
 def blank(text: str) -> str:
@@ -27,7 +29,20 @@ def blank(text: str) -> str:
 
 
 def _redact(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {key: blank(value) if isinstance(value, str) else value for key, value in entry.items()}
+    return {key: _blank_all(value) for key, value in entry.items()}
+
+
+def _blank_all(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return blank(value)
+        case Mapping():
+            return {blank(str(name)): _blank_all(inner) for name, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_blank_all(inner) for inner in value]
+    return blank(str(value))
 
 
 def set_up(log_format: str, log_level: str, role: str) -> None:

@@ -161,7 +161,7 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
         due = (
             select(deliveries.c.id)
             .where(deliveries.c.subscriber_id == subscriber.id, deliveries.c.due_at <= now)
-            .order_by(deliveries.c.due_at)
+            .order_by(deliveries.c.due_at, deliveries.c.id)
             .limit(cap)
         )
         taken = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
@@ -180,7 +180,8 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
     )
     query = _select().add_columns(events.c.body).join(events, events.c.id == deliveries.c.event_id)
     taken_rows = connection.execute(query.where(deliveries.c.id.in_(ids)))
-    return [Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows]
+    claims = {row.id: Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows}
+    return [claims[delivery_id] for delivery_id in ids]
 
 
 def _in_flight(now: int) -> Select[Any]:

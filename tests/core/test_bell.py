@@ -1,0 +1,84 @@
+"""The bell: sleepers wake at once, and a lost ring harms nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from receiver.bell import Bell, Listener
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Bell:
+    """A bell of this test alone."""
+    return Bell(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_a_ring_wakes_all_listeners_of_the_same_place(bell: Bell, tmp_path: Path) -> None:
+    """However many there are; those of another place sleep on."""
+    listeners = [bell.listen() for _ in range(3)]
+    stranger = Bell("elsewhere" + str(tmp_path)).listen()
+    bell.ring()
+    assert [listener.wait(5) for listener in listeners] == [True] * 3
+    assert not stranger.wait(0)
+    assert not listeners[0].wait(0), "one ring wakes once"
+    for listener in (*listeners, stranger):
+        listener.close()
+
+
+def test_a_ring_before_the_sleep_is_not_lost(bell: Bell) -> None:
+    """Whoever looks, finds nothing and goes to sleep is woken by what came in between."""
+    listener = bell.listen()
+    for _ in range(5000):
+        bell.ring()
+    assert listener.wait(5)
+    assert not listener.wait(0), "many rings are one"
+    listener.close()
+
+
+def test_another_process_can_ring(bell: Bell, tmp_path: Path) -> None:
+    """The web wakes the worker in well under half a second."""
+    listener = bell.listen()
+    woken: list[float] = []
+    thread = threading.Thread(target=lambda: listener.wait(20) and woken.append(time.time()))
+    thread.start()
+    code = f"from receiver.bell import Bell; import time; Bell('sqlite:///{tmp_path}/x.db').ring(); print(time.time())"
+    rung = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    thread.join(20)
+    assert woken
+    assert woken[0] - float(rung.stdout) < 0.3
+    listener.close()
+
+
+def test_listeners_that_died_are_cleared_away(bell: Bell) -> None:
+    """A process that was killed leaves its socket behind; the next ring removes it and wakes the others."""
+    dead, alive = bell.listen(), bell.listen()
+    assert dead._socket is not None
+    dead._socket.close()
+    bell.ring()
+    assert alive.wait(5)
+    assert len(list(bell.folder.glob("*.bell"))) == 1
+    alive.close()
+    assert list(bell.folder.glob("*.bell")) == []
+    bell.ring()
+
+
+def test_without_a_socket_it_just_sleeps(tmp_path: Path) -> None:
+    """On a file system without sockets, or in a folder of somebody else, waiting is only looking again soon."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    listener = Listener(blocked / "below")
+    assert not listener.wait(0.01)
+    listener.close()
+
+
+def test_the_folder_is_ours_alone(bell: Bell) -> None:
+    """Nobody else on the machine can listen or ring."""
+    listener = bell.listen()
+    assert bell.folder.stat().st_mode & 0o777 == 0o700
+    listener.close()

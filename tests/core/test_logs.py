@@ -1,0 +1,92 @@
+"""Logs: one line an event, machine- or human-readable, and no secret in any of them, whoever logs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from receiver import logs
+
+SECRET = "sk-very-secret-0001"
+TOKEN = "01kahx3mt5k0c4z7d6q8r9w2ve.abcdefghijklmnopqrstuvwxyzabcdefghijklmnopq"
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
+    monkeypatch.setattr(logs, "_secrets", ())
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**config)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"key {SECRET}!", "key ***!"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***"),
+        ("Bearer rk_0123456789abcdefghij", "Bearer rk_***"),
+        (f"POST /callbacks/toy/{TOKEN} 200", "POST /callbacks/toy/*** 200"),
+        ("task_01kahx3mt5k0c4z7d6q8r9w2ve", "task_01kahx3mt5k0c4z7d6q8r9w2ve"),
+    ],
+)
+def test_secrets_are_blanked_out(text: str, shown: str) -> None:
+    """Registered ones, and whatever looks like a signing secret, an API key or a callback token."""
+    logs.keep_out([SECRET])
+    assert logs.blank(text) == shown
+
+
+def test_a_secret_that_contains_another_leaves_no_rest() -> None:
+    """The longer one goes first; very short texts are not registered, they would blank out half of everything."""
+    logs.keep_out(["secret-1", "ab"])
+    logs.keep_out(["secret-1-and-more"])
+    assert logs.blank("secret-1-and-more ab secret-1") == "*** ab ***"
+
+
+def test_json_lines_hold_no_secret_however_deep(capsys: pytest.CaptureFixture[str]) -> None:
+    """In texts, lists, mappings, exceptions and their tracebacks; numbers stay numbers."""
+    logs.keep_out([SECRET])
+    logs.set_up("json", "info", "worker")
+    log = logs.get("test")
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        log.exception(
+            "it broke", error=error, given={SECRET: [SECRET, {"a": (SECRET,)}]}, count=3, ratio=0.5, none=None
+        )
+    log.debug("not shown")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert SECRET not in line
+    found = json.loads(line)
+    assert (found["event"], found["role"], found["part"], found["level"]) == ("it broke", "worker", "test", "error")
+    assert (found["count"], found["ratio"], found["none"]) == (3, 0.5, None)
+    assert found["given"] == {"***": ["***", {"a": ["***"]}]}
+    assert "ValueError: ***" in found["exception"]
+
+
+def test_lines_of_other_libraries_are_of_the_same_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings of what we build on come as JSON too, without secrets; their chatter does not come."""
+    logs.keep_out([SECRET])
+    logs.set_up("json", "debug", "web")
+    logging.getLogger("urllib3").warning("bad header %s", SECRET)
+    logging.getLogger("urllib3").info("chatter")
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["role"], found["level"]) == ("bad header ***", "web", "warning")
+
+
+def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """One readable line; off a terminal the default is JSON."""
+    logs.set_up("console", "info", "web")
+    logs.get("test").info("hello", who=SECRET)
+    assert "hello" in capsys.readouterr().err
+    logs.set_up("", "info", "web")
+    logs.get("test").info("hello")
+    assert json.loads(capsys.readouterr().err)["event"] == "hello"

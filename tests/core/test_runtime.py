@@ -1,0 +1,84 @@
+"""Wiring: one secret key for all processes of a machine, none invented where machines share a database."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver import logs
+from receiver.config import Settings
+from receiver.errors import SettingsError
+from receiver.runtime import Runtime, secrets_of, with_secret_keys
+from receiver.sealing import SealBroken, new_secret_key, parse_secret_keys
+from receiver.subscribers import NewSubscriber
+from tests.core.stage import HOOK, ONE_KEY, Clock, Stage, settings_in
+from tests.toy import SECRET
+
+
+@pytest.fixture
+def settings(tmp_path: Path, toy: None) -> Settings:
+    """Settings without secret keys, the database in a folder that does not exist yet."""
+    return settings_in(tmp_path / "var", RECEIVER_SECRET_KEYS="")
+
+
+def test_the_first_start_makes_a_secret_key_beside_the_database(settings: Settings, tmp_path: Path) -> None:
+    """For its owner's eyes only; the next start finds it."""
+    first = with_secret_keys(settings)
+    path = tmp_path / "var" / "secret_key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert with_secret_keys(settings) == first
+    assert first.secret_keys == parse_secret_keys(path.read_text().strip())
+    assert [found.name for found in path.parent.iterdir()] == ["secret_key"]
+
+
+def test_processes_that_start_together_agree_on_the_key(settings: Settings) -> None:
+    """Whoever is first makes it; nobody seals with a key that is thrown away."""
+    start = threading.Barrier(8)
+    found = []
+
+    def run() -> None:
+        start.wait()
+        found.append(with_secret_keys(settings).secret_keys)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def test_a_key_that_cannot_be_read_stops_the_start(settings: Settings, tmp_path: Path) -> None:
+    """A damaged key must not be replaced silently: everything sealed with it would be lost."""
+    with_secret_keys(settings)
+    (tmp_path / "var" / "secret_key").write_text("damaged")
+    with pytest.raises(SettingsError, match="secret_key"):
+        with_secret_keys(settings)
+    remote = replace(settings, database_url="postgresql://db/x")
+    with pytest.raises(SettingsError, match="RECEIVER_SECRET_KEYS"):
+        with_secret_keys(remote)
+
+
+def test_secrets_are_kept_out_of_logs_from_the_start(stage: Stage) -> None:
+    """Those of providers and the API key of the settings."""
+    assert SECRET in secrets_of(stage.settings)
+    assert SECRET not in logs.blank(f"the toy said {SECRET}")
+
+
+def test_a_secret_key_can_be_rotated(stage: Stage, clock: Clock) -> None:
+    """With the new key first and the old one behind, everything sealed before still opens; without it, it does not."""
+    subscriber, secret = stage.runtime.subscribers.create(stage.account, NewSubscriber(HOOK, ("*",)))
+    new = new_secret_key()
+    for keys, opens in ((f"{new},{ONE_KEY}", True), (new, False)):
+        runtime = Runtime.build(replace(stage.settings, secret_keys=parse_secret_keys(keys)), clock)
+        if opens:
+            assert runtime.subscribers.secrets(stage.account, subscriber.id)[0].key == secret
+        else:
+            with pytest.raises(SealBroken):
+                runtime.subscribers.secrets(stage.account, subscriber.id)
+        runtime.close()
