@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from receiver.errors import Busy
 from receiver.store import dialect
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
 
 class Store:
@@ -47,8 +49,8 @@ class Store:
             raise Busy(f"the database takes no writes now ({_reason(error)})") from error
 
     def migrate(self) -> None:
-        """Bring the schema up to this version of the code."""
-        with self._writer.connect() as connection:
+        """Bring the schema up to this version of the code. Others that migrate the same database wait."""
+        with _MIGRATING, self._writer.connect() as connection:
             config = self._config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

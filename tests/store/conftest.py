@@ -1,0 +1,5 @@
+"""The stage that these tests play on."""
+
+from tests.core.stage import build, clock, migrated, stage, toy
+
+__all__ = ["build", "clock", "migrated", "stage", "toy"]

@@ -1,0 +1,235 @@
+"""Claims: fair between subscribers, capped for each, and at a cost that does not grow with what is not due."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from receiver.models import Subscriber, TaskStatus
+from receiver.store import deliveries, pacing, tasks
+from receiver.store.deliveries import Claim
+from tests.core.stage import HOOK, Clock, Stage
+
+
+def waiting(stage: Stage, count: int, **more: Any) -> Subscriber:
+    """A subscriber with so many deliveries due."""
+    subscriber = stage.subscribe(HOOK, "subscriber.ping", **more)
+    for _ in range(count):
+        stage.ping(subscriber)
+    return subscriber
+
+
+def claim(stage: Stage, room: int, per_subscriber: int = 8) -> Sequence[Claim]:
+    """What a lane with so many free seats would take."""
+    now = stage.clock()
+    with stage.runtime.store.write() as connection:
+        return deliveries.claim(connection, now, now + 30_000, room, per_subscriber)
+
+
+def shares(claims: Sequence[Claim]) -> Counter[str]:
+    """How many each subscriber got."""
+    return Counter(found.subscriber.id for found in claims)
+
+
+# Fairness ----------------------------------------------------------------------------------------------
+
+
+def test_a_backlog_keeps_nobody_waiting(stage: Stage) -> None:
+    """Beside one with 300 due, five others get their one in the very next claim."""
+    crowd = waiting(stage, 300)
+    others = [waiting(stage, 1) for _ in range(5)]
+    got = shares(claim(stage, 10))
+    assert {other.id for other in others} <= set(got)
+    assert got[crowd.id] >= 2
+
+
+def test_nobody_has_more_in_flight_than_allowed(stage: Stage) -> None:
+    """The cap counts over all claims until the attempts have ended or their leases have passed."""
+    crowd = waiting(stage, 20)
+    first = claim(stage, 100, per_subscriber=4)
+    assert shares(first) == {crowd.id: 4}
+    assert claim(stage, 100, per_subscriber=4) == ()
+    stage.finish(list(first[:1]), 200)
+    assert len(claim(stage, 100, per_subscriber=4)) == 1
+    stage.clock.pass_by(31)
+    assert len(claim(stage, 100, per_subscriber=4)) == 4
+
+
+def test_capped_subscribers_do_not_stand_in_the_way(stage: Stage) -> None:
+    """Many that are at their cap, all served longer ago: with one free seat the next one is served all the same."""
+    for _ in range(5):
+        waiting(stage, 3)
+    assert len(claim(stage, 5, per_subscriber=1)) == 5
+    stage.clock.pass_by(1)
+    late = waiting(stage, 1)
+    assert shares(claim(stage, 1, per_subscriber=1)) == {late.id: 1}
+
+
+def test_subscribers_are_served_in_turn(stage: Stage) -> None:
+    """With one seat and three backlogs, each gets every third attempt."""
+    three = [waiting(stage, 9) for _ in range(3)]
+    order = []
+    for _ in range(9):
+        (found,) = claim(stage, 1)
+        order.append(found.subscriber.id)
+        stage.clock.pass_by(0.01)
+    assert all(set(order[place : place + 3]) == {one.id for one in three} for place in (0, 3, 6))
+
+
+def test_a_rate_limit_spaces_attempts(stage: Stage) -> None:
+    """Two a second is one every half second, whatever is waiting and however many seats are free."""
+    limited = waiting(stage, 10, rate_limit=2.0)
+    times = []
+    for _ in range(40):
+        times += [stage.clock()] * len(claim(stage, 100))
+        stage.clock.pass_by(0.1)
+    assert len(times) == 8
+    assert all(later - earlier >= 500 for earlier, later in pairwise(times))
+    assert limited.rate_limit == 2.0
+
+
+def test_a_claim_is_exclusive_and_fenced(build: Any) -> None:
+    """Two processes never take the same delivery; each claim has the next fence number."""
+    one, two = build(), build()
+    waiting(one, 6)
+    taken = list(claim(one, 3)) + list(claim(two, 100))
+    assert len({found.delivery.id for found in taken}) == len(taken) == 6
+    assert {found.delivery.fence for found in taken} == {1}
+    one.clock.pass_by(31)
+    assert {found.delivery.fence for found in claim(two, 100)} == {2}
+
+
+def test_claims_come_oldest_due_first(stage: Stage, clock: Clock) -> None:
+    """What has waited longest goes first, for deliveries and for tasks."""
+    subscriber = stage.subscribe()
+    made = []
+    for _ in range(5):
+        made.append(stage.ping(subscriber).id)
+        clock.pass_by(1)
+    assert [found.delivery.id for found in claim(stage, 3)] == made[:3]
+    queued = []
+    for number in range(4):
+        queued.append(stage.create(str(number)).id)
+        clock.pass_by(1)
+    assert [start.task.id for start in stage.claim(2)] == queued[:2]
+
+
+def test_the_next_look_is_at_the_first_that_can_be_attempted(stage: Stage, clock: Clock) -> None:
+    """Held, disabled and deleted subscribers wake nobody; nothing waiting is None."""
+    looks = stage.runtime.deliveries.next_look
+    assert looks() is None
+    subscriber = waiting(stage, 2)
+    assert looks() == clock()
+    stage.attempt(429, room=1, retry_after="20")
+    assert looks() == clock() + 20_000
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
+    assert looks() is None
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
+    stage.runtime.subscribers.delete(stage.account, subscriber.id)
+    assert looks() is None
+
+
+# Cost --------------------------------------------------------------------------------------------------
+
+
+def plans(stage: Stage, work: Any) -> list[str]:
+    """How SQLite would find the rows of every query that the work makes."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
+    with stage.runtime.store.write() as connection:
+        work(connection)
+    event.remove(stage.runtime.store.engine, "before_cursor_execute", note)
+    lines: list[str] = []
+    with stage.runtime.store.read() as connection:
+        for statement, parameters in seen:
+            if statement.lstrip().upper().startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
+                found = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters)
+                lines += [str(row[-1]) for row in found]
+    return lines
+
+
+@pytest.mark.parametrize("what", ["queued", "lost", "running", "count", "next", "cap", "overdue"])
+def test_looking_for_tasks_uses_the_index_of_what_is_due(stage: Stage, what: str) -> None:
+    """However many finished tasks lie beside, no look at tasks walks through them."""
+    now = stage.clock()
+    looks = {
+        "queued": lambda c: tasks.claim(c, "toy", TaskStatus.QUEUED, TaskStatus.SUBMITTING, now, now + 1, 5, submits=1),
+        "lost": lambda c: tasks.claim(c, "toy", TaskStatus.SUBMITTING, TaskStatus.SUBMITTING, now, now + 1, 5),
+        "running": lambda c: tasks.claim(c, "toy", TaskStatus.RUNNING, TaskStatus.RUNNING, now, now + 1, 5),
+        "count": lambda c: tasks.count_due(c, "toy", TaskStatus.RUNNING, now, 5),
+        "next": lambda c: tasks.next_due(c, TaskStatus.QUEUED, ["toy"]),
+        "cap": lambda c: tasks.count_at_provider(c, "toy"),
+        "overdue": lambda c: tasks.overdue_elsewhere(c, ["toy"], now, 5),
+    }
+    stage.create()
+    lines = plans(stage, looks[what])
+    assert any("ix_tasks_due" in line for line in lines), lines
+    assert not any(line.startswith("SCAN tasks") and "ix_tasks_due" not in line for line in lines), lines
+
+
+@pytest.mark.parametrize("what", ["claim", "next"])
+def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what: str) -> None:
+    """Neither delivered ones nor subscribers with nothing to get are walked through."""
+    waiting(stage, 2)
+    looks = {
+        "claim": lambda c: deliveries.claim(c, stage.clock(), stage.clock() + 1, 5, 8),
+        "next": lambda c: deliveries.next_due(c),
+    }
+    lines = plans(stage, looks[what])
+    assert any("ix_deliveries_due" in line for line in lines), lines
+    scans = [line for line in lines if line.startswith("SCAN") and "USING" not in line]
+    assert not [line for line in scans if "deliveries" in line or "subscribers" in line], lines
+
+
+def test_the_cost_of_a_look_does_not_grow_with_silent_subscribers(stage: Stage) -> None:
+    """Every callback URL makes a subscriber; those with nothing waiting are not even looked at."""
+
+    def steps() -> int:
+        counted = 0
+
+        def tick() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        with stage.runtime.store.read() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.set_progress_handler(tick, 10)
+            deliveries.next_due(connection)
+            raw.set_progress_handler(None, 10)
+        return counted
+
+    waiting(stage, 3)
+    before = steps()
+    columns = "id, account_id, url, event_types, created_at, task_only"
+    row = text(f"INSERT INTO subscribers ({columns}) VALUES (:id, :account, :id, '[]', 1, 1)")
+    with stage.runtime.store.write() as connection:
+        connection.execute(row, [{"id": f"sub_{number:06}", "account": stage.account} for number in range(3000)])
+    assert steps() <= before + 5
+
+
+# Pacing ------------------------------------------------------------------------------------------------
+
+
+def test_slots_are_shared_by_name(stage: Stage) -> None:
+    """One row per name: a second caller goes on where the first ended, another name is free."""
+    now = stage.clock()
+    with stage.runtime.store.write() as connection:
+        assert pacing.reserve(connection, "a", 10, now, 250, 2) == [now, now + 100]
+        assert pacing.reserve(connection, "a", 10, now, 250, 9) == [now + 200]
+        assert pacing.reserve(connection, "b", 10, now, 250, 1) == [now]
+        pacing.postpone(connection, "a", now + 5000)
+        pacing.postpone(connection, "a", now + 1000)
+        assert pacing.next_free(connection, "a") == now + 5000, "a pause is never shortened"
+        assert pacing.reserve(connection, "a", 10, now, 250, 9) == []
+        assert pacing.next_free(connection, "never used") == 0
