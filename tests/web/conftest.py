@@ -107,14 +107,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A prepared database to copy from, and its secret key."""
     path, secret = tmp_path_factory.mktemp("web") / "template.db", new_secret_key()
     with pytest.MonkeyPatch.context() as patch:
-        _environment(patch, path, secret)
+        set_environment(patch, path, secret)
         runtime = Runtime.build(read_settings())
     runtime.prepare()
     runtime.close()
     return path, secret
 
 
-def _environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
+def set_environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
+    """An environment of settings for a database, with every provider configured, and nothing from outside."""
     prefixes = ("RECEIVER_", *(f"{name.upper()}_" for name in handlers.available()))
     for name in list(os.environ):
         if name.startswith(prefixes):
@@ -136,7 +137,7 @@ def _environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
 def settings(tmp_path: Path, template: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of an installation with a prepared database."""
     shutil.copy(template[0], tmp_path / "receiver.db")
-    _environment(monkeypatch, tmp_path / "receiver.db", template[1])
+    set_environment(monkeypatch, tmp_path / "receiver.db", template[1])
     return read_settings()
 
 
