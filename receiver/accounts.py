@@ -37,8 +37,8 @@ class AccountService:
             key = ApiKey(
                 new_id("key", now), account.id, "from the settings", _prefix(api_key), frozenset({Scope.MANAGE}), now
             )
-            if not accounts.add_key(connection, key, _hash(api_key)):
-                accounts.revive_key(connection, _hash(api_key))
+            if not accounts.add_key(connection, key, digest_of(api_key)):
+                accounts.revive_key(connection, digest_of(api_key))
 
     def has_keys(self) -> bool:
         """Whether any API key exists."""
@@ -63,7 +63,7 @@ class AccountService:
             key = ApiKey(
                 new_id("key", now), account.id, name, _prefix(text), frozenset(Scope(word) for word in scopes), now
             )
-            accounts.add_key(connection, key, _hash(text))
+            accounts.add_key(connection, key, digest_of(text))
         return key, text
 
     def list_keys(self, account_name: str) -> Sequence[ApiKey]:
@@ -81,10 +81,14 @@ class AccountService:
                 raise NotFound(f"There is no living key {key_id!r}.")
 
     def authenticate(self, text: str) -> ApiKey | None:
-        """The living key of this text, or None; notes its use now and then."""
+        """The living key of this text, or None; notes its use now and then.
+
+        The look-up is by the digest of the text, never by the text: how long it takes depends on the digest
+        alone, and who does not know a key cannot choose digests that come near its digest.
+        """
         now = self._clock()
         with self._store.read() as connection:
-            key = accounts.find_key(connection, _hash(text))
+            key = accounts.find_key(connection, digest_of(text))
         if key is not None and now - (key.last_used_at or 0) > LAST_USE_STEP:
             with contextlib.suppress(Busy), self._store.write() as connection:  # reading goes on without it
                 accounts.touch_key(connection, key.id, now)
@@ -123,8 +127,8 @@ class AccountService:
         return account
 
 
-def _hash(text: str) -> str:
-    """Keys have 256 random bits, so a plain digest cannot be guessed back."""
+def digest_of(text: str) -> str:
+    """What is kept of an API key. Keys have 256 random bits, so a plain SHA-256 cannot be guessed back."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 

@@ -156,6 +156,8 @@ SETTINGS: tuple[Setting, ...] = (
             "always may", _flag),
     Setting("RECEIVER_MAX_BODY", "1048576", "bytes of an inbound body, enforced while reading",
             _count(1024, 1 << 30)),
+    Setting("RECEIVER_REQUEST_RATE", "100", "requests per second of each API key in each web process, twice as many at "
+            "once; 0: no limit", _number(0, 1e6)),
     Setting("RECEIVER_RETENTION_DAYS", "30", "after which finished tasks, notices, events and attempts are purged",
             _number(0.01, 36500)),
     Setting("RECEIVER_LOG_FORMAT", "", "`console` or `json`; empty: console on a terminal, else json",
@@ -186,6 +188,7 @@ class Settings:
     allowed_networks: tuple[Network, ...]
     allow_http: bool
     max_body: int
+    request_rate: float
     retention_days: float
     log_format: str
     log_level: str

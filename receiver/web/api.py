@@ -116,7 +116,7 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
         """
 
         def decorate(view: View) -> View:
-            statuses = {401, 403, 500, 503, *problems}
+            statuses = {401, 403, 429, 500, 503, *problems}
             wrapped = view
             if headers is not None:
                 wrapped = self.arguments(headers, location="headers")(wrapped)

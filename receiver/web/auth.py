@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flask import g, request
 
+from receiver.accounts import digest_of
 from receiver.models import ApiKey, Scope
 from receiver.web.errors import Refused
-from receiver.web.face import runtime
+from receiver.web.face import limits, runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _BEARER = re.compile(r"bearer +([!-~]{1,256})", re.IGNORECASE | re.ASCII)
 _REALM = 'Bearer realm="receiver"'
+_LONGEST = 86_400.0
 
 
 def needs(*scopes: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only keys with one of these scopes (or ``manage``) through: 401 without a valid key, 403 without a scope."""
+    """Let only keys with one of these scopes (or ``manage``) through.
+
+    401 without a valid key, 403 without a scope, 429 when the key (or the address, with wrong keys) asks too often.
+    """
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
@@ -46,12 +53,24 @@ def _admit(scopes: tuple[Scope, ...]) -> ApiKey:
     if found is None:
         detail = "Send an API key: Authorization: Bearer rk_…" if not given else "Authorization must be: Bearer rk_…"
         raise Refused(401, "unauthorized", detail, {"WWW-Authenticate": _REALM})
+    digest, peer = digest_of(found[1]), request.remote_addr or ""
+    _hold_back(limits().before(digest, peer, time.monotonic()), "Too many wrong API keys from this address.")
     key = runtime().accounts.authenticate(found[1])
     if key is None:
+        limits().wrong(peer, time.monotonic())
         challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise Refused(401, "unauthorized", "This API key is not known, or was revoked.", challenge)
+    _hold_back(limits().right(digest, time.monotonic()), "This API key asks too often.")
     if Scope.MANAGE not in key.scopes and not key.scopes & set(scopes):
         wanted = " or ".join(dict.fromkeys([*scopes, Scope.MANAGE]))
         challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scopes[0]}"'}
         raise Refused(403, "forbidden", f"This needs an API key with the scope {wanted}.", challenge)
     return key
+
+
+def _hold_back(wait: float, why: str) -> None:
+    """Refuse with 429 when there are seconds to wait."""
+    if wait > 0:
+        seconds = math.ceil(min(wait, _LONGEST))
+        detail = f"{why} Try again in {seconds} second{'' if seconds == 1 else 's'}."
+        raise Refused(429, "too-many-requests", detail, {"Retry-After": str(seconds)})

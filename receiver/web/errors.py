@@ -41,6 +41,7 @@ _TITLES = {
     "too-large": "Body too large",
     "unsupported-media-type": "Wrong Content-Type",
     "method-not-allowed": "Method not allowed",
+    "too-many-requests": "Too many requests",
     "internal": "Internal error",
 }
 

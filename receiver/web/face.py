@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
+from receiver.limits import RequestLimits
 from receiver.runtime import Runtime
 from receiver.web.waiting import Alarm
 
@@ -16,16 +17,18 @@ RESERVED_THREADS = 8
 
 @dataclass(frozen=True)
 class Face:
-    """The services, and the one alarm that wakes waiting requests of this process."""
+    """The services, the one alarm that wakes waiting requests of this process, and how often callers may ask."""
 
     runtime: Runtime
     alarm: Alarm
+    limits: RequestLimits
 
 
 def attach(app: Flask, runtime: Runtime) -> None:
     """Give an application its services."""
     seats = max(1, runtime.settings.web_threads - RESERVED_THREADS)
-    app.extensions[_NAME] = Face(runtime, Alarm(runtime.bell, seats))
+    limits = RequestLimits(runtime.settings.request_rate)
+    app.extensions[_NAME] = Face(runtime, Alarm(runtime.bell, seats), limits)
 
 
 def face_of(app: Flask) -> Face:
@@ -42,3 +45,8 @@ def runtime() -> Runtime:
 def alarm() -> Alarm:
     """The alarm, inside a request."""
     return face_of(current_app).alarm
+
+
+def limits() -> RequestLimits:
+    """How often callers may ask, inside a request."""
+    return face_of(current_app).limits

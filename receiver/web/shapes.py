@@ -227,6 +227,7 @@ _WHY = {
     413: ("too-large", "The body is larger than what this service takes."),
     415: ("unsupported-media-type", "The Content-Type is not the one documented."),
     422: ("invalid", "Fields, parameters or headers are invalid; `errors` says which and why."),
+    429: ("too-many-requests", "The API key asks too often, or too many wrong keys came from this address."),
     500: ("internal", "Something went wrong on our side."),
     502: ("provider-failed", "The provider refused the call."),
     503: ("busy", "Not now, but later: the database or the provider does not answer. Nothing was stored."),
@@ -247,7 +248,7 @@ def _problem(status: int) -> dict[str, Any]:
         "description": detail,
         "content": {"application/problem+json": {"schema": _ref("Problem"), "example": example}},
     }
-    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 503: "Retry-After"}.get(status)
+    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}.get(status)
     if header is not None:
         said["headers"] = {header: {"schema": {"type": "string"}}}
     return said
