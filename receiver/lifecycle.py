@@ -18,6 +18,12 @@ _FINAL_OF = {
     RemoteStatus.CANCELED: TaskStatus.CANCELED,
 }
 
+DISABLE_FAILURES = 10
+"""Failed attempts in a row, beside the time, that it takes to disable a subscriber.
+
+A webhook that is hardly ever used is not given up for two failures that happen to lie days apart.
+"""
+
 EVENT_OF = {
     TaskStatus.RUNNING: EventType.TASK_RUNNING,
     TaskStatus.SUCCEEDED: EventType.TASK_SUCCEEDED,
@@ -133,7 +139,8 @@ def judge_attempt(
 ) -> Judgement:
     """Decide after an attempt that just ended (``delivery.attempts`` counts it already).
 
-    ``failures``/``failing_since``: the subscriber's record before this attempt. ``disable_after``: s.
+    ``failures``/``failing_since``: the subscriber's record before this attempt. ``disable_after``: seconds of
+    nothing but failure, at least DISABLE_FAILURES of them, after which the subscriber is disabled.
     Only 2xx is success; 410 ends the delivery and disables the subscriber (Standard Webhooks).
     """
     if result.error is None and result.status is not None and 200 <= result.status < 300:
@@ -147,7 +154,8 @@ def judge_attempt(
         pauses.append(schedule.delay((schedule.SLOW_DOWN,), 0, chance))
     hold = now + max(pauses) if pauses else None
     since = failing_since if failing_since is not None else now
-    disable = "failing" if now - since >= disable_after * 1000 else None
+    hopeless = now - since >= disable_after * 1000 and failures + 1 >= DISABLE_FAILURES
+    disable = "failing" if hopeless else None
     if delivery.event_type is EventType.TASK_PROGRESS:
         # Progress is soon out of date: a late repetition would only follow newer news.
         return Judgement(DeliveryStatus.DEAD, None, "not_retried", hold, disable, healthy=False)

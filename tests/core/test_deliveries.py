@@ -9,6 +9,7 @@ import pytest
 
 from receiver.deliveries import Outcome
 from receiver.errors import Conflict, NotFound
+from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus, EventType, Subscriber, Trigger
 from receiver.schedule import CIRCUIT_AFTER
 from receiver.signing import verify
@@ -273,22 +274,22 @@ def test_attempts_that_fail_together_open_the_circuit_once(stage: Stage) -> None
 
 def test_nothing_but_failure_disables_a_subscriber_and_tells_the_others(build: Any) -> None:
     """After RECEIVER_DISABLE_AFTER seconds; once; the backlog stays; a witness that wants to know is told."""
-    stage: Stage = build(RECEIVER_DISABLE_AFTER=100)
+    stage: Stage = build(RECEIVER_DISABLE_AFTER=2000, RECEIVER_RETRY_SCHEDULE=",".join(["60"] * 20))
     subscriber, witness = stage.subscribe(), stage.subscribe(OTHER, "subscriber.*")
-    delivery = stage.ping(subscriber)
-    stage.attempt(500)
-    stage.clock.pass_by(99)
-    stage.runtime.deliveries.retry(stage.account, delivery.id)
-    stage.attempt(500)
-    assert not stage.subscriber(subscriber).disabled
-    stage.clock.pass_by(1)
-    backlog(stage, subscriber, 2)
-    stage.attempt(500)
+    began = stage.clock()
+    fail(stage, subscriber, DISABLE_FAILURES)
+    assert stage.clock() - began < 2_000_000
+    assert not stage.subscriber(subscriber).disabled, "often enough, but not for long enough"
+    stage.clock.now = max(began + 2_000_000, stage.subscriber(subscriber).ready_at)
+    stage.attempt(500, room=1)
     after = stage.subscriber(subscriber)
     assert (after.disabled, after.disabled_reason) == (True, "failing")
     assert told(stage, witness) == ["subscriber.disabled"]
     assert told(stage, subscriber).count("subscriber.disabled") == 0
-    assert len(stage.rows("SELECT id FROM deliveries WHERE status = 'pending' AND subscriber_id = :i", i=after.id)) == 3
+    assert (
+        len(stage.rows("SELECT id FROM deliveries WHERE status = 'pending' AND subscriber_id = :i", i=after.id))
+        == DISABLE_FAILURES
+    )
 
 
 def test_gone_ends_the_delivery_and_disables_at_once(stage: Stage) -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from handlers import ErrorCode, RemoteStatus, TaskError, TaskUpdate
 from receiver import lifecycle, schedule
-from receiver.lifecycle import Judgement, Result, apply_update, judge_attempt, past_deadline, verdict_on_final
+from receiver.lifecycle import (
+    DISABLE_FAILURES,
+    Judgement,
+    Result,
+    apply_update,
+    judge_attempt,
+    past_deadline,
+    verdict_on_final,
+)
 from receiver.models import (
     FINAL,
     LIVE,
@@ -229,12 +237,22 @@ def test_the_longer_pause_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "disable"), [(None, None), (NOW - 431_999_999, None), (NOW - 432_000_000, "failing"), (0, "failing")]
+    ("since", "before", "disable"),
+    [
+        (None, 0, None),
+        (NOW - 431_999_999, 1000, None),
+        (NOW - 432_000_000, DISABLE_FAILURES - 2, None),
+        (NOW - 432_000_000, DISABLE_FAILURES - 1, "failing"),
+        (0, 1, None),
+        (0, 1000, "failing"),
+    ],
 )
-def test_a_subscriber_is_disabled_after_long_failure(since: int | None, disable: str | None) -> None:
-    """The first failure disables nobody; five days of nothing else do."""
-    assert judge(Result(500, None, None), since=since).disable == disable
-    assert judge(Result(200, None, None), since=since).disable is None
+def test_a_subscriber_is_disabled_after_long_and_frequent_failure(
+    since: int | None, before: int, disable: str | None
+) -> None:
+    """Five days of nothing but failure, and ten of them at least; neither alone disables anybody."""
+    assert judge(Result(500, None, None), since=since, failures=before).disable == disable
+    assert judge(Result(200, None, None), since=since, failures=before).disable is None
 
 
 @given(
