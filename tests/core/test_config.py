@@ -65,6 +65,7 @@ def test_defaults(read: Set) -> None:
         allowed_networks=(),
         allow_http=False,
         max_body=1_048_576,
+        request_rate=100,
         retention_days=30,
         log_format="",
         log_level="info",
