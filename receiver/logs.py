@@ -61,7 +61,12 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
         _redact,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if as_text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the pretty one shows variables, secrets among them
+        )
+        if as_text
+        else structlog.processors.JSONRenderer()
     )
     level = getattr(logging, log_level.upper())
     structlog.configure(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from receiver import logs, metrics
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
+from receiver.errors import Busy
 from receiver.outbound import OutboundResult, post
 from receiver.runtime import Runtime
 from receiver.store.deliveries import Claim
@@ -44,6 +45,8 @@ class DeliverLane(Lane):
         started = self.clock()
         try:
             result = post(self._service.request_of(claim), self._policy)
+        except Busy:
+            raise  # nothing was sent: the lease hands the delivery over, and no attempt is used up
         except Exception:
             log.exception("an attempt could not be made", delivery=claim.delivery.id)
             message = "The attempt could not be made; the service's log says why."
@@ -71,10 +74,16 @@ class DeliverLane(Lane):
                     batch.append(self._outcomes.get_nowait())
                 except queue.Empty:
                     break
-            outcomes = [outcome for outcome, _ in batch]
-            try:
-                persist(partial(self._service.finish, outcomes), self._stopping)
-            except Exception:
-                log.exception("results of attempts could not be stored; their leases hand them over")
+            self._store([outcome for outcome, _ in batch])
             for _, written in batch:
                 written.set()
+
+    def _store(self, outcomes: Sequence[Outcome]) -> None:
+        try:
+            persist(partial(self._service.finish, outcomes), self._stopping)
+        except Exception:
+            if len(outcomes) == 1:
+                log.exception("the result of an attempt could not be stored; its lease hands the delivery over")
+                return
+            for outcome in outcomes:  # what is wrong with one must not make the others be sent again
+                self._store([outcome])

@@ -15,6 +15,8 @@ from receiver.errors import Busy
 
 IDLE = 1.0
 """Seconds after which a lane looks by itself, should every ring of the bell have been lost."""
+SHORTEST = 0.005
+"""Seconds until the next look when work is due that could not be claimed (a cap is full); doubled each time."""
 TROUBLE = 1.0
 """Seconds of rest after a look that failed."""
 
@@ -30,6 +32,7 @@ class Lane(ABC):
         self.clock = clock
         self.seats = seats
         self._taken = 0
+        self._in_vain = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -70,9 +73,9 @@ class Lane(ABC):
         while not self._stopping.is_set():
             self._wake.clear()  # before the look: a ring during it makes another look
             try:
-                found = self._seat_all()
-                if not found:
-                    self._wake.wait(self._pause())
+                self._in_vain = 0 if self._seat_all() else self._in_vain + 1
+                if self._in_vain and self._wake.wait(self._pause()):
+                    self._in_vain = 0
             except Busy as trouble:
                 log.warning("database busy", lane=self.name, why=trouble.detail)
                 self._stopping.wait(TROUBLE)
@@ -103,7 +106,8 @@ class Lane(ABC):
         if self._taken >= self.seats:
             return IDLE
         due = self.next_look()
-        return IDLE if due is None else min(max((due - self.clock()) / 1000, 0.005), IDLE)
+        shortest = SHORTEST * 2 ** min(self._in_vain, 8)
+        return IDLE if due is None else min(max((due - self.clock()) / 1000, shortest), IDLE)
 
 
 def persist(write: Callable[[], None], stopping: threading.Event, patience: float = 600.0) -> None:

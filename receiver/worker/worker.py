@@ -62,6 +62,7 @@ class Worker:
         while time.monotonic() < deadline and any(lane.in_flight for lane in self.lanes):
             time.sleep(0.02)
         left = sum(lane.in_flight for lane in self.lanes)
+        self._threads[-1].join(BEAT)  # the sweep: no sign of life after the last one is taken back
         try:
             self._runtime.sweeping.forget(self.id)
         except Busy:
@@ -82,8 +83,9 @@ class Worker:
         while True:
             try:
                 self._runtime.sweeping.beat(self.id)
-                if time.monotonic() - swept >= SWEEP and not self._runtime.sweeping.step():
-                    swept = time.monotonic()
+                if time.monotonic() - swept >= SWEEP:
+                    gone = self._runtime.sweeping.step() + self._runtime.polling.end_abandoned()
+                    swept = swept if gone else time.monotonic()
             except Busy as trouble:
                 log.warning("database busy", lane="sweep", why=trouble.detail)
             except Exception:

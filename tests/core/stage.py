@@ -265,14 +265,14 @@ def toy() -> Iterator[None]:
 
 @pytest.fixture
 def build(tmp_path: Path, migrated: Path, clock: Clock, toy: None) -> Iterator[Any]:
-    """Makes stages that share one database file and the clock. Keywords are settings' fields or variables."""
+    """Makes stages that share one database file and the clock (``at``). Keywords are settings' fields or variables."""
     shutil.copy(migrated, tmp_path / "receiver.db")
     made: list[Stage] = []
 
-    def make(**changes: Any) -> Stage:
+    def make(at: Any = clock, **changes: Any) -> Stage:
         variables = {name: str(value) for name, value in changes.items() if name.isupper()}
         fields = {name: value for name, value in changes.items() if not name.isupper()}
-        made.append(Stage(replace(settings_in(tmp_path, **variables), **fields), clock))
+        made.append(Stage(replace(settings_in(tmp_path, **variables), **fields), at))
         return made[-1]
 
     yield make

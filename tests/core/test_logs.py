@@ -84,9 +84,18 @@ def test_lines_of_other_libraries_are_of_the_same_kind(capsys: pytest.CaptureFix
 
 def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     """One readable line; off a terminal the default is JSON."""
+    logs.keep_out([SECRET])
     logs.set_up("console", "info", "web")
-    logs.get("test").info("hello", who=SECRET)
-    assert "hello" in capsys.readouterr().err
+    log = logs.get("test")
+    log.info("hello", who=SECRET)
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        log.exception("it broke")
+    said = capsys.readouterr().err
+    assert "hello" in said
+    assert "ValueError: ***" in said
+    assert SECRET not in said
     logs.set_up("", "info", "web")
     logs.get("test").info("hello")
     assert json.loads(capsys.readouterr().err)["event"] == "hello"

@@ -1,0 +1,204 @@
+"""A lane: looks when there is reason to, rests when there is none, and survives what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from receiver.errors import Busy
+from receiver.runtime import wall_clock
+from receiver.worker import lane as lane_module
+from receiver.worker.lane import Lane, persist
+from receiver.worker.provider_lanes import wait_until
+from tests.worker.conftest import until
+
+
+class Scripted(Lane):
+    """A lane whose looks and times are given."""
+
+    def __init__(self, look: Callable[[int], list[Callable[[], None]]], due: Callable[[], int | None], seats: int = 2):
+        super().__init__("scripted", seats, wall_clock)
+        self.looks = 0
+        self._look, self._due = look, due
+
+    def look(self, room: int) -> list[Callable[[], None]]:
+        self.looks += 1
+        return self._look(room)
+
+    def next_look(self) -> int | None:
+        return self._due()
+
+
+Make = Callable[..., Scripted]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Starts lanes and stops them at the end."""
+    monkeypatch.setattr(lane_module, "TROUBLE", 0.05)
+    lanes: list[Scripted] = []
+
+    def start(
+        look: Callable[[int], list[Callable[[], None]]], due: Callable[[], int | None] = lambda: None, seats: int = 2
+    ) -> Scripted:
+        lanes.append(Scripted(look, due, seats))
+        lanes[-1].start()
+        return lanes[-1]
+
+    yield start
+    for found in lanes:
+        found.stop()
+        found.join()
+
+
+def test_a_lane_sleeps_until_something_is_due(make: Make) -> None:
+    """No look before its time, and one soon after it."""
+    due = wall_clock() + 300
+    seen: list[int] = []
+    lane = make(lambda room: seen.append(wall_clock()) or [], lambda: due if wall_clock() < due else None)
+    until(lambda: lane.looks == 2)
+    assert due <= seen[1] <= due + 1000
+
+
+def test_a_ring_makes_it_look_at_once(make: Make) -> None:
+    """Also one that comes during a look: what it announced may have been missed."""
+    going, go = threading.Event(), threading.Event()
+
+    def look(room: int) -> list[Callable[[], None]]:
+        going.set()
+        go.wait(5)
+        return []
+
+    lane = make(look)
+    going.wait(5)
+    lane.wake()
+    began = time.monotonic()
+    go.set()
+    until(lambda: lane.looks == 2)
+    assert time.monotonic() - began < 0.9, "that is before it would have looked by itself"
+
+
+def test_work_that_is_due_but_cannot_be_claimed_is_no_reason_to_spin(make: Make) -> None:
+    """A full cap: the looks become rarer and rarer, until a ring says that something has changed."""
+    lane = make(lambda room: [], wall_clock)
+    time.sleep(0.5)
+    assert 2 <= lane.looks <= 12
+    before = lane.looks
+    lane.wake()
+    until(lambda: lane.looks > before)
+
+
+def test_no_more_work_than_seats(make: Make) -> None:
+    """The room that a look is given is what is free; an end frees it and causes a look."""
+    free = threading.Semaphore(0)
+    rooms: list[int] = []
+
+    def look(room: int) -> list[Callable[[], None]]:
+        rooms.append(room)
+        return [lambda: free.acquire() and None] * min(room, 1)
+
+    lane = make(look, wall_clock, seats=2)
+    until(lambda: lane.in_flight == 2)
+    time.sleep(0.05)
+    assert rooms == [2, 1]
+    free.release()
+    until(lambda: len(rooms) >= 3)
+    assert set(rooms[2:]) == {1}
+    lane.stop()
+    for _ in range(5):
+        free.release()
+
+
+@pytest.mark.parametrize("trouble", [Busy("the disk is full"), RuntimeError("a mistake")])
+def test_a_look_that_fails_is_tried_again_after_a_rest(make: Make, trouble: Exception) -> None:
+    """The lane lives on, and does not hammer a database that is in trouble."""
+    lane: list[Scripted] = []
+
+    def look(room: int) -> list[Callable[[], None]]:
+        if lane and lane[0].looks < 4:
+            raise trouble
+        return []
+
+    lane.append(make(look))
+    lane[0].wake()
+    began = time.monotonic()
+    until(lambda: lane[0].looks >= 4)
+    assert time.monotonic() - began >= 0.1
+
+
+def test_work_that_fails_frees_its_seat(make: Make) -> None:
+    """A mistake in one piece of work costs that piece, nothing else."""
+    left = [1, 2, 3, 4, 5]
+
+    def fail() -> None:
+        raise RuntimeError("a mistake")
+
+    def look(room: int) -> list[Callable[[], None]]:
+        return [fail] if left and left.pop() else []
+
+    lane = make(look, wall_clock, seats=1)
+    until(lambda: not left and lane.in_flight == 0)
+
+
+# Writing what came -------------------------------------------------------------------------------------
+
+
+def test_a_result_is_written_however_long_the_database_is_away() -> None:
+    """A provider's answer in hand has been paid for."""
+    tries: list[int] = []
+
+    def write() -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            raise Busy("locked")
+
+    persist(write, threading.Event())
+    assert len(tries) == 4
+
+
+def test_even_a_stop_gives_it_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then it gives up loudly; the lease hands the work over."""
+    monkeypatch.setattr(lane_module, "TROUBLE", 0.1)
+    stopping = threading.Event()
+    stopping.set()
+    tries: list[int] = []
+
+    def write() -> None:
+        tries.append(1)
+        raise Busy("locked")
+
+    with pytest.raises(Busy):
+        persist(write, stopping)
+    assert len(tries) >= 3
+
+
+def test_patience_ends() -> None:
+    """Other errors at once, Busy after its time."""
+    calls: list[int] = []
+
+    def busy() -> None:
+        calls.append(1)
+        raise Busy("locked")
+
+    with pytest.raises(Busy):
+        persist(busy, threading.Event(), patience=0.3)
+    assert len(calls) == 3
+
+    def broken() -> None:
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError):
+        persist(broken, threading.Event())
+
+
+def test_a_reserved_start_is_waited_for() -> None:
+    """Not before its time; a time that has passed costs nothing; a wrong clock cannot hang it."""
+    at = wall_clock() + 80
+    wait_until(at, wall_clock)
+    assert wall_clock() >= at - 1
+    began = time.monotonic()
+    wait_until(0, wall_clock)
+    assert time.monotonic() - began < 0.05

@@ -1,0 +1,67 @@
+"""A worker as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.models import TaskStatus
+from receiver.runtime import wall_clock
+from tests.core.stage import ONE_KEY, Stage
+from tests.handlers.fake_provider import FakeProvider, Request, json_answer
+from tests.toy import KEY, SECRET
+from tests.worker.conftest import until
+
+ROOT = Path(__file__).parents[2]
+CODE = """
+from tests.toy import visible
+from receiver.config import read_settings
+from receiver.worker import lane, serve
+lane.IDLE = 30.0
+with visible():
+    serve(read_settings())
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: signal.Signals) -> None:
+    """Woken across processes in well under half a second; a signal ends it with code 0 after its calls."""
+    stage: Stage = build(at=wall_clock)
+    came: list[int] = []
+    took: list[int] = []
+
+    def behave(request: Request) -> Any:
+        came.append(wall_clock())
+        return json_answer({"id": "job-1"})
+
+    with FakeProvider() as provider:
+        provider.answer(behave)
+        variables = {
+            "RECEIVER_DATABASE_URL": stage.settings.database_url,
+            "RECEIVER_SECRET_KEYS": ONE_KEY,
+            "TOY_KEY": KEY,
+            "TOY_SECRET": SECRET,
+            "TOY_BASE_URL": provider.url,
+        }
+        process = subprocess.Popen([sys.executable, "-c", CODE], cwd=ROOT, env={**os.environ, **variables})
+        try:
+            until(lambda: stage.runtime.sweeping.last_beat() is not None, 30)
+            for count in (1, 2, 3):
+                task = stage.create()
+                until(lambda task=task: stage.task(task).status is TaskStatus.RUNNING)
+                assert len(came) == count
+                took.append(came[-1] - task.created_at)
+            assert min(took) < 300
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert stage.runtime.sweeping.last_beat() is None
+        finally:
+            process.kill()
+            process.wait()
