@@ -21,7 +21,7 @@ section = Section("Signing secret", "Signs what goes to tasks' `callback_url`.")
     "GET", "/signing-secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=[Scope.MANAGE]
 )
 def get_signing_secret() -> Response:
-    """Read the secrets that sign what goes to tasks' `callback_url`."""
+    """Read the secrets that sign what goes to tasks' callback URLs."""
     return secrets_answer(runtime().accounts.signing_secrets(account()))
 
 
@@ -30,5 +30,8 @@ def get_signing_secret() -> Response:
     scopes=[Scope.MANAGE], body=Overlap,
 )  # fmt: skip
 def rotate_signing_secret(body: Mapping[str, Any]) -> Response:
-    """Replace the account's signing secret; the old ones sign beside the new one for `overlap` seconds."""
+    """Replace the account's signing secret; the old ones sign beside the new one for a while.
+
+    `overlap` says for how many seconds.
+    """
     return secrets_answer(runtime().accounts.rotate_signing_secret(account(), body["overlap"]))

@@ -5,21 +5,26 @@ from __future__ import annotations
 from flask import Blueprint, Flask, Response, current_app
 
 from receiver.events import dumps
+from receiver.web import outgoing
 from receiver.web.api import Api
 
 blueprint = Blueprint("documents", __name__)
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Only what comes from here is loaded; styles may stand in the page, because the viewer sets them on its elements."""
+"""Only files that come from here are loaded, and nothing that stands in the page itself."""
 _NAME = "receiver-openapi"
 
 
 def attach(app: Flask, api: Api) -> None:
     """Keep the finished document with the application."""
-    app.extensions[_NAME] = dumps(api.spec.to_dict())
+    api.spec.tag({"name": "Service", "description": "Health and numbers; no key is needed."})
+    document = api.spec.to_dict()
+    document["paths"].update(outgoing.health())
+    document["webhooks"] = outgoing.webhooks()
+    app.extensions[_NAME] = dumps(document)
 
 
 @blueprint.get("/openapi.json")

@@ -95,7 +95,10 @@ def get_subscriber_secret(subscriber_id: str) -> Response:
     scopes=_MANAGE, body=Rotation,
 )  # fmt: skip
 def rotate_subscriber_secret(body: Mapping[str, Any], subscriber_id: str) -> Response:
-    """Replace the secret; the old ones sign beside the new one for `overlap` seconds."""
+    """Replace the secret; the old ones sign beside the new one for a while.
+
+    `overlap` says for how many seconds.
+    """
     done = runtime().subscribers.rotate_secret(account(), subscriber_id, body["overlap"], body["secret"])
     return secrets_answer(done)
 
@@ -105,7 +108,10 @@ def rotate_subscriber_secret(body: Mapping[str, Any], subscriber_id: str) -> Res
     scopes=_MANAGE,
 )  # fmt: skip
 def ping_subscriber(subscriber_id: str) -> Response:
-    """Send a `subscriber.ping` event to this subscriber alone."""
+    """Send a ping event to this subscriber alone.
+
+    Its type is `subscriber.ping`.
+    """
     delivery = runtime().subscribers.ping(account(), subscriber_id)
     return answers.value(delivery_value(delivery), 202, {"Location": f"/v1/deliveries/{delivery.id}"})
 

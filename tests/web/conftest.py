@@ -126,6 +126,7 @@ def set_environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
         "RECEIVER_API_KEY": KEY,
         "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
         "RECEIVER_PUBLIC_URL": "https://gw.example.test",
+        "RECEIVER_REQUEST_RATE": "0",  # tests ask in storms
         **CREDENTIALS,
         **{f"{name.upper()}_BASE_URL": SHUT for name in handlers.available()},
     }

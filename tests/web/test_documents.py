@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver.models import EventType
 from receiver.web.shapes import EXAMPLES, SCHEMAS
 
 
@@ -59,11 +60,11 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
 
 def test_every_route_is_documented(app: Flask, document: Any) -> None:
-    """Nothing under /v1 is missing, nothing is documented that is not there."""
+    """Nothing of the API and the service is missing, nothing is documented that is not there."""
     there = {
         (method.lower(), re.sub(r"<[^:>]*:?([^>]+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
-        if rule.rule.startswith("/v1/")
+        if rule.rule.startswith(("/v1/", "/healthz", "/readyz", "/metrics"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert {(method, path) for method, path, _ in operations(document)} == there
@@ -75,6 +76,9 @@ def test_every_operation_says_all_it_should(document: Any) -> None:
     assert len(names) == len(set(names))
     for method, path, operation in operations(document):
         assert operation["summary"], path
+        if not path.startswith("/v1/"):
+            assert operation["security"] == []
+            continue
         assert operation["security"] == [{"ApiKey": []}]
         statuses = set(operation["responses"])
         assert {"401", "403", "500", "503"} <= statuses
@@ -90,6 +94,18 @@ def test_examples_are_what_they_show(document: Any, name: str) -> None:
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     validator.validate(EXAMPLES[name])
+
+
+def test_every_type_of_event_is_documented_as_a_webhook(document: Any) -> None:
+    """What goes out is described too, with the headers that carry the signature."""
+    assert set(document["webhooks"]) == {str(kind) for kind in EventType}
+    for kind, item in document["webhooks"].items():
+        schema = item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["properties"]["type"] == {"const": kind}
+        assert [found["name"] for found in item["post"]["parameters"]] == [
+            "webhook-id", "webhook-timestamp", "webhook-signature",
+        ]  # fmt: skip
 
 
 def test_problems_are_documented_as_they_are(document: Any) -> None:

@@ -25,7 +25,7 @@ OPERATIONS = [
     "create_subscriber", "list_subscribers", "get_subscriber", "change_subscriber", "delete_subscriber",
     "get_subscriber_secret", "rotate_subscriber_secret", "ping_subscriber", "replay_to_subscriber",
     "list_events", "get_event", "list_deliveries", "get_delivery", "retry_delivery",
-    "get_signing_secret", "rotate_signing_secret",
+    "get_signing_secret", "rotate_signing_secret", "live", "ready", "show_metrics",
 ]  # fmt: skip
 CHECKS = [
     checks.not_a_server_error,
@@ -47,7 +47,7 @@ SENSE = {
     "rotate_subscriber_secret": {"overlap": 0, "secret": None},
 }
 """What no schema can say (which providers there are, which addresses are allowed), put into some of the good bodies."""
-AWAY = "get_resource", "upload_file"  # these reach a provider, and none answers here
+AWAY = "get_resource", "upload_file", "ready"  # no provider answers here, and no worker runs
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,8 @@ def test_the_document_and_the_service_agree(prepared: Any, name: str, mode: Gene
     )
     @hypothesis.given(case=strategy)
     def run(case: schemathesis.Case) -> None:
+        if mode is GenerationMode.NEGATIVE:  # written into a URL, every value of a pair is a text, and so a good one
+            hypothesis.assume("metadata" not in (case.query or {}))
         case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"}, checks=chosen)
 
     run()
