@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "check",
     "demo": "demo",
     "keys": "keys",
+    "reseal": "reseal",
     "providers": "providers",
     "submit": "submit",
     "tasks": "tasks",

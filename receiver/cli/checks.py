@@ -220,10 +220,11 @@ def database(settings: Settings) -> Iterator[Finding]:
         if not file.exists():
             yield Finding(Level.OK, "database", f"{file} will be made at the first start")
             return
-    yield from _schema(settings.database_url)
+    yield from _schema(settings)
 
 
-def _schema(url: str) -> Iterator[Finding]:
+def _schema(settings: Settings) -> Iterator[Finding]:
+    url = settings.database_url
     if url.startswith("postgresql") and "connect_timeout=" not in url:
         url += ("&" if "?" in url else "?") + "connect_timeout=5"
     try:
@@ -241,7 +242,16 @@ def _schema(url: str) -> Iterator[Finding]:
         return
     try:
         store.ping()
-        current = store.schema_is_current()
+        if store.schema_is_current():
+            yield Finding(Level.OK, "database", "reachable, and its schema is up to date")
+            yield from _seals(settings, store)
+        else:
+            yield Finding(
+                Level.WARNING,
+                "database",
+                "reachable, but its schema is not that of this version.",
+                "`receiver migrate` brings it up; `receiver run` and `receiver worker` do so by themselves.",
+            )
     except Busy as error:
         yield Finding(
             Level.PROBLEM,
@@ -249,18 +259,21 @@ def _schema(url: str) -> Iterator[Finding]:
             error.detail,
             "See that the database runs, and that host, name, user and password in RECEIVER_DATABASE_URL are right.",
         )
-        return
     finally:
         store.close()
-    if current:
-        yield Finding(Level.OK, "database", "reachable, and its schema is up to date")
-    else:
-        yield Finding(
-            Level.WARNING,
-            "database",
-            "reachable, but its schema is not that of this version.",
-            "`receiver migrate` brings it up; `receiver run` and `receiver worker` do so by themselves.",
-        )
+
+
+def _seals(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Whether the keys at hand open what is stored; nothing when a key file is a problem by itself."""
+    from receiver.cli.reseal import seals_of  # late: it needs what stands here
+
+    keys, folder = settings.secret_keys, database_folder(settings.database_url)
+    try:
+        if not keys and folder is not None and (folder / "secret_key").exists():
+            keys = parse_secret_keys((folder / "secret_key").read_text().strip())
+    except (OSError, ValueError):
+        return
+    yield from seals_of(store, keys)
 
 
 def _nearest(folder: Path) -> Path:

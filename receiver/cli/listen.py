@@ -59,9 +59,8 @@ def listen(
         if not valid_pattern(pattern):
             raise click.UsageError(f"--events: {pattern!r} matches no event; types look like task.succeeded or task.*")
     forwarder = None if forward is None else _forwarder(api, forward, secret)
-    if not as_json:
-        aim = "" if forward is None else f", forwarding to {clean(forward)}"
-        console(error=True).print(f"Listening at {api.url}{aim}. Ctrl-C ends it.", style="bright_black")
+    aim = "" if forward is None else f", forwarding to {clean(forward)}"
+    console(error=True).print(f"Listening at {api.url}{aim}. Ctrl-C ends it.", style="bright_black")
     with contextlib.suppress(KeyboardInterrupt):
         for event in follow(api, after or newest_event(api), _lost):
             if any(pattern_matches(pattern, event.type) for pattern in events):
