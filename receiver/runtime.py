@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import handlers
 from receiver import logs
@@ -19,11 +21,12 @@ from receiver.errors import SettingsError
 from receiver.notices import NoticeService
 from receiver.polling import PollingService
 from receiver.providers import Providers
+from receiver.resealing import ResealService
 from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
 from receiver.signing import CallbackTokens
 from receiver.stats import StatsService
 from receiver.store import Store
-from receiver.store.dialect import database_folder, place_of
+from receiver.store.dialect import database_folder, password_of, place_of
 from receiver.submissions import SubmissionService
 from receiver.subscribers import SubscriberService
 from receiver.sweeping import SweepService
@@ -56,11 +59,16 @@ class Runtime:
     direct: DirectCalls
     sweeping: SweepService
     stats: StatsService
+    resealing: ResealService
 
     @classmethod
     def build(cls, settings: Settings, clock: Callable[[], int] = wall_clock) -> Runtime:
-        """Wire the services. Raises SettingsError. Opens no connection; call ``prepare`` before first use."""
+        """Wire the services, and keep the secrets of the settings out of logs. Raises SettingsError.
+
+        Opens no connection; call ``prepare`` before first use.
+        """
         settings = with_secret_keys(settings)
+        logs.keep_out(secrets_of(settings))
         store = Store(settings.database_url)
         bell = Bell(place_of(settings.database_url))
         policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
@@ -95,11 +103,11 @@ class Runtime:
             direct=DirectCalls(providers, policy),
             sweeping=SweepService(store, clock, retention_days=settings.retention_days),
             stats=StatsService(store, clock),
+            resealing=ResealService(store, sealer),
         )
 
     def prepare(self) -> None:
-        """Bring the schema up, make the default account, and keep secrets out of logs."""
-        logs.keep_out(secrets_of(self.settings))
+        """Bring the schema up and make the default account."""
         self.store.migrate()
         self.accounts.bootstrap(self.settings.api_key)
 
@@ -109,12 +117,14 @@ class Runtime:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Every secret text in the settings, to be kept out of logs."""
-    found = [settings.api_key]
+    """Every secret text in the settings, to be kept out of logs; as it stands in a URL too."""
+    found = [settings.api_key, password_of(settings.database_url)]
+    found += [base64.urlsafe_b64encode(key).decode("ascii").rstrip("=") for key in settings.secret_keys]
     for name, given in settings.providers.items():
         secret = {option.name for option in handlers.options_of(handlers.find(name)) if option.secret}
-        found += [text for option, text in given.items() if option in secret]
-    return found
+        texts = [text for option, text in given.items() if option in secret]
+        found += [each.strip() for text in texts for each in (text, *text.split(","))]  # some hold an old and a new one
+    return [*found, *(quote(text, safe="") for text in found)]
 
 
 def with_secret_keys(settings: Settings) -> Settings:

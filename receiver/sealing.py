@@ -62,11 +62,16 @@ class Sealer:
         self._ciphers = {_key_id(key): AESGCM(_derive(key, b"cipher", KEY_BYTES)) for key in secret_keys}
         self._current = _key_id(secret_keys[0])
 
+    @property
+    def beginning(self) -> str:
+        """What begins everything that the current key seals, and nothing else."""
+        return f"v1.{self._current}."
+
     def seal(self, plain: str, bound_to: str) -> str:
         """``v1.<key id>.<base64>`` of any text. ``bound_to``: the id of the row that will hold it."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._ciphers[self._current].encrypt(nonce, plain.encode(), bound_to.encode())
-        return f"v1.{self._current}.{_encode(sealed)}"
+        return self.beginning + _encode(sealed)
 
     def open(self, sealed: str, bound_to: str) -> str:
         """The text that was sealed for ``bound_to``. Raises SealBroken."""

@@ -19,11 +19,11 @@ from receiver.store import Store
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def reseal(as_json: bool) -> None:
-    """Seal all stored secrets with the first secret key, so that an older one can go.
+    """Encrypt what is stored with the first secret key.
 
-    Works on the database of the settings, a few rows at a time, while the service runs. Safe to break off and to
-    repeat. Put the new key in front, restart everything, then run this: see the page on operating. The exit code is 1
-    when something is left that the first key does not open.
+    After that an older key can go. Works on the database of the settings, a few rows at a time, while the service
+    runs. Safe to break off and to repeat. Put the new key in front and restart everything before you run it. The exit
+    code is 1 when something is left that the first key does not open.
     """
     with present_schema() as runtime:
         done = runtime.resealing.run()

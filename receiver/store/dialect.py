@@ -93,3 +93,8 @@ def place_of(url: str) -> str:
     """What all processes that share a database call it: the absolute path of a SQLite file, else the URL."""
     folder = database_folder(url)
     return url if folder is None else str(folder / Path(str(make_url(url).database)).name)
+
+
+def password_of(url: str) -> str:
+    """The password in a database URL; empty when there is none."""
+    return str(make_url(url).password or "")

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request
 
 from receiver import logs, metrics
 from receiver.config import read_settings
-from receiver.runtime import Runtime, secrets_of
+from receiver.runtime import Runtime
 from receiver.web import (
     accounts,
     callbacks,
@@ -37,7 +37,6 @@ def build(runtime: Runtime | None = None) -> Flask:
     if runtime is None:
         settings = read_settings()
         logs.set_up(settings.log_format, settings.log_level, "web")
-        logs.keep_out(secrets_of(settings))
         runtime = Runtime.build(settings)
     app = Flask("receiver.web", static_folder="static", static_url_path="/static")
     app.request_class = SpoolingRequest
