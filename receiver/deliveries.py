@@ -10,6 +10,7 @@ from random import random
 from receiver import __version__, lifecycle, schedule
 from receiver import events as event_rules
 from receiver.bell import Bell
+from receiver.blanking import blanked, secrets_in
 from receiver.errors import Conflict, NotFound
 from receiver.lifecycle import Judgement, Result
 from receiver.models import (
@@ -89,11 +90,8 @@ class DeliveryService:
         now = self._clock()
         body = claim.body.encode()
         subscriber = claim.subscriber
-        extra: dict[str, str] = {}
-        if subscriber.headers_sealed is not None:
-            extra = json.loads(self._sealer.open(subscriber.headers_sealed, subscriber.id))
         headers = {
-            **extra,
+            **self._extra_headers(subscriber),
             "content-type": "application/json",
             "user-agent": f"receiver/{__version__}",
             "webhook-id": claim.delivery.event_id,
@@ -113,12 +111,28 @@ class DeliveryService:
             assert sealed is not None  # an account is never deleted
         return [secret.key for secret in live(load_secrets(self._sealer.open(sealed, owner)), now)]
 
+    def _extra_headers(self, subscriber: Subscriber) -> dict[str, str]:
+        if subscriber.headers_sealed is None:
+            return {}
+        opened: dict[str, str] = json.loads(self._sealer.open(subscriber.headers_sealed, subscriber.id))
+        return opened
+
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write what came of some attempts, all in one transaction."""
         now = self._clock()
+        discreet = [replace(outcome, result=self._discreet(outcome)) for outcome in outcomes]
         with self._store.write() as connection:
-            for outcome in outcomes:
+            for outcome in discreet:
                 self._finish(connection, outcome, now)
+
+    def _discreet(self, outcome: Outcome) -> OutboundResult:
+        """The result without the subscriber's secret headers, should it answer with what it was sent."""
+        result = outcome.result
+        if not result.body and not result.headers:
+            return result
+        secrets = secrets_in(self._extra_headers(outcome.claim.subscriber))
+        headers = {name: blanked(value, secrets, cut=True) for name, value in result.headers.items()}
+        return replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
 
     def _finish(self, connection: Connection, outcome: Outcome, now: int) -> None:
         claimed = outcome.claim.delivery

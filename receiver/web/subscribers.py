@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Response
 
+from receiver.blanking import HIDDEN, is_secret
 from receiver.errors import Invalid
 from receiver.events import rfc3339
 from receiver.models import Scope, Subscriber
@@ -22,8 +22,6 @@ from receiver.web.schemas import NewSubscriberSchema, Replay, Rotation, Subscrib
 
 section = Section("Subscribers", "Webhooks that get the account's events.")
 
-HIDDEN = "***"
-_SENSITIVE = re.compile(r"auth|cookie|token|key|secret|password|passwd|credential|signature|session", re.IGNORECASE)
 _MANAGE = [Scope.MANAGE]
 _ONE = "/subscribers/<id(sub):subscriber_id>"
 
@@ -139,7 +137,7 @@ def _shown(subscriber: Subscriber) -> dict[str, Any]:
         "event_types": list(subscriber.event_types),
         "providers": None if subscriber.providers is None else list(subscriber.providers),
         "description": subscriber.description,
-        "headers": {name: HIDDEN if _SENSITIVE.search(name) else text for name, text in headers.items()},
+        "headers": {name: HIDDEN if is_secret(name) else text for name, text in headers.items()},
         "rate_limit": subscriber.rate_limit,
         "disabled": subscriber.disabled,
         "disabled_reason": subscriber.disabled_reason,

@@ -1,0 +1,87 @@
+"""A subscriber that answers with what it was sent does not show its own secret headers to readers of deliveries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from receiver.blanking import blanked, is_secret, secrets_in
+from receiver.deliveries import Outcome
+from receiver.outbound import OutboundResult
+from receiver.runtime import Runtime
+from tests.web.conftest import Caller
+
+SECRET = 'tok-"quoted"-0001/+é'
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("Authorization", True), ("X-Api-Key", True), ("cookie", True), ("X-Hub-Signature", True), ("X-Tenant", False)],
+)
+def test_secret_headers_are_known_by_their_names(name: str, secret: bool) -> None:
+    """What the API shows as stars is what is blanked out elsewhere."""
+    assert is_secret(name) is secret
+
+
+def test_a_token_is_a_secret_without_its_scheme_too() -> None:
+    """Answers often show only the token of ``Bearer <token>``; short words are no secrets."""
+    headers = {"Authorization": "Bearer abcdef123", "X-Tenant": "production", "Cookie": "a=b; session=xyz"}
+    assert sorted(secrets_in(headers)) == [
+        "Bearer abcdef123", "a=b; session=xyz", "abcdef123", "session=xyz",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"you sent {SECRET}!", "you sent ***!"),
+        (json.dumps({"got": [SECRET]}), '{"got": ["***"]}'),
+        (json.dumps({"got": [SECRET]}, ensure_ascii=False), '{"got": ["***"]}'),
+        ("?t=tok-%22quoted%22-0001%2F%2B%C3%A9&x", "?t=***&x"),
+        ("nothing of it", "nothing of it"),
+        ('cut: tok-"quo', "cut: ***"),
+        ("cut: tok-", "cut: tok-"),
+    ],
+)
+def test_secrets_are_blanked_out_in_every_usual_spelling(text: str, shown: str) -> None:
+    """Plain, in JSON, in a URL, and cut off at the end."""
+    assert blanked(text, [SECRET], cut=True) == shown
+
+
+def test_a_secret_that_contains_another_goes_first() -> None:
+    """No rest of the longer one stays."""
+    assert blanked("secret-1-more secret-1", ["secret-1", "secret-1-more"]) == "*** ***"
+
+
+@pytest.fixture
+def echoed(api: Caller, runtime: Runtime) -> Callable[[str, dict[str, str]], Any]:
+    """What the API shows of an attempt, for an answer of the subscriber."""
+    hook = {
+        "url": "http://127.0.0.1:9/",
+        "event_types": ["*"],
+        "headers": {"Authorization": "Bearer sub-token-0001", "X-Tenant": "production"},
+    }
+    subscriber = api.post("/v1/subscribers", hook).json["id"]
+
+    def show(body: str, headers: dict[str, str]) -> Any:
+        delivery = api.post(f"/v1/subscribers/{subscriber}/ping").json["id"]
+        (claim,) = runtime.deliveries.claim(10)
+        sent = runtime.deliveries.request_of(claim)
+        assert sent.headers["Authorization"] == "Bearer sub-token-0001"
+        runtime.deliveries.finish([Outcome(claim, 0, OutboundResult(200, headers, body, None, "Fine.", 1))])
+        return api.get(f"/v1/deliveries/{delivery}").json["attempts"][0]
+
+    return show
+
+
+def test_an_echo_is_stored_without_the_secrets(echoed: Callable[[str, dict[str, str]], Any]) -> None:
+    """Neither body nor headers of the stored answer hold the secret header; all else is kept as it came."""
+    attempt = echoed(
+        '{"authorization": "Bearer sub-token-0001", "tenant": "production"}',
+        {"location": "/?token=sub-token-0001", "server": "echo"},
+    )
+    assert attempt["response_body"] == '{"authorization": "***", "tenant": "production"}'
+    assert attempt["response_headers"] == {"location": "/?token=***", "server": "echo"}
