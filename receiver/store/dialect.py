@@ -66,6 +66,11 @@ def skip_locked(connection: Connection, query: Select[Any]) -> Select[Any]:
     return query
 
 
+def locked(connection: Connection, query: Select[Any]) -> Select[Any]:
+    """The rows of a query, held for this transaction; who wants them too waits (SQLite has one writer anyway)."""
+    return query.with_for_update() if connection.dialect.name == "postgresql" else query
+
+
 def insert_or_nothing(connection: Connection, table: Table) -> Insert:
     """An INSERT that does nothing where a unique row is there already; its rowcount tells."""
     if connection.dialect.name == "postgresql":
