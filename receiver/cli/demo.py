@@ -124,11 +124,13 @@ def _look(api: Api, tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:
     for task in tasks:
         for step in api.get(f"/v1/tasks/{task.id}/timeline").json()["data"]:
             key = json.dumps(step, sort_keys=True)
-            if key not in task.seen and step["kind"] not in _UNTOLD:
-                news.append((step["at"], task, step))
+            if key in task.seen:
+                continue
             task.seen.add(key)
-        if not task.done:
-            task.task = api.get(f"/v1/tasks/{task.id}").json()
+            if step["kind"] not in _UNTOLD:
+                news.append((step["at"], task, step))
+            if step["kind"] == "state":
+                task.task = api.get(f"/v1/tasks/{task.id}").json()
     for at, task, step in sorted(news, key=lambda item: item[0]):
         detail = dict(step.get("detail") or {})
         if detail.get("to") in ("submitting", "running"):

@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from receiver import __version__
 from receiver.accounts import DEFAULT
 from receiver.cli.api import local_url
+from receiver.cli.checks import Level, public_url
 from receiver.cli.emulation import sandbox_environment
 from receiver.cli.orphans import stop_with_parent
 from receiver.cli.screen import console
@@ -100,6 +101,9 @@ def _greet(settings: Settings, url: str, sandbox_url: str | None, key: str | Non
     else:
         screen.print("\nBegin with:\n")
         screen.print(f"  {first_call(url, key, sandboxed=sandbox_url is not None)}")
+    for finding in public_url(settings) if sandbox_url is None else ():
+        if finding.level is not Level.OK:
+            screen.print(f"\n{finding.level}: {finding.text}\n  → {finding.mend}", style="yellow")
     if not settings.providers and sandbox_url is None:
         screen.print(
             "\nNo provider has credentials yet: `receiver check` says what to set; --with-sandbox emulates them."

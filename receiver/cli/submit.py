@@ -147,7 +147,7 @@ def watch(
         try:
             answer = api.get(f"/v1/tasks/{part(task_id)}", {"wait": _GLANCE if end - began > _GLANCE else None})
         except ApiProblem as problem:
-            if problem.status not in (None, 502, 503, 504) or clock() >= end:
+            if problem.status not in (None, 429, 502, 503, 504) or clock() >= end:
                 raise
             see(None)
         else:

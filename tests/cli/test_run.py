@@ -173,10 +173,11 @@ def test_web_and_worker_are_restarted_and_end_with_their_supervisor(start: Calla
 @pytest.mark.process
 def test_with_a_provider_configured_no_sandbox_is_started(start: Callable[..., Running]) -> None:
     """The flag never puts an emulator beside real accounts."""
-    settings = {"TOPVIEW_UID": "u", "TOPVIEW_API_KEY": "not-a-real-key", "TOPVIEW_BASE_URL": "http://127.0.0.1:1"}
+    settings = {"TOPVIEW_UID": "u", "TOPVIEW_API_KEY": "not-a-real-key"}
     system = start("--with-sandbox", **settings)
     system.until(lambda: len(system.children()) == 2, "the start")
     assert "not started, because providers are configured" in system.said()
+    assert "TopView cannot call back" in system.said()  # the public URL is this machine's own
     system.until(system.ready, "readiness")
     assert system.stop() == 0
 
