@@ -26,8 +26,8 @@ FLOORS: Mapping[str, tuple[int, str]] = {
     "receiver": (0, "version"),
     **dict.fromkeys(
         (f"receiver.{name}" for name in (
-            "addresses", "blanking", "config", "errors", "events", "lifecycle", "limits", "models", "schedule", "sealing",
-            "signing",
+            "addresses", "blanking", "config", "errors", "events", "lifecycle", "limits", "models", "schedule",
+            "sealing", "signing",
         )),
         PURE,
     ),

@@ -45,7 +45,7 @@ def test_a_created_task_waits_to_be_submitted(stage: Stage) -> None:
         (NewTask("toy", "paint", {}), {"operation"}),
         (NewTask("nobody", "draw", {}), {"provider"}),
     ],
-    ids=lambda value: ",".join(value) if isinstance(value, set) else "",
+    ids=lambda value: ",".join(sorted(value)) if isinstance(value, set) else "",
 )
 @pytest.mark.parametrize("key", [None, "key-1"])
 def test_bad_input_is_refused_by_field_and_stores_nothing(
