@@ -129,19 +129,20 @@ class PollingService:
             return None
         return task
 
-    def end_abandoned(self) -> int:
-        """End tasks of providers that have no credentials here any more, long after their deadline; how many.
+    def end_overdue(self) -> int:
+        """End tasks past their deadline that no lane ends; how many.
 
-        No lane looks after them, and their callers must not wait for ever.
+        Those still queued, which a provider's cap or pause may hold back for long; and, some time later,
+        those of providers that have no credentials here any more. Their callers must not wait for ever.
         """
         now = self._clock()
-        before = now - LAST_QUERY_GRACE
+        asked = (self._providers.names, now, now - LAST_QUERY_GRACE)
         with self._store.read() as connection:
-            if not tasks.overdue_elsewhere(connection, self._providers.names, before, 1):
+            if not tasks.overdue(connection, *asked, 1):
                 return 0
         with self._store.write() as connection:
-            overdue = tasks.overdue_elsewhere(connection, self._providers.names, before, STEP)
-            for task in overdue:
+            found = tasks.overdue(connection, *asked, STEP)
+            for task in found:
                 settle(connection, task, lifecycle.past_deadline(task), now)
         self._bell.ring()
-        return len(overdue)
+        return len(found)

@@ -125,37 +125,38 @@ def _waiting() -> CTE:
     return jump.union_all(select(beyond.correlate(jump).scalar_subquery()).where(jump.c[0].is_not(None)))
 
 
-def claim(connection: Connection, now: int, until: int, room: int, per_subscriber: int) -> Sequence[Claim]:
-    """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many attempts may begin now.
+
+    ``reserved``: of these ``seats``, those that only the first attempt of a subscriber may take, so that a
+    newcomer finds one. ``troubled``: how many may go to subscribers whose last attempt failed; None: all.
+    """
+
+    seats: int
+    reserved: int = 0
+    troubled: int | None = None
+
+
+def claim(connection: Connection, now: int, until: int, room: Room, per_subscriber: int) -> Sequence[Claim]:
+    """Take due deliveries until a lease's end, as many as there is room, at most ``per_subscriber`` in flight for each.
 
     Subscribers are served in turn, the one served longest ago first, so that a backlog of one
     keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
     """
-    due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
-    # A circuit that was open is probed one attempt at a time.
-    allowed = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
-    in_flight = _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
-    ready = (
-        select(subscribers, allowed.label("allowed"))
-        .where(
-            subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
-            subscribers.c.disabled.is_(False),
-            subscribers.c.deleted_at.is_(None),
-            subscribers.c.ready_at <= now,
-            due_now,
-            in_flight < allowed,
-        )
-        .order_by(subscribers.c.served_at)
-        .limit(room)
-    )
-    rows = connection.execute(dialect.skip_locked(connection, ready)).all()
+    rows = _ready(connection, now, room, per_subscriber)
     chosen: dict[str, Subscriber] = {}
     ids: list[str] = []
+    for_troubled = room.seats if room.troubled is None else room.troubled
     for place, row in enumerate(rows):
-        fair = -(-(room - len(ids)) // (len(rows) - place))
+        left = room.seats - len(ids)
+        fair = -(-left // (len(rows) - place))
         subscriber = subscriber_queries.record(row)
         under_way = connection.execute(_in_flight(now).where(deliveries.c.subscriber_id == subscriber.id)).scalar_one()
-        cap = min(row.allowed - under_way, fair, 1 if subscriber.rate_limit else room)
+        first = 1 if under_way == 0 else 0
+        cap = min(row.allowed - under_way, fair, max(left - room.reserved, first), 1 if subscriber.rate_limit else left)
+        if subscriber.failures:
+            cap = min(cap, for_troubled)
         if cap <= 0:
             continue
         due = (
@@ -166,6 +167,8 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
         )
         taken = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
         ids += taken
+        if subscriber.failures:
+            for_troubled -= len(taken)
         chosen[subscriber.id] = subscriber
         served: dict[str, Any] = {"served_at": now}
         if subscriber.rate_limit and taken:
@@ -182,6 +185,35 @@ def claim(connection: Connection, now: int, until: int, room: int, per_subscribe
     taken_rows = connection.execute(query.where(deliveries.c.id.in_(ids)))
     claims = {row.id: Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows}
     return [claims[delivery_id] for delivery_id in ids]
+
+
+def _ready(connection: Connection, now: int, room: Room, per_subscriber: int) -> Sequence[Row[Any]]:
+    """Subscribers that may be served now, each with what is ``allowed`` in flight, in the order of their turns."""
+    due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
+    # A circuit that was open is probed one attempt at a time.
+    allowed = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
+    in_flight = _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
+    ready = (
+        select(subscribers, allowed.label("allowed"))
+        .where(
+            subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
+            subscribers.c.disabled.is_(False),
+            subscribers.c.deleted_at.is_(None),
+            subscribers.c.ready_at <= now,
+            due_now,
+            in_flight < allowed,
+        )
+        .order_by(subscribers.c.served_at)
+    )
+
+    def some(query: Select[Any], limit: int) -> Sequence[Row[Any]]:
+        return connection.execute(dialect.skip_locked(connection, query.limit(limit))).all() if limit > 0 else ()
+
+    if room.troubled is None:
+        return some(ready, room.seats)
+    steady = some(ready.where(subscribers.c.failures == 0), room.seats)
+    troubled = some(ready.where(subscribers.c.failures > 0), min(room.troubled, room.seats))
+    return sorted([*steady, *troubled], key=lambda row: (row.served_at, row.id))[: room.seats]
 
 
 def _in_flight(now: int) -> Select[Any]:

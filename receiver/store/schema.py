@@ -88,6 +88,8 @@ tasks = Table(
     Column("noticed_id", Text),
     Index("ix_tasks_due", "provider", "status", "due_at", sqlite_where=text("due_at IS NOT NULL"),
           postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_tasks_deadline", "deadline_at", sqlite_where=text("due_at IS NOT NULL"),
+          postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_tasks_account", "account_id", "id"),
     Index("ix_tasks_provider_task_id", "provider", "provider_task_id"),
     Index("ix_tasks_finished", "finished_at", sqlite_where=text("finished_at IS NOT NULL"),

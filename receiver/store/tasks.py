@@ -152,14 +152,20 @@ def count_due(connection: Connection, provider: str, status: TaskStatus, now: in
     return int(connection.execute(select(func.count()).select_from(due.limit(limit).subquery())).scalar_one())
 
 
-def overdue_elsewhere(
-    connection: Connection, providers: Collection[str], deadline_before: int, limit: int
+def overdue(
+    connection: Connection, providers: Collection[str], now: int, abandoned_before: int, limit: int
 ) -> Sequence[Task]:
-    """Live tasks of other providers than these whose deadline passed before a time."""
+    """Live tasks past their deadline that no lane ends: those still queued, and those of other providers than these.
+
+    The latter only when their deadline passed before ``abandoned_before``.
+    """
+    abandoned = tasks.c.provider.not_in(list(providers)) & (tasks.c.deadline_at < abandoned_before)
     query = select(tasks).where(
-        tasks.c.due_at.is_not(None), tasks.c.provider.not_in(list(providers)), tasks.c.deadline_at < deadline_before
+        tasks.c.due_at.is_not(None),
+        tasks.c.deadline_at <= now,
+        abandoned | (tasks.c.status == TaskStatus.QUEUED.value),
     )
-    return [_record(row) for row in connection.execute(query.limit(limit))]
+    return [_record(row) for row in connection.execute(query.order_by(tasks.c.deadline_at).limit(limit))]
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:

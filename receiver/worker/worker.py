@@ -83,9 +83,9 @@ class Worker:
         while True:
             try:
                 self._runtime.sweeping.beat(self.id)
-                if time.monotonic() - swept >= SWEEP:
-                    gone = self._runtime.sweeping.step() + self._runtime.polling.end_abandoned()
-                    swept = swept if gone else time.monotonic()
+                self._runtime.polling.end_overdue()
+                if time.monotonic() - swept >= SWEEP and not self._runtime.sweeping.step():
+                    swept = time.monotonic()
             except Busy as trouble:
                 log.warning("database busy", lane="sweep", why=trouble.detail)
             except Exception:

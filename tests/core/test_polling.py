@@ -267,16 +267,27 @@ def test_tasks_of_an_operation_that_is_gone_go_on_by_the_providers_plan(
 def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
     """Nobody asks after them any more, and their callers must not wait for ever."""
     stage: Stage = build()
-    task, queued = stage.running(deadline=60), stage.create(deadline=60)
+    task = stage.running(deadline=60)
     off: Stage = build(providers={})
     clock.now = task.deadline_at + LAST_QUERY_GRACE
-    assert off.runtime.polling.end_abandoned() == 0
+    assert off.runtime.polling.end_overdue() == 0
     clock.pass_by(1)
-    assert stage.runtime.polling.end_abandoned() == 0, "a provider that is on looks after its own"
-    assert off.runtime.polling.end_abandoned() == 2
-    assert stage.task(task).status is stage.task(queued).status is TaskStatus.EXPIRED
+    assert stage.runtime.polling.end_overdue() == 0, "a provider that is on looks after its own"
+    assert off.runtime.polling.end_overdue() == 1
+    assert stage.task(task).status is TaskStatus.EXPIRED
     assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_EXPIRED]
-    assert off.runtime.polling.end_abandoned() == 0
+    assert off.runtime.polling.end_overdue() == 0
+
+
+def test_a_queued_task_expires_at_its_deadline(stage: Stage) -> None:
+    """A provider's cap or pause may hold a task back; its deadline does not wait for its turn."""
+    task = stage.create(deadline=60)
+    stage.clock.now = task.deadline_at - 1
+    assert stage.runtime.polling.end_overdue() == 0
+    stage.clock.now = task.deadline_at
+    assert stage.runtime.polling.end_overdue() == 1
+    assert stage.task(task).status is TaskStatus.EXPIRED
+    assert stage.event_types(task) == [EventType.TASK_EXPIRED]
 
 
 def test_polls_of_an_operation_use_its_own_plan(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

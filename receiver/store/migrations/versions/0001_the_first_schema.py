@@ -116,6 +116,13 @@ def upgrade() -> None:
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.create_index("ix_tasks_account", ["account_id", "id"], unique=False)
         batch_op.create_index(
+            "ix_tasks_deadline",
+            ["deadline_at"],
+            unique=False,
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+        )
+        batch_op.create_index(
             "ix_tasks_due",
             ["provider", "status", "due_at"],
             unique=False,
