@@ -67,8 +67,10 @@ def _finish(response: Response) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["X-Frame-Options"] = "DENY"
     headers["Referrer-Policy"] = "no-referrer"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers.setdefault("Content-Security-Policy", API_POLICY)
-    if request.endpoint not in ("static", "documents.docs", "documents.document"):
+    if response.status_code >= 400 or request.endpoint not in ("static", "documents.docs", "documents.document"):
         headers["Cache-Control"] = "no-store"
     route = request.url_rule.rule if request.url_rule is not None else "none"
     method = request.method if request.method in _METHODS else "other"
