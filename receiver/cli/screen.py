@@ -44,10 +44,13 @@ COLOURS: Mapping[str, str] = {
 
 
 def console(*, error: bool = False) -> Console:
-    """A console on standard output (or error): colours on a terminal only, and not with NO_COLOR."""
+    """A console on standard output (or error): colours on a terminal only, and not with NO_COLOR.
+
+    Lines are broken by the terminal alone, so that a long address or command can be copied whole.
+    """
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=width is not None)
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def clean(value: Any) -> str:
@@ -97,9 +100,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], nothing: str) -> None:
     """Print a table, or ``nothing`` (a sentence) when it has no rows."""
     if rows:
-        console().print(table(columns, rows))
+        _fit(table(columns, rows))
     else:
         console().print(nothing)
+
+
+def _fit(made: Table) -> None:
+    """Print a table: folded into its columns on a terminal, in whole lines anywhere else."""
+    screen = console()
+    screen.print(made, soft_wrap=not screen.is_terminal)
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:
@@ -110,7 +119,7 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         if value is not None:
             made.add_row(name, value if isinstance(value, Text) else Text(clean(value)))
-    console().print(made)
+    _fit(made)
 
 
 def show_more(page: Mapping[str, Any]) -> None:

@@ -55,6 +55,17 @@ def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.Monkey
     assert "\x1b[31m" not in sys.stdout.getvalue()  # type: ignore[attr-defined]
 
 
+def test_a_long_line_is_not_broken_on_a_terminal_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address longer than the terminal is wide can be copied; a table keeps to its width."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    screen.console().print("https://a.example/" + "x" * 100)
+    assert "x" * 100 in sys.stdout.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    screen.show_facts({"url": "https://a.example/" + "x" * 100})
+    assert max(map(len, sys.stdout.getvalue().splitlines())) <= 40  # type: ignore[attr-defined]
+
+
 def test_a_table_without_rows_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing found is said in words."""
     screen.show_table(["id"], [], "No tasks.")
