@@ -20,6 +20,7 @@ from handlers._base import (
     Pace,
 )
 from handlers._options import missing_credentials, options_of, parse_options, variable_of
+from handlers._reading import json_text
 from handlers._records import (
     BadNotice,
     BadSignature,
@@ -80,6 +81,7 @@ __all__ = [
     "UploadTicket",
     "available",
     "find",
+    "json_text",
     "load",
     "missing_credentials",
     "options_of",

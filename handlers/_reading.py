@@ -1,7 +1,8 @@
 """Reading what a provider sent without trusting its shape.
 
 What comes out can be stored and sent on anywhere: no NUL characters and no lone surrogates in texts
-(databases refuse them), no infinite numbers, no nesting that would exhaust the stack.
+(databases refuse them), no infinite numbers, no nesting that would exhaust the stack. Numbers keep
+the digits that came: ``json_text`` writes them unrounded.
 """
 
 from __future__ import annotations
@@ -25,14 +26,54 @@ _ENDINGS = {
 _END_OF_TIME = 253_402_300_799  # seconds; the last second of the year 9999
 
 
+class Numeral(float):
+    """A number as it was written: a float to reckon with (perhaps rounded, perhaps infinite), and its digits."""
+
+    __slots__ = ("digits",)
+    digits: str
+
+    def __new__(cls, digits: str) -> Numeral:
+        """``digits``: a number of JSON."""
+        self = super().__new__(cls, digits)
+        self.digits = digits
+        return self
+
+    def __reduce__(self) -> tuple[type[Numeral], tuple[str]]:
+        return Numeral, (self.digits,)
+
+
 def json_object(body: bytes | str) -> dict[str, Any] | None:
-    """The JSON object in these bytes (UTF-8) or this text, made safe to store; None for anything else."""
+    """The JSON object in these bytes (UTF-8) or this text, made safe to store; None for anything else.
+
+    Of a name that stands twice in one object the last counts. A number beyond what can be reckoned
+    with (1e400) is None here; the raw answer, which is kept beside, still has it.
+    """
     try:
         text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
-        value = _safe(json.loads(text, parse_constant=_refuse), 0)
+        value = _safe(json_exactly(text), 0)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def json_exactly(text: str) -> Any:
+    """JSON text as a value with nothing in it changed: ``json_text`` writes it as it came. Not safe to store."""
+    return json.loads(text, parse_constant=_refuse, parse_float=Numeral)
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON text of a value, its numbers with the digits that came. Raises ValueError for other infinities."""
+    match value:
+        case Numeral():
+            return value.digits
+        case dict():
+            members = (f"{_quoted(name)}:{json_text(item)}" for name, item in value.items())
+            return "{" + ",".join(members) + "}"
+        case list() | tuple():
+            return "[" + ",".join(json_text(item) for item in value) + "]"
+        case str():
+            return _quoted(value)
+    return json.dumps(value, allow_nan=False)
 
 
 def text_of(value: Any) -> str | None:
@@ -89,6 +130,10 @@ def kind_of_url(url: str, otherwise: OutputKind) -> OutputKind:
     """Image, video or audio by the ending of the URL's path, else what the caller expects."""
     name = name_of_url(url).lower()
     return next((kind for kind, endings in _ENDINGS.items() if name.endswith(endings)), otherwise)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=_safe_text(text) != text)
 
 
 def _refuse(word: str) -> NoReturn:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handlers._http import Answer
-from handlers._reading import json_object, objects, text_of, url_expiry, url_of
+from handlers._reading import json_exactly, json_object, json_text, objects, text_of, url_expiry, url_of
 from handlers._records import (
     ErrorCode,
     HandlerError,
@@ -128,7 +127,9 @@ def alone(body: JsonObject, job: JsonObject, text: str) -> str:
     """The answer (``body``, as ``text``) with this job only: one task must not show another's."""
     if body.get("AIImageJobList") == [job]:
         return text
-    return json.dumps({**body, "AIImageJobList": [job]}, ensure_ascii=False)
+    place = next(number for number, entry in enumerate(body["AIImageJobList"]) if entry is job)
+    exact = json_exactly(text)
+    return json_text({**exact, "AIImageJobList": [exact["AIImageJobList"][place]]})
 
 
 def job_update(job: JsonObject, outputs: Sequence[Output], raw: str) -> TaskUpdate:

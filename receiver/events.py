@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from handlers import Output, TaskError
+from handlers import Output, TaskError, json_text
 from receiver.models import EventType, Subscriber, Task
 
 _END_OF_TIME = 253_402_300_799_999  # ms; the last of the year 9999
@@ -48,8 +48,8 @@ def _encodable(text: str) -> bool:
 
 
 def outputs_json(outputs: Sequence[Output]) -> str:
-    """The outputs of a task as users see them."""
-    return dumps(
+    """The outputs of a task as users see them; numbers in them with the digits that came."""
+    return json_text(
         [
             {
                 "kind": output.kind,
