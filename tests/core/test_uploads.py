@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from handlers import ErrorCode, Rejected, TaskError, Unavailable, Upload, UploadTicket
+from handlers import ErrorCode, NotSupported, Rejected, TaskError, Unavailable, Upload, UploadTicket
 from receiver import dialling
 from receiver.errors import Invalid, NotFound, ProviderFailed, ProviderOff
 from tests.core.stage import Stage
@@ -86,6 +87,30 @@ def test_failures_say_who_must_act(stage: Stage, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(Invalid) as wrong:
             upload(stage)
         assert set(wrong.value.errors) == {"file"}
+
+
+def test_lists_of_a_provider_are_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the provider gives them; its refusal and its absence are told apart from a list that does not exist."""
+    given: list[Any] = [
+        {"voices": [1]},
+        NotSupported("no such list"),
+        Unavailable("away", 3.0),
+        Rejected(TaskError(ErrorCode.INVALID_INPUT, "bad page")),
+    ]
+
+    def fetch(resource: str, params: Mapping[str, str]) -> Any:
+        found = given.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(stage.handler, "resources", {"voices": "all of them"}, raising=False)
+    monkeypatch.setattr(stage.handler, "fetch", fetch, raising=False)
+    direct = stage.runtime.direct
+    assert direct.fetch("toy", "voices", {"page": "1"}) == {"voices": [1]}
+    for error in (NotFound, ProviderFailed, Invalid):
+        with pytest.raises(error):
+            direct.fetch("toy", "voices", {})
 
 
 def test_who_takes_no_uploads_says_so(stage: Stage) -> None:

@@ -24,10 +24,10 @@ def stage(build: Any) -> Stage:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """What the worker logs is not printed."""
-    with structlog.testing.capture_logs():
-        yield
+def logged() -> Iterator[list[Any]]:
+    """What the worker logs, instead of printing it."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture

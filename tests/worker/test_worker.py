@@ -14,6 +14,7 @@ from handlers import (
     OutcomeUnknown,
     Receipt,
     Rejected,
+    RemoteStatus,
     RemoteTask,
     Submission,
     TaskError,
@@ -25,6 +26,7 @@ from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus
 from receiver.runtime import wall_clock
 from receiver.subscribers import NewSubscriber
 from receiver.worker import Worker
+from receiver.worker import worker as worker_module
 from tests.core.stage import Stage, done
 from tests.subscriber import Subscriber, answer, hang
 from tests.worker.conftest import until
@@ -201,6 +203,39 @@ def test_a_busy_database_loses_no_receipt(
     until(status(stage, task)(TaskStatus.RUNNING))
     assert refusals == []
     assert len(remote.submitted) == 1
+
+
+def test_an_unknown_status_word_is_logged_once(
+    build: Any, work: Work, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    """Whoever runs the service learns that a handler is out of date, without a line for every query."""
+    stage: Stage = build(at=wall_clock, TOY_POLL_SCHEDULE="0.05")
+    remote = Toy(stage, monkeypatch)
+    remote.on_query = lambda task: TaskUpdate(RemoteStatus.RUNNING, "{}", "job-1", unknown_status="archiving")
+    work(stage)
+    task = stage.create()
+    until(lambda: stage.task(task).polls >= 3)
+    assert [entry["word"] for entry in logged if entry["event"] == "unknown status word"] == ["archiving"]
+    assert stage.steps(task, "poll")[0] == {"said": "archiving"}
+
+
+def test_sweeping_goes_on_after_trouble(stage: Stage, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy database or a mistake costs one round, not the signs of life."""
+    monkeypatch.setattr(worker_module, "BEAT", 0.05)
+    monkeypatch.setattr(worker_module, "SWEEP", 0.0)
+    troubles: list[Exception] = [ValueError("a mistake"), Busy("locked")]
+    rounds: list[int] = []
+
+    def step() -> int:
+        rounds.append(1)
+        if troubles:
+            raise troubles.pop()
+        return 0
+
+    monkeypatch.setattr(stage.runtime.sweeping, "step", step)
+    work(stage)
+    until(lambda: len(rounds) >= 4)
+    assert troubles == []
 
 
 # Stopping ----------------------------------------------------------------------------------------------
