@@ -115,7 +115,7 @@ def _show_attempt(attempt: Mapping[str, Any]) -> None:
     """One line for an attempt, and the answer's body below it when it was refused."""
     status, error = attempt["response_status"], attempt["error"]
     arrived = status is not None and 200 <= status < 300 and not error
-    line = Text(f"  {attempt['number']}. ", style="bold").append(f"{when(attempt['started_at'])}  ", "bright_black")
+    line = Text().append(f"  {attempt['number']}. ", "bold").append(f"{when(attempt['started_at'])}  ", "bright_black")
     line.append(clean(status if status is not None else error), "green" if arrived else "red")
     line.append(f"  {attempt['duration_ms']} ms", "")
     if attempt["trigger"] == "manual":
@@ -124,4 +124,4 @@ def _show_attempt(attempt: Mapping[str, Any]) -> None:
         line.append(f"  {clean(attempt['message'])}", "")
     console().print(line)
     if attempt.get("response_body") and not arrived:
-        console().print(Text(f"     {clean(attempt['response_body'])[:500]}", style="bright_black"))
+        console().print(Text().append(f"     {clean(attempt['response_body'])[:500]}", "bright_black"))

@@ -135,10 +135,11 @@ def _look(api: Api, tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:
         detail = dict(step.get("detail") or {})
         if detail.get("to") in ("submitting", "running"):
             continue  # the submit's own line says as much
+        detail.pop("provider_task_id", None)  # long, and of no interest here
         if detail.get("url") == subscriber.url:
             detail["url"] = "the subscriber"
         passed = seconds_between(began, at) or 0.0
-        line = Text(f"{passed:6.2f} s  ", style="bright_black").append(f"{task.provider:<16}", "")
+        line = Text().append(f"{passed:6.2f} s  ", "bright_black").append(f"{task.provider:<16}", "")
         line.append(f"{task.operation:<23}  ", "bright_black")
         console().print(line.append_text(told({**step, "detail": detail})))
 
@@ -147,22 +148,17 @@ def _sum_up(tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:
     rows = []
     for task in tasks:
         seconds = seconds_between(task.task["created_at"], task.task["finished_at"])
-        good = word("yes" if not task.problem(subscriber) else "no")
-        outputs = task.task["outputs"]
         rows.append(
             [
                 task.provider,
                 task.operation,
-                word(task.task["status"]),
-                task.task["completed_via"],
+                task.task["completed_via"] if task.task["status"] == "succeeded" else word(task.task["status"]),
                 None if seconds is None else f"{seconds:.1f}",
-                good,
-                f"{len(outputs)} {outputs[0]['kind']}" if outputs else None,
+                word("no" if task.problem(subscriber) else "yes"),
             ]
         )
     console().print()
-    columns = ["provider", "operation", "status", "completed via", "seconds", "webhook verified", "outputs"]
-    show_table(columns, rows, "No tasks.")
+    show_table(["provider", "operation", "completed via", "seconds", "verified"], rows, "No tasks.")
 
 
 def missing(tasks: list[DemoTask], subscriber: DemoSubscriber) -> list[str]:

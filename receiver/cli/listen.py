@@ -197,7 +197,7 @@ def _show(event: ServerEvent, as_json: bool) -> None:
     data = body.get("data") or {}
     at = datetime.fromisoformat(body["timestamp"]).astimezone() if "timestamp" in body else datetime.now(UTC)
     state = event.type.rpartition(".")[2]
-    line = Text(f"{at:%H:%M:%S}  ", style="bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
+    line = Text().append(f"{at:%H:%M:%S}  ", "bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
     for name in ("provider", "operation", "id", "subscriber"):
         if data.get(name):
             line.append(f"  {clean(data[name])}", "")
@@ -210,7 +210,7 @@ def _show(event: ServerEvent, as_json: bool) -> None:
 
 def _show_forwarded(forwarded: Forwarded, as_json: bool) -> None:
     """What the local program said; on standard error when standard output carries JSON."""
-    line = Text("          → ", style="bright_black")
+    line = Text().append("          → ", "bright_black")
     if forwarded.status is None:
         line.append(forwarded.problem, "red")
     else:

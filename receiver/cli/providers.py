@@ -52,7 +52,7 @@ def _show_provider(provider: Mapping[str, Any], operation: str | None) -> None:
             }
         )
     for each in chosen:
-        title = Text(f"\n{clean(each['name'])}", style="bold").append(f"  {clean(each['title'])}", "")
+        title = Text().append(f"\n{clean(each['name'])}", "bold").append(f"  {clean(each['title'])}", "")
         if each.get("experimental"):
             title.append("  (as far as documented; not tried)", style="yellow")
         console().print(title)

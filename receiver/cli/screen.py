@@ -67,7 +67,7 @@ def clean(value: Any) -> str:
 def word(value: Any) -> Text:
     """A state in its colour."""
     text = clean(value)
-    return Text(text, style=COLOURS.get(text, ""))
+    return Text().append(text, COLOURS.get(text, ""))
 
 
 def when(moment: str | None) -> str:
@@ -113,13 +113,11 @@ def _fit(made: Table) -> None:
 
 def show_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one a line; what is None is left out."""
-    made = Table(box=None, pad_edge=False, show_header=False)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in facts.items():
-        if value is not None:
-            made.add_row(name, value if isinstance(value, Text) else Text(clean(value)))
-    _fit(made)
+    shown = {name: value for name, value in facts.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        line = Text().append(f"{name:<{width}}", "bold").append("  ")
+        console().print(line.append_text(value if isinstance(value, Text) else Text(clean(value))))
 
 
 def show_more(page: Mapping[str, Any]) -> None:

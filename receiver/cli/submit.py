@@ -186,7 +186,7 @@ class Watcher:
     def see(self, task: Mapping[str, Any] | None) -> None:
         """Take a look at the task into account; None: the service cannot be reached just now."""
         if task is None:
-            self._spinner.update(text=Text("the service does not answer; trying again", style="yellow"))
+            self._spinner.update(text=Text().append("the service does not answer; trying again", "yellow"))
             return
         if task["status"] != self._status:
             self._status = task["status"]
@@ -202,7 +202,7 @@ class Watcher:
             passed = seconds_between(steps[0]["at"], step["at"]) or 0.0
             state = "queued" if step["kind"] == "created" else step["detail"]["to"]
             via = f" by {clean(step['detail']['via'])}" if step["detail"].get("via") else ""
-            line = Text(f"{passed:9.1f} s  ", style="bright_black").append_text(word(state)).append(via, "")
+            line = Text().append(f"{passed:9.1f} s  ", "bright_black").append_text(word(state)).append(via, "")
             self._screen.print(line)
         self._shown = len(told_of)
 
@@ -219,6 +219,6 @@ def _judge(task: Mapping[str, Any], wait: float, *, quiet: bool) -> None:
         return
     if not quiet and task["error"]:
         console(error=True).print(
-            Text(f"{clean(task['error']['code'])}: {clean(task['error']['message'])}", style="red")
+            Text().append(f"{clean(task['error']['code'])}: {clean(task['error']['message'])}", "red")
         )
     raise SystemExit(1)

@@ -119,7 +119,7 @@ def show_outputs(task: Mapping[str, Any]) -> None:
     """Print one line for each output: what it is, and its address or text."""
     for output in task["outputs"]:
         content = output.get("url") or output.get("text") or output.get("data")
-        line = Text("  ").append_text(Text(f"{clean(output['kind']):<6}", style="bold"))
+        line = Text().append("  ").append_text(Text(f"{clean(output['kind']):<6}", "bold"))
         if output["status"] != "ok":
             line.append(f"{clean(output['status'])} ", style="yellow")
         name = f"{clean(output['name'])}: " if output.get("name") else ""
@@ -130,7 +130,7 @@ def show_timeline(steps: list[Mapping[str, Any]]) -> None:
     """Print steps with the seconds since the first of them."""
     for step in steps:
         passed = seconds_between(steps[0]["at"], step["at"]) or 0.0
-        console().print(Text(f"{passed:9.3f} s  ", style="bright_black").append_text(told(step)))
+        console().print(Text().append(f"{passed:9.3f} s  ", "bright_black").append_text(told(step)))
 
 
 def _status(task: Mapping[str, Any]) -> Text:

@@ -13,7 +13,7 @@ _STYLES = {"created": "bright_black", "submit": "cyan", "notice": "magenta", "po
 
 _VERDICTS = {
     "believed": "believed: it is signed or its address was",
-    "hint": "a hint: the provider is asked now",
+    "hint": "it is asked now",
     "late": "after the end, says nothing new",
     "contradiction": "contradicts the end, changes nothing",
     "ignored": "not about a task",
@@ -23,7 +23,7 @@ _VERDICTS = {
 def told(step: Mapping[str, Any]) -> Text:
     """A step (``{"kind", "detail"}``) as its kind and what happened, in colour where there is a terminal."""
     kind, detail = str(step["kind"]), step.get("detail") or {}
-    line = Text(f"{_NAMES.get(kind, clean(kind)):<9}", style=_STYLES.get(kind, ""))
+    line = Text().append(f"{_NAMES.get(kind, clean(kind)):<9}", _STYLES.get(kind, ""))
     said = _SAID[kind](detail) if kind in _SAID else Text(clean(detail))
     return line.append_text(said)
 
@@ -35,9 +35,10 @@ def _created(_: Mapping[str, Any]) -> Text:
 def _submit(detail: Mapping[str, Any]) -> Text:
     outcome = str(detail.get("outcome"))
     if outcome == "accepted":
-        return Text(f"taken by the provider as {clean(detail.get('provider_task_id'))}")
+        known = detail.get("provider_task_id")
+        return Text("taken by the provider" + (f" as {clean(known)}" if known else ""))
     why = detail.get("why") or detail.get("code")
-    said = Text(f"{clean(outcome)}: {clean(why)}", style="red" if outcome == "rejected" else "yellow")
+    said = Text().append(f"{clean(outcome)}: {clean(why)}", "red" if outcome == "rejected" else "yellow")
     if detail.get("again_in_ms") is not None:
         said.append(f", again in {float(detail['again_in_ms']) / 1000:.1f} s")
     return said
@@ -52,13 +53,13 @@ def _notice(detail: Mapping[str, Any]) -> Text:
 
 def _poll(detail: Mapping[str, Any]) -> Text:
     if "failed" in detail:
-        return Text(f"asked, but: {clean(detail['failed'])}", style="yellow")
+        return Text().append(f"asked, but: {clean(detail['failed'])}", "yellow")
     return Text(f"asked: {clean(detail.get('said'))}")
 
 
 def _state(detail: Mapping[str, Any]) -> Text:
     to = clean(detail.get("to"))
-    said = Text(to, style=f"bold {COLOURS.get(to, '')}".strip())
+    said = Text().append(to, f"bold {COLOURS.get(to, '')}".strip())
     if detail.get("via"):
         said.append(f" by {clean(detail['via'])}", style="")
     if detail.get("error"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
+import click
 import pytest
 
 from receiver.cli import screen
@@ -62,8 +63,11 @@ def test_a_long_line_is_not_broken_on_a_terminal_either(monkeypatch: pytest.Monk
     screen.console().print("https://a.example/" + "x" * 100)
     assert "x" * 100 in sys.stdout.getvalue()  # type: ignore[attr-defined]
     monkeypatch.setattr(sys, "stdout", _Terminal())
-    screen.show_facts({"url": "https://a.example/" + "x" * 100})
-    assert max(map(len, sys.stdout.getvalue().splitlines())) <= 40  # type: ignore[attr-defined]
+    screen.show_facts({"url": "https://a.example/" + "x" * 100, "nothing": None})
+    assert click.unstyle(sys.stdout.getvalue()) == f"url  https://a.example/{'x' * 100}\n"  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    screen.show_table(["url"], [["https://a.example/" + "x" * 100]], "")
+    assert max(map(len, click.unstyle(sys.stdout.getvalue()).splitlines())) <= 40  # type: ignore[attr-defined]
 
 
 def test_a_table_without_rows_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

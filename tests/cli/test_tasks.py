@@ -107,7 +107,7 @@ def test_a_timeline_is_told_step_by_step(run: Run, service: FakeService) -> None
         "    0.100 s  submit   taken by the provider as p-1",
         "    0.100 s  now      running",
         "    2.000 s  poll     asked: running",
-        "    3.000 s  callback the provider called, 2 times; a hint: the provider is asked now",
+        "    3.000 s  callback the provider called, 2 times; it is asked now",
         "    3.500 s  now      succeeded by callback",
         "    3.500 s  event    task.succeeded",
         "    3.700 s  webhook  task.succeeded to https://a.example/hook: 204",
