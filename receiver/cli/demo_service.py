@@ -37,7 +37,7 @@ class DemoService:
 
     def log_tail(self) -> list[str]:
         """The last lines of its log; secrets are blanked out in it already."""
-        return self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+        return [line for line in self.log.read_text(errors="replace").splitlines() if line][-_LOG_TAIL:]
 
     def ready(self) -> bool:
         """Whether web, worker and database all say so. Raises click.ClickException when the service has ended."""
