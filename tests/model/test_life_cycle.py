@@ -27,7 +27,7 @@ from tests.model.providers import KINDS, Asked, Submitted
 from tests.model.world import World, make_template
 
 CI = settings(
-    max_examples=80,
+    max_examples=60,
     stateful_step_count=80,
     derandomize=True,
     database=None,
@@ -41,8 +41,8 @@ PROFILES = {
     "shrink": settings(CI, phases=[Phase.generate, Phase.shrink]),
     "long": settings(CI, max_examples=5000, stateful_step_count=150, derandomize=False),
 }
-"""By ``HYPOTHESIS_PROFILE``. ``ci``: the same runs each time. ``shrink``: those, and of a failing one the shortest form,
-which takes minutes. ``long``: many new runs."""
+"""By ``HYPOTHESIS_PROFILE``. ``ci``: the same runs each time. ``shrink``: the same, and of a failing one the shortest
+form, which takes minutes. ``long``: many new runs."""
 
 sides = st.sampled_from([0, 1])
 pick = st.integers(0, 9)
