@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -146,13 +148,15 @@ def _read_or_create(path: Path) -> str:
     """The key in the file; made on a first start, readable by its owner alone, by one process only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        fresh = path.with_name(f".secret_key.{os.getpid()}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(new_secret_key() + "\n")
+        # A name of its own: processes in containers have the same pid, and may share the folder.
+        handle, fresh = tempfile.mkstemp(prefix=".secret_key.", dir=path.parent)
         try:
-            os.link(fresh, path)  # fails when another process was first: then its key is ours too
-        except FileExistsError:
-            pass
+            with open(handle, "w") as file:  # noqa: PTH123  it is open already
+                file.write(new_secret_key() + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # what will be sealed with it must not outlive it
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)  # fails when another process was first: then its key is ours too
         finally:
-            fresh.unlink()
+            Path(fresh).unlink()
     return path.read_text()
