@@ -70,15 +70,21 @@ class DeliveryService:
 
     # What the deliver lane does ------------------------------------------------------------------
 
-    def claim(self, room: int) -> Sequence[Claim]:
-        """Take up to ``room`` due deliveries, fairly between subscribers."""
+    def claim(self, room: int, *, reserved: int = 0, troubled: int | None = None) -> Sequence[Claim]:
+        """Take up to ``room`` due deliveries, fairly between subscribers.
+
+        ``reserved``: of these, what is kept for subscribers with nothing in flight. ``troubled``: how many may
+        be for subscribers whose last attempt failed (None: all).
+        """
         now = self._clock()
         with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
             due = deliveries.next_due(connection)
         if due is None or due > now:
             return ()
         with self._store.write() as connection:
-            return deliveries.claim(connection, now, now + self._lease, room, self._per_subscriber)
+            return deliveries.claim(
+                connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
+            )
 
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""

@@ -125,38 +125,40 @@ def _waiting() -> CTE:
     return jump.union_all(select(beyond.correlate(jump).scalar_subquery()).where(jump.c[0].is_not(None)))
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many attempts may begin now.
-
-    ``reserved``: of these ``seats``, those that only the first attempt of a subscriber may take, so that a
-    newcomer finds one. ``troubled``: how many may go to subscribers whose last attempt failed; None: all.
-    """
-
-    seats: int
-    reserved: int = 0
-    troubled: int | None = None
-
-
-def claim(connection: Connection, now: int, until: int, room: Room, per_subscriber: int) -> Sequence[Claim]:
-    """Take due deliveries until a lease's end, as many as there is room, at most ``per_subscriber`` in flight for each.
+def claim(
+    connection: Connection,
+    now: int,
+    until: int,
+    room: int,
+    per_subscriber: int,
+    *,
+    reserved: int = 0,
+    troubled: int | None = None,
+) -> Sequence[Claim]:
+    """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
 
     Subscribers are served in turn, the one served longest ago first, so that a backlog of one
     keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
+    ``reserved``: of ``room``, what is kept for subscribers that have nothing in flight. ``troubled``: how
+    many may be for subscribers whose last attempt failed (None: all).
     """
-    rows = _ready(connection, now, room, per_subscriber)
+    rows = _ready(connection, now, room, per_subscriber, troubled)
+    under_way = {row.id: _under_way(connection, row.id, now) for row in rows}
+    # First a seat for everybody with nothing in flight; what is beyond those and the reserve is shared.
+    shared = max(room - reserved - sum(count == 0 for count in under_way.values()), 0)
+    failing = sum(row.failures > 0 for row in rows)
+    for_failing = room if troubled is None else troubled
     chosen: dict[str, Subscriber] = {}
     ids: list[str] = []
-    for_troubled = room.seats if room.troubled is None else room.troubled
     for place, row in enumerate(rows):
-        left = room.seats - len(ids)
-        fair = -(-left // (len(rows) - place))
         subscriber = subscriber_queries.record(row)
-        under_way = connection.execute(_in_flight(now).where(deliveries.c.subscriber_id == subscriber.id)).scalar_one()
-        first = 1 if under_way == 0 else 0
-        cap = min(row.allowed - under_way, fair, max(left - room.reserved, first), 1 if subscriber.rate_limit else left)
+        first = 1 if under_way[subscriber.id] == 0 else 0
+        cap = min(first - (-shared // (len(rows) - place)), row.allowed - under_way[subscriber.id], room - len(ids))
+        if subscriber.rate_limit:
+            cap = min(cap, 1)
         if subscriber.failures:
-            cap = min(cap, for_troubled)
+            cap = min(cap, -(-for_failing // failing))
+            failing -= 1
         if cap <= 0:
             continue
         due = (
@@ -167,8 +169,9 @@ def claim(connection: Connection, now: int, until: int, room: Room, per_subscrib
         )
         taken = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
         ids += taken
+        shared -= max(len(taken) - first, 0)
         if subscriber.failures:
-            for_troubled -= len(taken)
+            for_failing -= len(taken)
         chosen[subscriber.id] = subscriber
         served: dict[str, Any] = {"served_at": now}
         if subscriber.rate_limit and taken:
@@ -187,7 +190,9 @@ def claim(connection: Connection, now: int, until: int, room: Room, per_subscrib
     return [claims[delivery_id] for delivery_id in ids]
 
 
-def _ready(connection: Connection, now: int, room: Room, per_subscriber: int) -> Sequence[Row[Any]]:
+def _ready(
+    connection: Connection, now: int, room: int, per_subscriber: int, troubled: int | None
+) -> Sequence[Row[Any]]:
     """Subscribers that may be served now, each with what is ``allowed`` in flight, in the order of their turns."""
     due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
     # A circuit that was open is probed one attempt at a time.
@@ -209,11 +214,16 @@ def _ready(connection: Connection, now: int, room: Room, per_subscriber: int) ->
     def some(query: Select[Any], limit: int) -> Sequence[Row[Any]]:
         return connection.execute(dialect.skip_locked(connection, query.limit(limit))).all() if limit > 0 else ()
 
-    if room.troubled is None:
-        return some(ready, room.seats)
-    steady = some(ready.where(subscribers.c.failures == 0), room.seats)
-    troubled = some(ready.where(subscribers.c.failures > 0), min(room.troubled, room.seats))
-    return sorted([*steady, *troubled], key=lambda row: (row.served_at, row.id))[: room.seats]
+    if troubled is None:
+        return some(ready, room)
+    steady = some(ready.where(subscribers.c.failures == 0), room)
+    failing = some(ready.where(subscribers.c.failures > 0), min(troubled, room))
+    return sorted([*steady, *failing], key=lambda row: (row.served_at, row.id))[:room]
+
+
+def _under_way(connection: Connection, subscriber_id: str, now: int) -> int:
+    query = _in_flight(now).where(deliveries.c.subscriber_id == subscriber_id)
+    return int(connection.execute(query).scalar_one())
 
 
 def _in_flight(now: int) -> Select[Any]:

@@ -11,12 +11,17 @@ from receiver import logs, metrics
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
 from receiver.errors import Busy
+from receiver.faultpoints import reached
 from receiver.outbound import OutboundResult, post
 from receiver.runtime import Runtime
 from receiver.store.deliveries import Claim
 from receiver.worker.lane import Lane, persist
 
 MOST_AT_ONCE = 100
+RESERVED = 4
+"""One seat in so many is kept for subscribers that have nothing in flight: many that hang cannot take them all."""
+TROUBLED = 2
+"""One seat in so many at most is for subscribers whose last attempt failed, all of them together."""
 
 log = logs.get("worker")
 
@@ -29,19 +34,34 @@ class DeliverLane(Lane):
         super().__init__("deliver", runtime.settings.delivery_concurrency, runtime.clock)
         self._service = runtime.deliveries
         self._policy = runtime.policy
+        self._troubled = 0  # seats that failing subscribers have
         self._outcomes: queue.SimpleQueue[tuple[Outcome, threading.Event]] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="deliver-writer", daemon=True)
         self._writer.start()
 
     def look(self, room: int) -> list[Callable[[], None]]:
-        """Due deliveries, fairly chosen."""
-        return [partial(self._attempt, claim) for claim in self._service.claim(room)]
+        """Due deliveries, fairly chosen, so that those who hang or fail leave seats for the others."""
+        with self._lock:
+            troubled = max(self.seats // TROUBLED, 1) - self._troubled
+        claims = self._service.claim(room, reserved=self.seats // RESERVED, troubled=troubled)
+        with self._lock:
+            self._troubled += sum(claim.subscriber.failures > 0 for claim in claims)
+        return [partial(self._serve, claim) for claim in claims]
 
     def next_look(self) -> int | None:
         """When the next delivery can be attempted."""
         return self._service.next_look()
 
+    def _serve(self, claim: Claim) -> None:
+        try:
+            self._attempt(claim)
+        finally:
+            if claim.subscriber.failures > 0:
+                with self._lock:
+                    self._troubled -= 1
+
     def _attempt(self, claim: Claim) -> None:
+        reached("deliver.claimed")
         started = self.clock()
         try:
             result = post(self._service.request_of(claim), self._policy)
@@ -51,6 +71,7 @@ class DeliverLane(Lane):
             log.exception("an attempt could not be made", delivery=claim.delivery.id)
             message = "The attempt could not be made; the service's log says why."
             result = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, message, 0)
+        reached("deliver.answered")
         metrics.observe_attempt(result.status, result.error, result.duration_ms / 1000)
         log.info(
             "delivery attempted",
@@ -87,3 +108,5 @@ class DeliverLane(Lane):
                 return
             for outcome in outcomes:  # what is wrong with one must not make the others be sent again
                 self._store([outcome])
+        else:
+            reached("deliver.stored")

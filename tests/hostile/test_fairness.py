@@ -1,0 +1,120 @@
+"""What subscribers that hang cost the others: at most their share of the seats, and nothing for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from receiver.models import DeliveryStatus
+from tests.core.stage import HOOK, Stage
+from tests.hostile.plant import working
+from tests.subscriber import Subscriber, Talk, answer
+
+
+class Hanging:
+    """A behaviour that takes requests and never answers, and knows how many hang at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now = 0
+        self.most = 0
+
+    def __call__(self, talk: Talk) -> None:
+        talk.read()
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        talk.sock.settimeout(0.05)
+        while talk.wait(0):  # until the worker gives up, or the test is over
+            try:
+                talk.sock.recv(1)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            break
+        with self._lock:
+            self.now -= 1
+
+
+def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """Its backlog holds its own eight seats; all the others are served before its first attempt has ended."""
+    hanging = Hanging()
+    with (
+        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="8") as plant,
+        Subscriber(hanging) as dead,
+        Subscriber(answer(200)) as alive,
+    ):
+        stuck = plant.subscribe(dead.url, "task.*", "subscriber.ping")
+        waiting = [plant.ping(stuck) for _ in range(100)]
+        healthy = [plant.subscribe(f"{alive.origin}/{number}", "subscriber.ping") for number in range(20)]
+        plant.worker.start()
+        plant.until(lambda: hanging.now == 8)
+        began = time.monotonic()
+        for _ in range(5):
+            for subscriber in healthy:
+                plant.ping(subscriber)
+        alive.wait_for(100)
+        assert time.monotonic() - began < 8
+        assert hanging.most == 8
+        served = [request.target for request in alive.requests if request.header("webhook-id")]
+        assert sorted(served) == sorted([f"/{number}" for number in range(20)] * 5), "each once, none lost"
+        lost = [one for one in waiting if plant.delivery(one).status is not DeliveryStatus.PENDING]
+        assert lost == []
+
+
+def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """Twelve subscribers that hang with a backlog each: a quarter of the seats stays free, from the first look on."""
+    hanging = Hanging()
+    with (
+        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="6") as plant,
+        Subscriber(hanging) as dead,
+        Subscriber(answer(200)) as alive,
+    ):
+        for number in range(12):
+            stuck = plant.subscribe(f"{dead.origin}/{number}", "subscriber.ping")
+            for _ in range(6):
+                plant.ping(stuck)
+        plant.worker.start()
+        plant.until(lambda: hanging.now == 24)
+        began = time.monotonic()
+        for number in range(20):
+            plant.ping(plant.subscribe(f"{alive.origin}/{number}", "subscriber.ping"))
+        alive.wait_for(20)
+        assert time.monotonic() - began < 6, "not one attempt that hangs had to end first"
+        assert hanging.most == 24
+
+
+def test_failing_subscribers_share_half_of_the_seats(stage: Stage) -> None:
+    """However many there are: the other half is for those whose last attempt went well."""
+    failing = [stage.subscribe(HOOK) for _ in range(10)]
+    for subscriber in failing:
+        stage.ping(subscriber)
+    stage.attempt(500)
+    for subscriber in failing:
+        for _ in range(8):
+            stage.ping(subscriber)
+    claims: list[Any] = list(stage.runtime.deliveries.claim(32, reserved=8, troubled=16))
+    assert len(claims) == 16
+    assert len({claim.subscriber.id for claim in claims}) == 10, "and they take turns"
+    healthy = stage.subscribe(HOOK)
+    for _ in range(20):
+        stage.ping(healthy)
+    claims = list(stage.runtime.deliveries.claim(16, reserved=8, troubled=0))
+    assert {claim.subscriber.id for claim in claims} == {healthy.id}
+    assert len(claims) == 8
+
+
+def test_reserved_seats_are_for_first_attempts(stage: Stage) -> None:
+    """A backlog stops where the reserve begins; who has nothing in flight still gets one seat, and only one."""
+    busy, newcomer = stage.subscribe(HOOK), stage.subscribe(HOOK)
+    for _ in range(20):
+        stage.ping(busy)
+    assert len(stage.runtime.deliveries.claim(10, reserved=4)) == 6
+    for _ in range(3):
+        stage.ping(newcomer)
+    claims = stage.runtime.deliveries.claim(4, reserved=4)
+    assert [claim.subscriber.id for claim in claims] == [newcomer.id]
+    assert stage.runtime.deliveries.claim(3, reserved=4) == ()
