@@ -52,14 +52,23 @@ class Listener:
         """Binds a socket of its own; without one (odd file systems) it just sleeps."""
         self._socket: socket.socket | None = None
         self._path = folder / f"{os.getpid()}-{threading.get_ident()}-{id(self)}.bell"
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if folder.stat().st_uid == os.getuid():
-                listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                listening.setblocking(False)
-                listening.bind(str(self._path))
-                self._socket = listening
         self._fallback = threading.Event()
+        for _ in range(3):  # another listener's close may take the folder away between making and binding
+            with contextlib.suppress(OSError):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                if folder.stat().st_uid == os.getuid():
+                    self._socket = self._bind()
+                return
+
+    def _bind(self) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listening.setblocking(False)
+            listening.bind(str(self._path))
+        except OSError:
+            listening.close()
+            raise
+        return listening
 
     def wait(self, seconds: float) -> bool:
         """Sleep until the bell rings or the time is over; whether it rang."""
@@ -75,7 +84,9 @@ class Listener:
         return bool(ready)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Give the socket back; the last listener takes the folder with it."""
         if self._socket is not None:
             self._socket.close()
             self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.parent.rmdir()

@@ -49,12 +49,18 @@ class Store:
             raise Busy(f"the database takes no writes now ({_reason(error)})") from error
 
     def migrate(self) -> None:
-        """Bring the schema up to this version of the code. Others that migrate the same database wait."""
-        with _MIGRATING, self._writer.connect() as connection:
-            config = self._config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+        """Bring the schema up to this version of the code. Others that migrate the same database wait.
+
+        Raises Busy when the database cannot be reached or written.
+        """
+        try:
+            with _MIGRATING, self._writer.connect() as connection:
+                config = self._config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+        except OperationalError as error:
+            raise Busy(f"the database cannot be migrated now ({_reason(error)})") from error
 
     def schema_is_current(self) -> bool:
         """Whether the database's schema is the one this code was written for."""

@@ -82,3 +82,18 @@ def test_the_folder_is_ours_alone(bell: Bell) -> None:
     listener = bell.listen()
     assert bell.folder.stat().st_mode & 0o777 == 0o700
     listener.close()
+
+
+def test_the_last_listener_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Listeners come and go, and no folder of theirs piles up."""
+    bell = Bell(f"sqlite:///{tmp_path}/x.db")
+    first, second = bell.listen(), bell.listen()
+    first.close()
+    bell.ring()
+    assert second.wait(2)
+    second.close()
+    assert not bell.folder.exists()
+    third = bell.listen()
+    bell.ring()
+    assert third.wait(2)
+    third.close()

@@ -149,3 +149,12 @@ def test_connections_that_come_first_together_all_succeed(tmp_path: Path) -> Non
         for thread in threads:
             thread.join()
     assert troubles == []
+
+
+def test_a_database_that_cannot_be_opened_is_busy_not_a_crash(tmp_path: Path) -> None:
+    """Who starts the service with an unusable database is told so in one sentence."""
+    (tmp_path / "folder.db").mkdir()
+    store = Store(f"sqlite:///{tmp_path}/folder.db")
+    with pytest.raises(Busy, match="cannot be migrated"):
+        store.migrate()
+    store.close()
