@@ -14,6 +14,7 @@ from handlers import Handler, Notice, NotSupported, Reply, TaskUpdate
 from receiver import lifecycle
 from receiver.bell import Bell
 from receiver.errors import NotFound
+from receiver.faultpoints import reached
 from receiver.models import CompletedVia, StoredNotice, Task, TaskStatus, Verdict, new_id
 from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
@@ -110,6 +111,7 @@ class NoticeService:
                 self._believe(connection, task, update, now)
             elif not task.status.final:
                 self._take_hint(connection, task, update, now)
+        reached("notice.kept")
         self._bell.ring()
         return verdict
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from receiver.faultpoints import reached
 from receiver.store import Store, events, notices, pacing, subscribers, tasks
 
 STEP = 200
@@ -31,6 +32,7 @@ class SweepService:
             old = tasks.purgeable(connection, before, STEP)
             if old:
                 tasks.purge(connection, old)
+                reached("sweep.purged")
             gone = len(old)
             gone += notices.purge(connection, before, STEP)
             gone += events.purge(connection, before, STEP)

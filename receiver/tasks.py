@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
+from receiver.faultpoints import reached
 from receiver.lifecycle import Change
 from receiver.models import EventType, Page, Step, Task, TaskStatus, new_id
 from receiver.providers import Providers
@@ -88,6 +89,7 @@ class TaskService:
             if replayed is None:
                 raise Conflict("A request with this Idempotency-Key is being handled; try again in a moment.") from None
             return replayed, True
+        reached("task.created")
         self._bell.ring()
         return task, False
 

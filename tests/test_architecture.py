@@ -31,6 +31,7 @@ FLOORS: Mapping[str, tuple[int, str]] = {
         )),
         PURE,
     ),
+    "receiver.faultpoints": WATCHING,
     "receiver.logs": WATCHING,
     "receiver.metrics": WATCHING,
     "receiver.bell": (2, "bell"),

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from handlers import TaskUpdate
 from receiver import events as event_rules
+from receiver.faultpoints import reached
 from receiver.lifecycle import Change
 from receiver.models import Delivery, DeliveryStatus, Event, EventType, Subscriber, Task, TaskStatus, new_id
 from receiver.store import deliveries, events, subscribers, tasks
@@ -96,6 +97,7 @@ def publish(
     """Write an event and one delivery, due now, for each of these subscribers."""
     event = Event(new_id("evt", now), account_id, event_type, now, body, task_id)
     events.add(connection, event)
+    reached("event.added")
     new = [
         Delivery(
             id=new_id("dlv", now),

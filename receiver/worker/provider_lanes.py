@@ -9,6 +9,7 @@ from functools import partial
 
 from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, TaskUpdate, Unavailable
 from receiver import logs, metrics
+from receiver.faultpoints import reached
 from receiver.models import Task
 from receiver.runtime import Runtime
 from receiver.submissions import Start
@@ -45,6 +46,7 @@ class SubmitLane(Lane):
         return self._service.next_look(self._provider)
 
     def _hand_over(self, start: Start) -> None:
+        reached("submit.claimed")
         task = start.task
         if self.clock() >= task.deadline_at and not start.repeated:
             persist(partial(self._service.expired, task), self._stopping)
@@ -53,6 +55,7 @@ class SubmitLane(Lane):
         began = time.monotonic()
         outcome, write = self._submit(start)
         metrics.observe_provider_call(self._provider, "submit", outcome, time.monotonic() - began)
+        reached("submit.answered")
         persist(write, self._stopping)
 
     def _submit(self, start: Start) -> tuple[str, Callable[[], None]]:
@@ -99,10 +102,12 @@ class QueryLane(Lane):
         return self._service.next_look(self._provider)
 
     def _ask(self, at: int, batch: Sequence[Task]) -> None:
+        reached("query.claimed")
         wait_until(at, self.clock)
         began = time.monotonic()
         outcome, write = self._query(batch)
         metrics.observe_provider_call(self._provider, "query", outcome, time.monotonic() - began)
+        reached("query.answered")
         persist(write, self._stopping)
 
     def _query(self, batch: Sequence[Task]) -> tuple[str, Callable[[], None]]:
