@@ -12,7 +12,6 @@ from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
 from receiver.errors import Busy
 from receiver.faultpoints import reached
-from receiver.faultpoints import reached
 from receiver.outbound import OutboundResult, post
 from receiver.runtime import Runtime
 from receiver.store.deliveries import Claim
@@ -63,7 +62,6 @@ class DeliverLane(Lane):
 
     def _attempt(self, claim: Claim) -> None:
         reached("deliver.claimed")
-        reached("deliver.claimed")
         started = self.clock()
         try:
             result = post(self._service.request_of(claim), self._policy)
@@ -73,7 +71,6 @@ class DeliverLane(Lane):
             log.exception("an attempt could not be made", delivery=claim.delivery.id)
             message = "The attempt could not be made; the service's log says why."
             result = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, message, 0)
-        reached("deliver.answered")
         reached("deliver.answered")
         metrics.observe_attempt(result.status, result.error, result.duration_ms / 1000)
         log.info(
@@ -111,7 +108,5 @@ class DeliverLane(Lane):
                 return
             for outcome in outcomes:  # what is wrong with one must not make the others be sent again
                 self._store([outcome])
-        else:
-            reached("deliver.stored")
         else:
             reached("deliver.stored")
