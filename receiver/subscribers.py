@@ -21,6 +21,8 @@ from receiver.store.deliveries import DRAIN_STEP
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
+REPLAYED_LATELY = 600_000
+"""For how long (ms) a replay leaves alone what another one has just delivered: repeated, it makes no third copy."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,1000}")
@@ -199,13 +201,14 @@ class SubscriberService:
     def replay(self, account_id: str, subscriber_id: str, since: int, until: int | None, status: str) -> int:
         """Make ended deliveries of a span of time (ms) pending again; ``status``: ``dead`` or ``all``. How many.
 
-        Safe to repeat: what is pending already is left alone.
+        Safe to repeat, should its answer be lost or the draining be cut short: what is pending already is left
+        alone, and so is what was sent again and delivered within the last REPLAYED_LATELY.
         """
         self.get(account_id, subscriber_id)
         now = self._clock()
         statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
         with self._store.write() as connection:
-            ids = deliveries.replayable(connection, subscriber_id, since, until, statuses)
+            ids = deliveries.replayable(connection, subscriber_id, since, until, statuses, now - REPLAYED_LATELY)
             revived = deliveries.revive(connection, ids, now, Trigger.MANUAL)
             deliveries.spread(connection, subscriber_id, now, DRAIN_STEP)
         self._bell.ring()

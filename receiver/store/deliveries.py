@@ -298,13 +298,27 @@ def end_pending(connection: Connection, subscriber_id: str, now: int, reason: st
 
 
 def replayable(
-    connection: Connection, subscriber_id: str, since: int, until: int | None, statuses: Sequence[str]
+    connection: Connection,
+    subscriber_id: str,
+    since: int,
+    until: int | None,
+    statuses: Sequence[str],
+    fresh_since: int,
 ) -> Sequence[str]:
-    """Ids of a subscriber's ended deliveries created in a span of time (ms), oldest first."""
+    """Ids of a subscriber's ended deliveries created in a span of time (ms), oldest first.
+
+    Without those that were sent again already, and delivered since ``fresh_since`` (ms).
+    """
+    sent_again = and_(
+        deliveries.c.status == DeliveryStatus.DELIVERED.value,
+        deliveries.c.base > 0,
+        deliveries.c.finished_at >= fresh_since,
+    )
     query = select(deliveries.c.id).where(
         deliveries.c.subscriber_id == subscriber_id,
         deliveries.c.created_at >= since,
         deliveries.c.status.in_(list(statuses)),
+        ~sent_again,
     )
     if until is not None:
         query = query.where(deliveries.c.created_at < until)

@@ -1,0 +1,156 @@
+"""Sending again in rough weather: by hand, by replay, across kills and deletions; never one copy too many."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from receiver.models import DeliveryStatus, Subscriber, Trigger
+from receiver.store import deliveries
+from receiver.store.deliveries import DRAIN_STEP, Filter
+from receiver.subscribers import REPLAYED_LATELY
+from tests.core.stage import ONE_KEY, Clock, Stage
+from tests.hostile.plant import working
+from tests.subscriber import Subscriber as Server
+from tests.subscriber import answer, slowly
+
+ROOT = Path(__file__).resolve().parents[2]
+MANY = 2000
+
+
+def delivered(stage: Stage, subscriber: Subscriber, count: int, status: int = 200) -> None:
+    """So many deliveries that have ended, written as the first attempt of each would have."""
+    ping = stage.ping(subscriber)
+    stage.attempt(status)
+    with stage.runtime.store.write() as connection:
+        one = deliveries.get(connection, ping.id)
+        assert one is not None
+        for number in range(1, count):
+            values = dict(
+                connection.exec_driver_sql("SELECT * FROM deliveries WHERE id = ?", (one.id,)).mappings().one()
+            )
+            values["id"] = f"{one.id}{number:05}"
+            names = ", ".join(f'"{name}"' for name in values)
+            marks = ", ".join("?" * len(values))
+            connection.exec_driver_sql(f"INSERT INTO deliveries ({names}) VALUES ({marks})", tuple(values.values()))
+
+
+def drain(stage: Stage, sent: Counter[str], seconds: int, status: int = 200) -> None:
+    """Let so many seconds pass, and all that is due be attempted."""
+    for _ in range(seconds):
+        while claims := list(stage.runtime.deliveries.claim(100)):
+            sent.update(claim.delivery.id for claim in claims)
+            stage.finish(claims, status)
+        stage.clock.pass_by(1)
+
+
+def replay(stage: Stage, subscriber: Subscriber, status: str = "all") -> int:
+    """Send everything again."""
+    return stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, status)
+
+
+def test_a_replay_of_thousands_that_is_cut_short_and_repeated(build: Any, clock: Clock) -> None:
+    """A worker dies in the middle, the replay is asked for again, twice: each delivery is sent again once."""
+    before: Stage = build(RECEIVER_SUBSCRIBER_CONCURRENCY=100)
+    subscriber = before.subscribe()
+    delivered(before, subscriber, MANY)
+    sent: Counter[str] = Counter()
+    assert replay(before, subscriber) == MANY
+    drain(before, sent, 20)
+    assert len(sent) == 20 * DRAIN_STEP, "at a bounded rate"
+    lost = list(before.runtime.deliveries.claim(100))  # the worker dies with these in hand
+    after: Stage = build(RECEIVER_SUBSCRIBER_CONCURRENCY=100)
+    assert replay(after, subscriber) == 0
+    drain(after, sent, 60)
+    assert replay(after, subscriber) == 0
+    drain(after, sent, 10)
+    assert set(sent.values()) == {1}
+    assert len(sent) == MANY
+    assert set(sent) >= {claim.delivery.id for claim in lost}
+    clock.pass_by(REPLAYED_LATELY / 1000 + 1)
+    assert replay(after, subscriber) == MANY, "much later it is meant"
+
+
+def test_a_replay_of_the_dead_leaves_the_delivered_alone(build: Any, clock: Clock) -> None:
+    """Repeated as often as anybody likes: what has arrived is not sent again."""
+    stage: Stage = build(RECEIVER_SUBSCRIBER_CONCURRENCY=100, RECEIVER_RETRY_SCHEDULE="none")
+    subscriber = stage.subscribe()
+    delivered(stage, subscriber, 300, 500)
+    clock.pass_by(60)
+    sent: Counter[str] = Counter()
+    assert replay(stage, subscriber, "dead") == 300
+    drain(stage, sent, 3)
+    assert replay(stage, subscriber, "dead") == 0
+    drain(stage, sent, 20)
+    clock.pass_by(REPLAYED_LATELY / 1000 + 1)
+    assert replay(stage, subscriber, "dead") == 0
+    assert (len(sent), set(sent.values())) == (300, {1})
+
+
+def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any, tmp_path: Path) -> None:
+    """Killed between its first and its last write: not one delivery is pending; run again, all of them are."""
+    stage: Stage = build()
+    subscriber = stage.subscribe()
+    delivered(stage, subscriber, 1200)
+    script = f"""
+        import os, signal
+        from tests.core.stage import Clock, Stage, settings_in
+        from receiver.store import deliveries
+        from tests.toy import visible
+        from pathlib import Path
+
+        deliveries.spread = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        with visible():
+            stage = Stage(settings_in(Path({str(tmp_path)!r})), Clock())
+            stage.runtime.subscribers.replay(stage.account, {subscriber.id!r}, 0, None, "all")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env={**os.environ, "RECEIVER_SECRET_KEYS": ONE_KEY, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert stage.rows("SELECT id FROM deliveries WHERE status = 'pending'") == []
+    assert replay(stage, subscriber) == 1200
+
+
+def test_pressing_retry_makes_one_copy_and_the_schedule_goes_on(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """Twenty presses at once on a delivery that waits for its second attempt: that attempt now, and then the third."""
+    with (
+        Server(answer(500), slowly(1.5, answer(500))) as server,
+        working(tmp_path, migrated, RECEIVER_RETRY_SCHEDULE="60,1000") as plant,
+    ):
+        delivery = plant.ping(plant.subscribe(server.url))
+        plant.attempted(delivery)
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda _: plant.runtime.deliveries.retry(plant.account, delivery.id), range(20)))
+        after, attempts = plant.attempted(delivery, 2)
+        assert len(server.requests) == 2
+        assert [attempt.trigger for attempt in attempts] == [Trigger.SCHEDULE, Trigger.MANUAL]
+        assert after.status is DeliveryStatus.PENDING
+        assert 1_000_000 <= (after.due_at or 0) - attempts[-1].started_at <= 1_110_000
+
+
+def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """Everything that waited ends at once and stays listed; the answer that comes later changes nothing."""
+    with Server(slowly(1.0, answer(200))) as server, working(tmp_path, migrated) as plant:
+        subscriber = plant.subscribe(server.url)
+        waiting = [plant.ping(subscriber) for _ in range(20)]
+        plant.until(lambda: server.connections > 0)
+        plant.runtime.subscribers.delete(plant.account, subscriber.id)
+        before = [plant.delivery(one) for one in waiting]
+        assert {(one.status, one.reason) for one in before} == {(DeliveryStatus.DEAD, "subscriber_deleted")}
+        plant.until(lambda: plant.worker.lanes[0].in_flight == 0)
+        assert [plant.delivery(one) for one in waiting] == before
+        wanted = Filter(subscriber=subscriber.id)
+        assert len(plant.runtime.deliveries.list_page(plant.account, wanted, 100, None).items) == 20
