@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from receiver.signing import without_tokens
+
 _secrets: tuple[str, ...] = ()
 _TOKEN = re.compile(r"(whsec_|rk_)[A-Za-z0-9+/=_-]{8,}|(/callbacks/[a-z0-9_]+/)[A-Za-z0-9._-]+")
 
@@ -25,7 +27,7 @@ def blank(text: str) -> str:
     """The text without registered secrets, signing secrets, API keys and callback tokens."""
     for secret in _secrets:
         text = text.replace(secret, "***")
-    return _TOKEN.sub(lambda found: f"{found[1] or found[2]}***", text)
+    return without_tokens(_TOKEN.sub(lambda found: f"{found[1] or found[2]}***", text))
 
 
 def _redact(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select, update
 
 from receiver.models import StoredNotice, Verdict
+from receiver.signing import without_tokens
 from receiver.store import dialect
 from receiver.store.schema import notices
 
 
 def add(connection: Connection, notice: StoredNotice, notice_key: str) -> bool:
-    """Keep a notice. False when one with this key is kept already; then its copies are counted."""
+    """Keep a notice. False when one with this key is kept already; then its copies are counted.
+
+    Callback tokens, which a provider may repeat, are left out of what is stored.
+    """
     stored = connection.execute(
         dialect.insert_or_nothing(connection, notices).values(
             id=notice.id,
@@ -22,7 +26,7 @@ def add(connection: Connection, notice: StoredNotice, notice_key: str) -> bool:
             notice_key=notice_key,
             received_at=notice.received_at,
             headers=json.dumps(dict(notice.headers)),
-            body=notice.body,
+            body=without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
             verdict=notice.verdict,
             copies=1,
         )

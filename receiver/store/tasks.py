@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
+from receiver.signing import without_tokens
 from receiver.store import dialect
 from receiver.store.paging import page
 from receiver.store.schema import deliveries, idempotency_keys, steps, subscribers, task_metadata, tasks
@@ -139,11 +140,15 @@ def move(
     expected: Collection[TaskStatus] = LIVE,
     fence: int | None = None,
 ) -> bool:
-    """Change a task if it is still in an expected state (and the fence is still ours). Whether it was."""
+    """Change a task if it is still in an expected state (and the fence is still ours). Whether it was.
+
+    Callback tokens, which a provider's answer may repeat, are left out of what is stored.
+    """
     query = update(tasks).where(tasks.c.id == task_id, tasks.c.status.in_([status.value for status in expected]))
     if fence is not None:
         query = query.where(tasks.c.fence == fence)
-    return connection.execute(query.values(**values)).rowcount == 1
+    kept = {name: without_tokens(value) if type(value) is str else value for name, value in values.items()}
+    return connection.execute(query.values(**kept)).rowcount == 1
 
 
 def count_due(connection: Connection, provider: str, status: TaskStatus, now: int, limit: int) -> int:
@@ -216,7 +221,8 @@ def find_key(connection: Connection, account_id: str, key: str) -> tuple[str, st
 
 def add_step(connection: Connection, task_id: str, at: int, kind: str, detail: Mapping[str, Any]) -> None:
     """Add a line to a task's timeline."""
-    connection.execute(insert(steps).values(task_id=task_id, at=at, kind=kind, detail=json.dumps(dict(detail))))
+    told = without_tokens(json.dumps(dict(detail)))
+    connection.execute(insert(steps).values(task_id=task_id, at=at, kind=kind, detail=told))
 
 
 def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
