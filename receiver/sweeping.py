@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from receiver.faultpoints import reached
-from receiver.store import Store, events, notices, pacing, subscribers, tasks
+from receiver.store import Store, deliveries, events, notices, pacing, subscribers, tasks
 
 STEP = 200
 DAY = 86_400_000
@@ -24,7 +24,7 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind; how many rows of tasks, notices, events and subscribers went."""
+        """Purge one small batch of each kind, and end what waits for nobody; how many rows of tasks, notices, events and subscribers went."""
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
@@ -33,6 +33,7 @@ class SweepService:
             if old:
                 tasks.purge(connection, old)
                 reached("sweep.purged")
+            deliveries.end_orphans(connection, now)
             gone = len(old)
             gone += notices.purge(connection, before, STEP)
             gone += events.purge(connection, before, STEP)

@@ -297,6 +297,15 @@ def end_pending(connection: Connection, subscriber_id: str, now: int, reason: st
     return connection.execute(query.values(fence=deliveries.c.fence + 1, **values)).rowcount
 
 
+def end_orphans(connection: Connection, now: int) -> int:
+    """Give up what was written for a subscriber while another transaction deleted it; how many."""
+    orphaned = select(subscribers.c.id).where(
+        subscribers.c.id.in_(select(_waiting().c.subscriber_id)), subscribers.c.deleted_at.is_not(None)
+    )
+    ids = connection.execute(orphaned).scalars().all()
+    return sum(end_pending(connection, subscriber_id, now, "subscriber_deleted") for subscriber_id in ids)
+
+
 def replayable(
     connection: Connection,
     subscriber_id: str,

@@ -141,6 +141,20 @@ def test_pressing_retry_makes_one_copy_and_the_schedule_goes_on(tmp_path: Path, 
         assert 1_000_000 <= (after.due_at or 0) - attempts[-1].started_at <= 1_110_000
 
 
+def test_a_delivery_that_was_written_while_its_subscriber_was_deleted(stage: Stage) -> None:
+    """Two transactions that do not see each other may leave one; the sweep ends it, and it stays listed."""
+    subscriber = stage.subscribe()
+    delivery = stage.ping(subscriber)
+    stage.runtime.subscribers.delete(stage.account, subscriber.id)
+    with stage.runtime.store.write() as connection:
+        deliveries.revive(connection, [delivery.id], stage.clock(), Trigger.SCHEDULE)
+    assert stage.delivery(delivery).status is DeliveryStatus.PENDING
+    assert stage.attempt() == []
+    stage.runtime.sweeping.step()
+    ended = stage.delivery(delivery)
+    assert (ended.status, ended.reason, ended.due_at) == (DeliveryStatus.DEAD, "subscriber_deleted", None)
+
+
 def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migrated: Path, toy: None) -> None:
     """Everything that waited ends at once and stays listed; the answer that comes later changes nothing."""
     with Server(slowly(1.0, answer(200))) as server, working(tmp_path, migrated) as plant:
