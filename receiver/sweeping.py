@@ -24,7 +24,10 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody; how many rows of tasks, notices, events and subscribers went."""
+        """Purge one small batch of each kind, and end what waits for nobody.
+
+        Returns how many rows of tasks, notices, events and subscribers went.
+        """
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
