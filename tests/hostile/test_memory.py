@@ -79,7 +79,6 @@ def test_memory_stays_flat(tmp_path: Path, migrated: Path, toy: None) -> None:
             before = resident(worker.popen.pid)
             attempts(20)
             grown = resident(worker.popen.pid) - before
-            print(f"{before / MEGABYTE:.1f} MB before, {grown / MEGABYTE:.1f} MB more after")
             assert grown < 30 * MEGABYTE, f"{grown / MEGABYTE:.1f} MB more"
         finally:
             assert worker.stop() == 0
