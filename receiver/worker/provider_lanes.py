@@ -52,6 +52,9 @@ class SubmitLane(Lane):
             persist(partial(self._service.expired, task), self._stopping)
             return
         wait_until(start.at, self.clock)
+        if task.due_at is not None and self.clock() >= task.due_at:
+            log.warning("lease over before the call", provider=self._provider, task=task.id)
+            return  # this process stood still; to others the task is lost, and may have been given up
         began = time.monotonic()
         outcome, write = self._submit(start)
         metrics.observe_provider_call(self._provider, "submit", outcome, time.monotonic() - began)

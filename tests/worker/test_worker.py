@@ -27,7 +27,8 @@ from receiver.runtime import wall_clock
 from receiver.subscribers import NewSubscriber
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
-from tests.core.stage import Stage, done
+from receiver.worker.provider_lanes import SubmitLane
+from tests.core.stage import Clock, Stage, done
 from tests.subscriber import Subscriber, answer, hang
 from tests.worker.conftest import until
 
@@ -158,6 +159,19 @@ def test_an_operation_that_is_gone_is_refused_without_a_call(
     until(status(stage, task)(TaskStatus.FAILED))
     assert remote.submitted == []
     assert '"internal"' in (stage.task(task).error_json or "")
+
+
+def test_a_worker_that_stood_still_hands_nothing_over(
+    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is over: others take the task for lost, and what they gave up must not be bought after all."""
+    stage: Stage = build()
+    remote = Toy(stage, monkeypatch)
+    stage.create()
+    (piece,) = SubmitLane(stage.runtime, "toy").look(1)
+    clock.pass_by(30)
+    piece()
+    assert remote.submitted == []
 
 
 def test_a_query_that_breaks_is_asked_again_by_the_plan(
