@@ -1,7 +1,7 @@
 """Providers that exist only in memory: they start jobs, answer as they are told, and remember what they were asked.
 
 Each is both sides at once: the handler that the service calls, and the provider behind it. A job is bought with
-every submission, unless the provider makes repeating safe and the submission says that it is a repetition.
+every submission, unless the provider goes by our id and has it already.
 """
 
 from __future__ import annotations
@@ -121,15 +121,17 @@ class FakeProvider(Handler):
         return [job for job in self.jobs if job.task_id == task_id]
 
     def submit(self, submission: Submission) -> Receipt:
-        """Do as ``answer_submit`` says; a job that is there already is never refused."""
+        """Do as ``answer_submit`` says; who repeats knowingly is given the job that is there already."""
         answer = self.answer_submit
-        known = self.jobs_of(submission.task_id) if submission.repeated else []
+        known = self.jobs_of(submission.task_id) if self.submit_is_safe_to_repeat else []
         if answer is Submitted.UNAVAILABLE:
             raise Unavailable("come back later")
         if answer is Submitted.PAUSE:
             raise Unavailable("too many calls", retry_after=40.0)
         if answer is Submitted.LOST_BEFORE:
             raise OutcomeUnknown("the connection broke")
+        if known and not submission.repeated:  # a worker that was stopped between its claim and its call
+            raise Rejected(TaskError(ErrorCode.INVALID_INPUT, "this id is taken"))
         if answer is Submitted.REFUSED and not known:
             raise Rejected(TaskError(ErrorCode.INVALID_INPUT, "no"), raw='{"code":"4000"}')
         job = known[0] if known else Job(f"{self.name}-{len(self.jobs)}", submission.task_id, submission.callback_url)
