@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from handlers import Handler, Notice, NotSupported, Reply, TaskUpdate
+from handlers import Handler, Malformed, Notice, NotSupported, Reply, TaskUpdate
 from receiver import lifecycle
 from receiver.bell import Bell
 from receiver.errors import NotFound
@@ -83,6 +83,8 @@ class NoticeService:
             update = handler.read(notice)
         except NotSupported:
             return Taken(handler.reply(notice), Verdict.IGNORED)
+        if len(update.provider_task_id or "") > _LONGEST_ID:
+            raise Malformed("no provider has ids that long")
         if task is None:
             with self._store.read() as connection:
                 task = tasks.find_by_provider_id(connection, call.provider, update.provider_task_id or "")
@@ -92,7 +94,9 @@ class NoticeService:
         return Taken(handler.reply(notice), verdict)
 
     def _keep(self, handler: Handler, notice: Notice, task_id: str, update: TaskUpdate, now: int) -> Verdict | None:
-        known = handler.notice_id(notice) or hashlib.sha256(notice.body).hexdigest()
+        known = handler.notice_id(notice) or ""
+        if not 0 < len(known) <= _LONGEST_ID:  # what an index can hold
+            known = hashlib.sha256(known.encode() or notice.body).hexdigest()
         with self._store.write() as connection:
             task = tasks.get(connection, task_id)
             if task is None:
@@ -131,6 +135,7 @@ class NoticeService:
                 tasks.move(connection, task.id, {"noticed_id": update.provider_task_id})
 
 
+_LONGEST_ID = 255
 _KEPT = ("content-type", "user-agent", "date", "topview-uid", "x-vod-timestamp", "x-request-id")
 
 

@@ -12,6 +12,8 @@ import re
 from typing import IO, Any, NoReturn
 
 from flask import Request, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # the library has no types
+from werkzeug.exceptions import BadRequest
 
 from receiver.web.errors import Refused
 from receiver.web.face import runtime
@@ -27,6 +29,12 @@ class SpoolingRequest(Request):
         self._spooled = [*getattr(self, "_spooled", ()), stream]
         return stream
 
+    def _load_form_data(self) -> None:
+        try:
+            super()._load_form_data()
+        except ParseException as error:
+            raise BadRequest from error
+
     def close(self) -> None:
         """Called by Flask when the request is over."""
         super().close()
@@ -38,19 +46,32 @@ _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9.+_-]+\+json)", re.ASCII)
 
 
 def read_body() -> bytes:
-    """The whole body, at most RECEIVER_MAX_BODY bytes. Raises Refused: 413, or 400 when it ended early."""
+    """The whole body, at most RECEIVER_MAX_BODY bytes.
+
+    Raises Refused: 413; 415 when it is compressed (it is never inflated, so its size is what was sent);
+    400 when it ended early or its chunks are not chunks.
+    """
     limit = runtime().settings.max_body
+    if not (_plain("Content-Encoding", "identity") and _plain("Transfer-Encoding", "chunked")):
+        raise Refused(415, "unsupported-media-type", "Send the body as it is, not compressed.")
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
     # One byte more than allowed: a reader that stops at the limit could not tell a whole body from a cut one.
     request.max_content_length = limit + 1
-    body = request.get_data(cache=False)
+    try:
+        body = request.get_data(cache=False)
+    except ParseException:  # trailers; for other faults of chunks the library reports a lost client
+        raise Refused(400, "malformed", "The body's chunks cannot be read.") from None
     if len(body) > limit:
         raise _too_large(limit)
     if declared is not None and len(body) != declared:
         raise Refused(400, "malformed", f"The body ended after {len(body)} of {declared} bytes.")
     return body
+
+
+def _plain(header: str, word: str) -> bool:
+    return request.headers.get(header, word).strip().lower() in (word, "")
 
 
 def read_json(*, optional: bool = False) -> Any:

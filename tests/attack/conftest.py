@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from sqlalchemy import func, select
 
 from handlers import Receipt
+from receiver.config import read_settings
 from receiver.runtime import Runtime
+from receiver.store import schema
+from receiver.web import create_app
 from tests.attack.provider import AnyProvider
-from tests.handlers.topview_samples import INPUTS
-from tests.story.samples import Sample
+from tests.story.samples import IMG_TOOL, TOPVIEW, VOD, Sample
 from tests.story.system import PROVIDERS, System, running
-from tests.web.conftest import (  # noqa: F401  # fixtures
-    KEY,
-    Caller,
-    api,
-    app,
-    build,
-    client,
-    clock,
-    key,
-    progress,
-    runtime,
-    settings,
-    template,
-)
+from tests.web.conftest import KEY, Caller, build, clock, set_environment, settings, template  # noqa: F401  # fixtures
 from tests.web.test_server import Server
-
-OPERATION = "common_task_text2image"
 
 
 @dataclass
@@ -67,43 +58,72 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         provider.close()
 
 
-@pytest.fixture
-def server(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:  # noqa: F811  # the fixture above
-    """The web alone: two processes on the prepared database, bodies up to 1 MiB as usual."""
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    up = Server(RECEIVER_WEB_PROCESSES="2", RECEIVER_MAX_BODY="1048576")
-    yield up
-    if up.process.poll() is None:
-        up.process.kill()
-        up.process.wait()
-
-
 @dataclass
 class Address:
-    """The callback address of a running task: its path, and the task's id here. At TopView it is ``tv-<n>``."""
+    """The callback address of a running task, the task's id here, and its id at the provider."""
 
     path: str
     task_id: str
+    remote_id: str
 
 
-@pytest.fixture
-def start(api: Caller, runtime: Runtime) -> Callable[[], Address]:  # noqa: F811  # the fixtures above
-    """Makes running TopView tasks in the prepared database."""
-    made: list[str] = []
+@dataclass
+class Door:
+    """The callback door on a database of its own, in this process."""
 
-    def make() -> Address:
-        task = api.submit(provider="topview", operation=OPERATION, input=INPUTS[OPERATION])
-        (start,) = runtime.submissions.claim("topview", 1)
-        url = runtime.submissions.submission_of(start).callback_url
+    runtime: Runtime
+    app: Flask
+
+    @property
+    def api(self) -> Caller:
+        """The account ``default`` with a key that may do everything."""
+        return Caller(self.app.test_client(), KEY)
+
+    def start(self, provider: str = "topview") -> Address:
+        """A running task."""
+        given = {"topview": TOPVIEW, "apsaravideo_vod": VOD, "img_open": IMG_TOOL}[provider]
+        task = self.api.submit(provider=provider, operation=given.operation, input=given.input)
+        (start,) = self.runtime.submissions.claim(provider, 1)
+        url = self.runtime.submissions.submission_of(start).callback_url
         assert url is not None
-        made.append(task["id"])
-        runtime.submissions.accepted(start.task, Receipt(f"tv-{len(made)}", "{}"))
-        return Address(url.removeprefix("https://gw.example.test"), task["id"])
+        remote_id = task["id"] if provider == "img_open" else f"remote-{task['id'][-8:]}"
+        self.runtime.submissions.accepted(start.task, Receipt(remote_id, "{}"))
+        return Address(url.removeprefix("https://gw.example.test"), task["id"], remote_id)
 
-    return make
+    def notices(self, task_id: str) -> list[tuple[str, int]]:
+        """The notices in a task's timeline: verdict and copies."""
+        steps = self.api.get(f"/v1/tasks/{task_id}/timeline").json["data"]
+        return [(step["detail"]["verdict"], step["detail"]["copies"]) for step in steps if step["kind"] == "notice"]
+
+    def stored(self) -> dict[str, int]:
+        """How many rows each table has, and how often notices came."""
+        with self.runtime.store.read() as connection:
+            rows = {
+                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in schema.metadata.sorted_tables
+            }
+            copies = connection.execute(select(func.sum(schema.notices.c.copies))).scalar_one()
+        return rows | {"copies": copies or 0}
 
 
-def notices(api: Caller, task_id: str) -> list[tuple[str, int]]:  # noqa: F811  # the class
-    """The notices in a task's timeline: verdict and copies."""
-    steps = api.get(f"/v1/tasks/{task_id}/timeline").json["data"]
-    return [(step["detail"]["verdict"], step["detail"]["copies"]) for step in steps if step["kind"] == "notice"]
+@pytest.fixture(scope="module")
+def door(template: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:  # noqa: F811
+    """A door for a whole file of tests. While it is open, the environment is that of its installation."""
+    path = tmp_path_factory.mktemp("door") / "receiver.db"
+    shutil.copy(template[0], path)
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, path, template[1])
+        patch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+        for name in PROVIDERS:
+            patch.setenv(f"{name.upper()}_SUBMIT_RATE", "1000")
+        runtime = Runtime.build(read_settings())
+        yield Door(runtime, create_app(runtime))
+        runtime.close()
+
+
+@pytest.fixture(scope="module")
+def server(door: Door) -> Iterator[Server]:
+    """The web under gunicorn on the same database: two processes, four threads each, bodies up to 1 MiB as usual."""
+    up = Server(RECEIVER_WEB_PROCESSES="2", RECEIVER_WEB_THREADS="10", RECEIVER_MAX_BODY="1048576")
+    yield up
+    up.stop()

@@ -1,0 +1,237 @@
+"""The worker process of the web under gunicorn: slow senders wait outside, threads see whole requests only.
+
+gunicorn's own worker gives a connection to one of its few threads as soon as the first byte is there, and
+the thread then waits for the rest, however slowly it drips: a handful of slow connections stops the
+service. It also waits, in its main loop, for clients that do not hang up after an answer. Here both kinds wait
+in the main loop without holding up anybody, within bounds on time, number and memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import selectors
+import socket
+import struct
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]  # the library has no types
+
+from receiver.web.incoming import Arrival, Incoming
+
+PATIENCE = 30.0
+"""Seconds within which a whole request must come (except a large body, see ``incoming.STREAMED``)."""
+SILENCE = 30
+"""Seconds without a byte after which a thread gives up a large body, or a client that does not read its answer."""
+LINGER = 2.0
+"""Seconds that a client has to hang up after the last answer, and when the service stops to finish its request."""
+DRAIN = 4 * 1024 * 1024
+"""Bytes that are thrown away meanwhile, so that the client gets to read the answer (RFC 9112 §9.6)."""
+WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of unfinished requests in one process, or four of the largest bodies if that is more."""
+DEFAULT_BODY_LIMIT = 1024 * 1024
+_PIECE = 256 * 1024
+
+_REFUSALS = {
+    Arrival.MALFORMED: (400, "Bad Request", "The request is not HTTP."),
+    Arrival.HEAD_TOO_LARGE: (431, "Request Header Fields Too Large", "The headers are too large."),
+    Arrival.BODY_TOO_LARGE: (413, "Content Too Large", "The body is larger than what this service takes."),
+    Arrival.MORE: (408, "Request Timeout", "The request did not come in time."),
+}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Visitor(TConn):  # type: ignore[misc]  # the library has no types
+    """A connection. ``incoming``: the request that is waited for, None while a thread has it."""
+
+    def __init__(self, worker: PatientWorker, sock: socket.socket, client: Any, server: Any) -> None:
+        super().__init__(worker.cfg, sock, client, server)
+        self.incoming: Incoming | None = None
+        self.drained = 0
+        self._worker = worker
+
+    def close(self, graceful: bool = False) -> None:
+        """Close. ``graceful``: an answer was sent that the client must get to read."""
+        if graceful:
+            self._worker.linger(self)
+        else:
+            super().close()
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no types
+    """gunicorn's threads behind a main loop that collects requests. All but ``handle`` runs in that loop.
+
+    ``body_limit``: RECEIVER_MAX_BODY, set before the first connection.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.body_limit = DEFAULT_BODY_LIMIT
+        self.pending_conns: deque[Visitor] = deque()  # by deadline, since all have the same patience
+        self._leaving: deque[Visitor] = deque()
+        self._waiting_bytes = 0
+
+    # -- what gunicorn calls -------------------------------------------------------------------------
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection in."""
+        try:
+            sock, client = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self.log.error("Too many open files: connections that wait are closed")
+                self._make_room()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return
+        self.nr_conns += 1
+        seconds = struct.pack("ll", SILENCE, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        self.enqueue_req(Visitor(self, sock, client, listener.getsockname()))
+
+    def enqueue_req(self, conn: Visitor) -> None:
+        """Wait for a connection's next request; gunicorn means: give it to a thread."""
+        if self.cfg.is_ssl:  # not ours to read
+            super().enqueue_req(conn)
+            return
+        conn.incoming = Incoming(self.body_limit)
+        conn.timeout = time.monotonic() + PATIENCE
+        conn.sock.setblocking(False)
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+        ahead = conn.parser.unreader.take_buffered() if conn.parser else b""
+        if ahead:
+            self._take(conn, ahead)
+        else:
+            self._read(conn)
+
+    def murder_pending(self) -> None:
+        """Called at least once a second: send those away whose time is up, and the oldest when it gets crowded."""
+        now = time.monotonic()
+        due = now if self.alive else now + PATIENCE - LINGER
+        while self.pending_conns and self.pending_conns[0].timeout <= due:
+            self._refuse(self.pending_conns[0], Arrival.MORE)
+        while self._leaving and self._leaving[0].timeout <= now:
+            self._end(self._leaving[0], self._leaving)
+        if not self.alive:
+            for conn in [waiting for waiting in self.pending_conns if _untouched(waiting)]:
+                self._end(conn, self.pending_conns)
+        elif self.nr_conns >= self.worker_connections:
+            self._make_room()
+
+    def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
+        """Whether the connection can go on. A body that nobody read and that is not here ends it."""
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.05))
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def _read(self, conn: Visitor, _: object = None) -> None:
+        try:
+            piece = conn.sock.recv(_PIECE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end(conn, self.pending_conns)
+            return
+        if piece:
+            self._take(conn, piece)
+        elif _untouched(conn):
+            self._end(conn, self.pending_conns)
+        else:  # it ended early; the parser or the application says so
+            self._hand_over(conn)
+
+    def _take(self, conn: Visitor, piece: bytes) -> None:
+        assert conn.incoming is not None
+        self._waiting_bytes += len(piece)
+        before = len(conn.incoming.data)
+        arrival = conn.incoming.take(piece)
+        self._waiting_bytes += len(conn.incoming.data) - before - len(piece)  # what was left out
+        if arrival is Arrival.READY:
+            self._hand_over(conn)
+        elif arrival is not Arrival.MORE:
+            self._refuse(conn, arrival)
+        else:
+            if conn.incoming.expects_continue:
+                conn.incoming.expects_continue = False
+                with contextlib.suppress(OSError):
+                    conn.sock.send(_CONTINUE)
+            while self._waiting_bytes > max(WAITING_BYTES, 4 * self.body_limit):
+                self._refuse(self.pending_conns[0], Arrival.MORE)
+
+    def _hand_over(self, conn: Visitor) -> None:
+        """To a thread, which finds the whole request in its parser's buffer."""
+        assert conn.incoming is not None
+        data = bytes(conn.incoming.data)
+        self._forget(conn, self.pending_conns)
+        conn.data_ready = True
+        conn.init()
+        conn.sock.setblocking(True)
+        conn.parser.unreader.unread(data)
+        super().enqueue_req(conn)
+
+    def _refuse(self, conn: Visitor, reason: Arrival) -> None:
+        untouched = _untouched(conn)
+        self._forget(conn, self.pending_conns)
+        self.nr_conns -= 1
+        if untouched:
+            conn.close()
+            return
+        status, phrase, detail = _REFUSALS[reason]
+        self.log.debug("A request was refused: %s", detail)
+        body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
+        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+        with contextlib.suppress(OSError):
+            conn.sock.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        conn.close(graceful=True)
+
+    def _make_room(self) -> None:
+        for conn in list(self.pending_conns)[: max(1, self.worker_connections // 10)]:
+            self._refuse(conn, Arrival.MORE)
+
+    # -- leaving -------------------------------------------------------------------------------------
+
+    def linger(self, conn: Visitor) -> None:
+        """Say that nothing more comes, and close when the client has hung up or had time to."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError):  # gone already
+            conn.close()
+            return
+        conn.timeout = time.monotonic() + LINGER
+        self.nr_conns += 1
+        self._leaving.append(conn)
+
+    def _drain(self, conn: Visitor, _: object = None) -> None:
+        try:
+            piece = conn.sock.recv(_PIECE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            piece = b""
+        conn.drained += len(piece)
+        if not piece or conn.drained > DRAIN:
+            self._end(conn, self._leaving)
+
+    def _forget(self, conn: Visitor, where: deque[Visitor]) -> None:
+        where.remove(conn)
+        self.poller.unregister(conn.sock)
+        if conn.incoming is not None:
+            self._waiting_bytes -= len(conn.incoming.data)
+            conn.incoming = None
+
+    def _end(self, conn: Visitor, where: deque[Visitor]) -> None:
+        self._forget(conn, where)
+        self.nr_conns -= 1
+        conn.close()
+
+
+def _untouched(conn: Visitor) -> bool:
+    """Whether not a byte of a request has come."""
+    return conn.incoming is not None and not conn.incoming.data

@@ -1,0 +1,137 @@
+"""One request on its way in: whether all of it is here, so that a thread that takes it never waits for its sender.
+
+Only framing is read (RFC 9112 §2, §6, §7), and only to know how much is still to come. What is wrong with a
+request is for the server's own parser to say: anything odd counts as ready, unless that parser would have to
+wait for more before it could refuse it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of request line and headers (and of trailers). Nobody honest comes near it."""
+STREAMED = re.compile(rb"(?:\r\n)*POST /v1/uploads[ ?]")
+"""Requests whose bodies may be of any size: they are read by a thread, once their key has been checked."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_EXPECTATION = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_HEX = re.compile(rb"[0-9a-fA-F]+")
+_LINE_LIMIT = 8192  # of a chunk's size and extensions
+_MOST_DIGITS = 4300  # beyond this, Python and so the parser refuse to read a number
+
+
+class Arrival(Enum):
+    """What is known of a request so far. The last three are its end; their names are the reason."""
+
+    MORE = auto()
+    READY = auto()
+    MALFORMED = auto()
+    HEAD_TOO_LARGE = auto()
+    BODY_TOO_LARGE = auto()
+
+
+class Incoming:
+    """Collects one request, and what may follow it on the same connection."""
+
+    def __init__(self, body_limit: int) -> None:
+        """``body_limit``: bytes of a body that is waited for; the application refuses what declares more."""
+        self.data = bytearray()
+        self.expects_continue = False
+        """The sender waits for ``100 Continue`` before it sends the body. Who sends that sets it to False."""
+        self._limit = body_limit
+        self._head: int | None = None
+        self._until = 0  # with a declared length: where the body ends
+        self._chunk: int | None = None  # with chunks: where the next one begins
+        self._decoded = 0
+
+    def take(self, piece: bytes) -> Arrival:
+        """More bytes, as they came."""
+        searched = len(self.data)
+        self.data += piece
+        if self._head is None:
+            arrival = self._look_for_head(searched)
+            if arrival is not Arrival.READY:
+                return arrival
+        if self._chunk is not None:
+            return self._look_for_last_chunk()
+        return Arrival.READY if len(self.data) >= self._until else Arrival.MORE
+
+    def _look_for_head(self, searched: int) -> Arrival:
+        while self.data.startswith(b"\r\n"):  # empty lines before a request are to be ignored
+            del self.data[:2]
+            searched = max(0, searched - 2)
+        end = self.data.find(b"\r\n\r\n", max(0, searched - 3))
+        length = end + 4 if end >= 0 else len(self.data)
+        if _BARE_LF.search(self.data, searched, length):
+            return Arrival.MALFORMED
+        if length > HEAD_LIMIT:
+            return Arrival.HEAD_TOO_LARGE
+        if end < 0:
+            return Arrival.MORE
+        self._head = length
+        self._read_framing(bytes(self.data[:length]))
+        return Arrival.READY
+
+    def _read_framing(self, head: bytes) -> None:
+        lengths = _LENGTH.findall(head)
+        self._until = len(head)
+        if _CODED.search(head):
+            if not lengths and not STREAMED.match(head):  # both together are refused at once
+                self._chunk = len(head)
+        elif len(lengths) == 1:
+            text = lengths[0].rstrip(b" \t")
+            if text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= self._limit:
+                self._until += int(text)
+        if self._chunk is not None or self._until > len(self.data):
+            self._take_expectation(head)
+
+    def _take_expectation(self, head: bytes) -> None:
+        """The body is waited for here, so the go-ahead must be given here, and not again by the server."""
+        found = _EXPECTATION.search(head)
+        if found is None or b"HTTP/1.1\r\n" not in head:
+            return
+        self.expects_continue = True
+        size = found.end() - found.start()
+        del self.data[found.start() : found.end()]
+        self._head = len(head) - size
+        self._until -= size
+        if self._chunk is not None:
+            self._chunk -= size
+
+    def _look_for_last_chunk(self) -> Arrival:
+        assert self._head is not None
+        assert self._chunk is not None
+        while True:
+            line_end = self.data.find(b"\r\n", self._chunk, self._chunk + _LINE_LIMIT)
+            if line_end < 0:
+                return Arrival.MORE if len(self.data) < self._chunk + _LINE_LIMIT else Arrival.MALFORMED
+            digits = bytes(self.data[self._chunk : line_end]).partition(b";")[0].rstrip(b" \t")
+            if not _HEX.fullmatch(digits):
+                return Arrival.READY
+            size = int(digits, 16)
+            if size == 0:
+                return self._look_for_trailers(line_end + 2)
+            next_chunk = line_end + 2 + size + 2
+            overhead = next_chunk - self._head - self._decoded - size
+            if self._decoded + size > self._limit or overhead > self._limit + HEAD_LIMIT:
+                return Arrival.BODY_TOO_LARGE
+            if len(self.data) < next_chunk:
+                return Arrival.MORE
+            if self.data[next_chunk - 2 : next_chunk] != b"\r\n":
+                return Arrival.READY
+            self._chunk = next_chunk
+            self._decoded += size
+
+    def _look_for_trailers(self, start: int) -> Arrival:
+        if self.data[start : start + 2] == b"\r\n":
+            return Arrival.READY
+        end = self.data.find(b"\r\n\r\n", start)
+        if _BARE_LF.search(self.data, start, end if end >= 0 else len(self.data)):
+            return Arrival.MALFORMED
+        if (end if end >= 0 else len(self.data)) - start > HEAD_LIMIT:
+            return Arrival.HEAD_TOO_LARGE
+        return Arrival.READY if end >= 0 else Arrival.MORE
