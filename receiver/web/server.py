@@ -30,7 +30,7 @@ def options(settings: Settings) -> dict[str, Any]:
     host, port = settings.bind
     return {
         "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
-        "worker_class": "gthread",
+        "worker_class": "receiver.web.gate.PatientWorker",  # gunicorn's threads, out of the reach of slow senders
         "workers": settings.web_processes,
         "threads": settings.web_threads,
         "keepalive": KEEPALIVE,
@@ -40,6 +40,9 @@ def options(settings: Settings) -> dict[str, Any]:
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
+        "worker_connections": 800,  # of each process; the usual limit on open files is 1024
+        "forwarder_headers": "",  # no header of a request can move the application to another path
+        "sendfile": False,  # it would wait without end for a client that does not read
         "control_socket_disable": True,  # its default path is shared by all instances of a user
         "accesslog": None,
         "loglevel": "warning",
@@ -69,11 +72,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # the library has no type
 
     def load(self) -> Flask:
         # late: what is built belongs to the forked process, and metrics look at the environment when they load
-        from receiver import logs
-        from receiver.runtime import Runtime, secrets_of
+        from receiver.runtime import Runtime
         from receiver.web import create_app
 
-        logs.keep_out(secrets_of(self._settings))
         return create_app(Runtime.build(self._settings))
 
 
@@ -103,10 +104,12 @@ def _when_ready(_: Any) -> None:
 
 
 def _post_worker_init(worker: Any) -> None:
-    """In a worker: SIGTERM also sends waiting requests and streams away, so that a stop is quick."""
+    """In a worker: bodies are waited for up to our limit, and SIGTERM also sends waiting requests and streams away."""
     from receiver.web.face import face_of  # late: see load()
 
-    alarm = face_of(worker.wsgi).alarm
+    face = face_of(worker.wsgi)
+    worker.body_limit = face.runtime.settings.max_body
+    alarm = face.alarm
 
     def leave(number: int, frame: FrameType | None) -> None:
         alarm.stop()
