@@ -126,7 +126,8 @@ class NoticeService:
 
     def _take_hint(self, connection: Connection, task: Task, update: TaskUpdate, now: int) -> None:
         if task.status is TaskStatus.RUNNING:
-            tasks.move(connection, task.id, {"due_at": now}, expected=[TaskStatus.RUNNING])
+            due = now if task.due_at is None else min(task.due_at, now)  # our clock may be ahead of the worker's
+            tasks.move(connection, task.id, {"due_at": due}, expected=[TaskStatus.RUNNING])
         elif update.provider_task_id and (task.status is TaskStatus.SUBMITTING or task.submits):
             if task.outcome_unknown or task.status is TaskStatus.QUEUED:
                 # Queued again although the provider calls back for it: it was started, and must not be again.

@@ -95,8 +95,9 @@ class PollingService:
 
     def _wait(self, task: Task, hinted: int | None, now: int) -> int:
         wait = schedule.delay(poll_plan(self._providers.get(task.provider), task), task.polls + 1, random())
-        if hinted is not None and now - hinted < HINT_FRESH:
-            wait = min(wait, schedule.delay(HINT_RETRY, (now - hinted) // 2000, random()))
+        since = None if hinted is None else max(now - hinted, 0)  # the clock of who took the notice may be ahead
+        if since is not None and since < HINT_FRESH:
+            wait = min(wait, schedule.delay(HINT_RETRY, since // 2000, random()))
         return wait
 
     def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:

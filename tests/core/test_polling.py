@@ -184,6 +184,23 @@ def test_a_hint_brings_the_query_forward_and_gets_the_credit(stage: Stage, monke
     assert (after.status, after.completed_via) == (TaskStatus.SUCCEEDED, CompletedVia.CALLBACK)
 
 
+def test_a_hint_taken_by_a_clock_that_is_ahead_does_no_harm(
+    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Web and worker on machines whose clocks are minutes apart: nothing is put off, and every answer is stored."""
+    worker: Stage = build()
+    web: Stage = build(at=lambda: clock() + 290_000)
+    for stage in (worker, web):
+        unsigned(stage, monkeypatch)
+    task = worker.running()
+    planned = worker.task(task).due_at
+    web.notice(task)
+    assert worker.task(task).due_at == planned, "by the worker's clock the notice comes from the future"
+    worker.wait_until_due(task)
+    worker.poll(None)
+    assert clock() < (worker.task(task).due_at or 0) <= clock() + 2000
+
+
 def test_a_forged_hint_costs_a_query_and_nothing_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A false "done" is answered by the provider's "drawing": no event, no end, and soon the plan is back."""
     unsigned(stage, monkeypatch)
