@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -30,12 +32,21 @@ CREDENTIALS = {
 PROVIDERS = ("topview", "superapp", "apsaravideo_vod", "img_open")
 
 
+_given_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on, below those the kernel gives to outgoing connections, and given out only once."""
+    while True:
+        port = random.SystemRandom().randint(12_000, 32_000)  # not the dice that property tests seed
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given_out:
+            _given_out.add(port)
+            return port
 
 
 class Process:
@@ -83,7 +94,7 @@ class System:
             "RECEIVER_DATABASE_URL": f"sqlite:///{folder}/receiver.db",
             "RECEIVER_PUBLIC_URL": self.url,
             "RECEIVER_BIND": self.url.removeprefix("http://"),
-            "RECEIVER_API_KEY": KEY,
+            "RECEIVER_API_KEY": f"{KEY}_{secrets.token_hex(8)}",  # what answers to it is this very system
             "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
             "RECEIVER_LOG_FORMAT": "json",
             "SANDBOX_TIME_SCALE": "0.1",
@@ -100,7 +111,7 @@ class System:
         self.service = Process(folder, "service", "run", environment=self.environment)
         self.session = requests.Session()
         self.session.trust_env = False
-        self.session.headers["Authorization"] = f"Bearer {KEY}"
+        self.session.headers["Authorization"] = f"Bearer {self.environment['RECEIVER_API_KEY']}"
         try:
             self._await_ready()
         except BaseException:
@@ -114,6 +125,8 @@ class System:
             with contextlib.suppress(requests.ConnectionError):
                 answer = self.session.get(f"{self.url}/readyz", timeout=5)
                 requests.get(f"{self.sandbox_url}/_sandbox/", timeout=5)
+                if answer.status_code == 200:
+                    answer = self.session.get(f"{self.url}/v1/tasks", timeout=5)
                 if answer.status_code == 200:
                     return
                 last = answer.text
