@@ -82,6 +82,7 @@ class DeliveryService:
         if due is None or due > now:
             return ()
         with self._store.write() as connection:
+            now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
             return deliveries.claim(
                 connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
             )

@@ -44,6 +44,8 @@ class PollingService:
             if not tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1):
                 return []
         with self._store.write() as connection:
+            pacing.take_turn(connection, f"{provider}:query")
+            now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
             size = handler.query_batch
             due = tasks.count_due(connection, provider, TaskStatus.RUNNING, now, room * size)
             rate = handler.pace.query_rate

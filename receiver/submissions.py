@@ -69,8 +69,8 @@ class SubmissionService:
         if not self._anything_due(provider, TaskStatus.QUEUED, now):
             return []
         with self._store.write() as connection:
+            now = self._take_turn(connection, provider)
             if pace.max_in_flight is not None:
-                pacing.take_turn(connection, f"{provider}:submit")  # nobody else counts until this claim is written
                 room = min(room, pace.max_in_flight - tasks.count_at_provider(connection, provider))
             starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, room)
             claimed = tasks.claim(
@@ -90,6 +90,7 @@ class SubmissionService:
             return []
         again: list[Start] = []
         with self._store.write() as connection:
+            now = self._take_turn(connection, provider)
             starts = [now] * room
             if handler.submit_is_safe_to_repeat:
                 starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, room)
@@ -117,6 +118,14 @@ class SubmissionService:
         """Most looks find nothing; a look must not take the writer's turn."""
         with self._store.read() as connection:
             return tasks.count_due(connection, provider, status, now, 1) > 0
+
+    def _take_turn(self, connection: Connection, provider: str) -> int:
+        """Nobody else counts or reserves until this claim is written; the time once it is our turn.
+
+        Slots that are reserved by the time before a long wait would lie in the past, and be used all at once.
+        """
+        pacing.take_turn(connection, f"{provider}:submit")
+        return self._clock()
 
     def _reserve(self, connection: Connection, provider: str, status: TaskStatus, now: int, room: int) -> list[int]:
         """Starting times for as many due tasks as the rate allows."""

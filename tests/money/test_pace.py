@@ -1,0 +1,137 @@
+"""How fast, and how much at once: limits that hold over all workers, back-pressure that costs nothing, fair polling."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.models import TaskStatus
+from tests.core.stage import Clock, Stage, still
+from tests.money.mint import minting
+from tests.story.samples import IMG_SD, SUPERAPP, TOPVIEW, VOD
+
+SUBMITS, QUERIES, AT_ONCE = 4, 5, 3
+
+
+@pytest.mark.process
+def test_limits_hold_over_three_workers(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """The provider never counts more calls in a second than allowed, nor more tasks at once; and all get done."""
+    limits = {
+        "TOPVIEW_SUBMIT_RATE": str(SUBMITS),
+        "TOPVIEW_QUERY_RATE": str(QUERIES),
+        "TOPVIEW_POLL_SCHEDULE": "0.2",
+        "SUPERAPP_MAX_IN_FLIGHT": str(AT_ONCE),
+    }
+    with minting(tmp_path, migrated, working=False, **limits) as mint:
+        workers = [mint.worker(number) for number in range(3)]
+        try:
+            sent = [mint.submit(TOPVIEW, "duration=30", "no-callback", f"key=pace-{number}") for number in range(16)]
+            sent += [mint.submit(SUPERAPP, "duration=10", f"key=flight-{number}") for number in range(15)]
+            ended = [mint.ended(task, 60) for task in sent]
+        finally:
+            codes = [worker.stop() for worker in workers]
+        assert codes == [0, 0, 0]
+        assert {task.status for task in ended} == {TaskStatus.SUCCEEDED}
+        counted = mint.sandbox.world.paces["topview"].most()
+        (submits,) = [most for name, most in counted.items() if name.endswith("/submit")]
+        (queries,) = [most for name, most in counted.items() if name.endswith("/query")]
+        assert SUBMITS <= submits <= SUBMITS + 1
+        assert QUERIES - 1 <= queries <= QUERIES + 1
+        assert _most_at_once(mint.sandbox.world.tasks("superapp")) == AT_ONCE
+        assert all(mint.starts(f"pace-{number}") == 1 for number in range(16))
+        assert all(mint.starts(f"flight-{number}") == 1 for number in range(15))
+
+
+def _most_at_once(tasks: list[Any]) -> int:
+    """The most tasks that were unfinished at one moment."""
+    moments = sorted([(task.created_at, 1) for task in tasks] + [(task.done_at, -1) for task in tasks])
+    now = most = 0
+    for _, step in moments:
+        now += step
+        most = max(most, now)
+    return most
+
+
+def test_back_pressure_costs_nothing(tmp_path: Path, migrated: Path, toy: None) -> None:
+    """Every provider's way of saying "later": the task waits in the queue, and is started once."""
+    pressure = (
+        (TOPVIEW, "code=4007*2"),
+        (TOPVIEW, "code=5003*2"),
+        (VOD, "code=Throttling.User*2"),
+        (VOD, "code=ServiceUnavailable*2"),
+        (SUPERAPP, "http=429*2"),
+        (IMG_SD, "http=429*2"),
+    )
+    with minting(tmp_path, migrated, TOPVIEW_BUSY_WAIT="1", TOPVIEW_UNFINISHED_WAIT="1") as mint:
+        sent = [mint.submit(sample, magic, f"key=later-{n}") for n, (sample, magic) in enumerate(pressure)]
+        for number, task in enumerate(sent):
+            assert mint.ended(task).status is TaskStatus.SUCCEEDED, pressure[number]
+            outcomes = [step["outcome"] for step in mint.steps(task, "submit")]
+            assert outcomes == ["unavailable", "unavailable", "accepted"], pressure[number]
+            assert mint.starts(f"later-{number}") == 1
+
+
+def test_three_hundred_tasks_are_polled_in_turn(build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under 20 queries a second each of them is asked after every 15 seconds: none is forgotten, none is favoured."""
+    stage: Stage = build(TOY_QUERY_RATE=20, TOY_POLL_SCHEDULE=2, TOY_TASK_DEADLINE=3600)
+    monkeypatch.setattr(stage.handler, "query_batch", 1)
+    for number in range(300):
+        stage.create(f"cat {number}")
+    jobs = 0
+    while jobs < 300:
+        for start in stage.claim(300):
+            stage.accept(start, f"job-{jobs}")
+            jobs += 1
+        clock.pass_by(0.1)
+    asked: dict[str, list[int]] = defaultdict(list)
+    end = clock() + 40_000
+    while clock() < end:
+        for at, batch in stage.runtime.polling.claim("toy", 8):
+            (task,) = batch
+            asked[task.id].append(at)
+            stage.runtime.polling.answered(batch, {task.id: still()})
+        clock.pass_by(0.1)
+    calls = sorted(at for times in asked.values() for at in times)
+    assert all(calls[place + 21] - calls[place] >= 1000 for place in range(len(calls) - 21)), "never more than 20 (+1)"
+    assert len(calls) >= 0.95 * 20 * 38, "and the allowance is used"
+    assert len(asked) == 300
+    counts = [len(times) for times in asked.values()]
+    assert max(counts) - min(counts) <= 1
+    gaps = [later - earlier for times in asked.values() for earlier, later in pairwise(times)]
+    assert max(gaps) <= 17_000
+
+
+def test_a_wait_for_the_database_makes_no_burst(build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the writer's turn takes: what is reserved after it begins then, and not in the past all at once."""
+    stage: Stage = build(TOY_SUBMIT_RATE=10, TOY_QUERY_RATE=10)
+    monkeypatch.setattr(stage.handler, "query_batch", 1)
+    for number in range(6):
+        stage.create(f"cat {number}")
+    real = stage.runtime.store.write
+
+    @contextlib.contextmanager
+    def after_a_while() -> Iterator[Any]:
+        with real() as connection:
+            clock.pass_by(5)
+            yield connection
+
+    monkeypatch.setattr(stage.runtime.store, "write", after_a_while)
+    starts = stage.runtime.submissions.claim("toy", 3)
+    assert [start.at - clock() for start in starts] == [0, 100, 200]
+    assert all((start.task.due_at or 0) >= clock() + 30_000 for start in starts), "and the lease begins then, too"
+    for start in starts:
+        stage.accept(start, start.task.id)
+    clock.pass_by(60)
+    asked = stage.runtime.polling.claim("toy", 8)
+    assert [at - clock() for at, _ in asked] == [0, 100, 200]
+    assert all((task.due_at or 0) >= clock() + 30_000 for _, batch in asked for task in batch)
+    delivery = stage.ping(stage.subscribe())
+    (claim,) = stage.runtime.deliveries.claim(1)
+    assert claim.delivery.id == delivery.id
+    assert claim.delivery.due_at == clock() + 30_000
