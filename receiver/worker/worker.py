@@ -103,7 +103,8 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     worker.start()
-    done.wait()
+    while not done.wait(0.5):
+        pass  # a wait without end would sleep through a signal that the kernel gave to another thread
     clean = worker.stop(settings.shutdown_timeout)
     runtime.close()
     if not clean:
