@@ -27,8 +27,9 @@ from receiver.models import (
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, accounts, deliveries, events, subscribers
-from receiver.store.deliveries import DRAIN_STEP, Claim, Filter
+from receiver.store import Connection, Store, accounts, backlog, deliveries, events, subscribers
+from receiver.store.backlog import DRAIN_STEP
+from receiver.store.deliveries import Claim, Filter
 from receiver.store.settling import publish
 
 
@@ -78,7 +79,7 @@ class DeliveryService:
         """
         now = self._clock()
         with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
-            due = deliveries.next_due(connection)
+            due = deliveries.next_due(connection, now, self._per_subscriber)
         if due is None or due > now:
             return ()
         with self._store.write() as connection:
@@ -90,7 +91,7 @@ class DeliveryService:
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""
         with self._store.read() as connection:
-            return deliveries.next_due(connection)
+            return deliveries.next_due(connection, self._clock(), self._per_subscriber)
 
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""
@@ -237,13 +238,13 @@ class DeliveryService:
                 raise Conflict("The subscriber of this delivery was deleted.")
             if subscriber.disabled and subscriber.task_only:  # nobody else could enable it
                 subscribers.enable(connection, subscriber.id)
-                deliveries.spread(connection, subscriber.id, now, DRAIN_STEP)
+                backlog.spread(connection, subscriber.id, now, DRAIN_STEP)
             elif subscriber.disabled:
                 raise Conflict("The subscriber is disabled; enable it first, and its backlog will drain.")
             if delivery.status is DeliveryStatus.PENDING:
-                deliveries.bring_forward(connection, delivery_id, now)
+                backlog.bring_forward(connection, delivery_id, now)
             else:
-                deliveries.revive(connection, [delivery_id], now, Trigger.MANUAL)
+                backlog.revive(connection, [delivery_id], now, Trigger.MANUAL)
         self._bell.ring()
         return self.get(account_id, delivery_id)[0]
 

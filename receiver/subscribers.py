@@ -16,8 +16,8 @@ from receiver.errors import Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
-from receiver.store import Store, deliveries, subscribers
-from receiver.store.deliveries import DRAIN_STEP
+from receiver.store import Store, backlog, deliveries, subscribers
+from receiver.store.backlog import DRAIN_STEP
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
@@ -143,7 +143,7 @@ class SubscriberService:
             if columns and not subscribers.change(connection, subscriber_id, columns):
                 raise NotFound("There is no such subscriber.")
             if subscriber.disabled and values.get("disabled") is False:
-                deliveries.spread(connection, subscriber_id, now, DRAIN_STEP)
+                backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
         self._bell.ring()
         return self.get(account_id, subscriber_id)
 
@@ -208,9 +208,9 @@ class SubscriberService:
         now = self._clock()
         statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
         with self._store.write() as connection:
-            ids = deliveries.replayable(connection, subscriber_id, since, until, statuses, now - REPLAYED_LATELY)
-            revived = deliveries.revive(connection, ids, now, Trigger.MANUAL)
-            deliveries.spread(connection, subscriber_id, now, DRAIN_STEP)
+            ids = backlog.replayable(connection, subscriber_id, since, until, statuses, now - REPLAYED_LATELY)
+            revived = backlog.revive(connection, ids, now, Trigger.MANUAL)
+            backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
         self._bell.ring()
         return revived
 

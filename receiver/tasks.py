@@ -17,8 +17,8 @@ from receiver.faultpoints import reached
 from receiver.lifecycle import Change
 from receiver.models import EventType, Page, Step, Task, TaskStatus, new_id
 from receiver.providers import Providers
-from receiver.store import Store, deliveries, events, notices, subscribers, tasks
-from receiver.store.deliveries import DRAIN_STEP
+from receiver.store import Store, backlog, deliveries, events, notices, subscribers, tasks
+from receiver.store.backlog import DRAIN_STEP
 from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
@@ -216,7 +216,7 @@ def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
     hidden = subscribers.behind_callback_url(connection, account_id, url, now)
     if hidden.disabled:
         subscribers.enable(connection, hidden.id)
-        deliveries.spread(connection, hidden.id, now, DRAIN_STEP)
+        backlog.spread(connection, hidden.id, now, DRAIN_STEP)
 
 
 def _fingerprint(wanted: NewTask) -> str:

@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Row, Select, and_, case, exists, func, insert, select, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    Select,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from receiver import schedule
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Subscriber, Trigger
@@ -15,9 +28,6 @@ from receiver.store import dialect
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.paging import page
 from receiver.store.schema import attempts, deliveries, events, subscribers
-
-DRAIN_STEP = 50
-"""A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 
 
 def _select() -> Select[Any]:
@@ -195,9 +205,7 @@ def _ready(
 ) -> Sequence[Row[Any]]:
     """Subscribers that may be served now, each with what is ``allowed`` in flight, in the order of their turns."""
     due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
-    # A circuit that was open is probed one attempt at a time.
-    allowed = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
-    in_flight = _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
+    allowed = _allowed(per_subscriber)
     ready = (
         select(subscribers, allowed.label("allowed"))
         .where(
@@ -206,7 +214,7 @@ def _ready(
             subscribers.c.deleted_at.is_(None),
             subscribers.c.ready_at <= now,
             due_now,
-            in_flight < allowed,
+            _in_flight_of_each(now) < allowed,
         )
         .order_by(subscribers.c.served_at)
     )
@@ -226,13 +234,25 @@ def _under_way(connection: Connection, subscriber_id: str, now: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def _allowed(per_subscriber: int) -> ColumnElement[int]:
+    """How many attempts a subscriber may have under way: a circuit that was open is probed one at a time."""
+    return case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
+
+
+def _in_flight_of_each(now: int) -> ScalarSelect[int]:
+    return _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
+
+
 def _in_flight(now: int) -> Select[Any]:
     """How many attempts are under way; a lease that has passed holds none."""
     return select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > now)
 
 
-def next_due(connection: Connection) -> int | None:
-    """When the next delivery can be attempted, as far as can be told now; None when none is waiting."""
+def next_due(connection: Connection, now: int, per_subscriber: int) -> int | None:
+    """When the next delivery can be attempted, as far as can be told now; None when none is waiting.
+
+    What waits for an attempt of its own subscriber to end does not count: it would be looked for in vain.
+    """
     first = (
         select(func.min(deliveries.c.due_at))
         .where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at.is_not(None))
@@ -243,6 +263,7 @@ def next_due(connection: Connection) -> int | None:
         subscribers.c.disabled.is_(False),
         subscribers.c.deleted_at.is_(None),
         first.is_not(None),
+        _in_flight_of_each(now) < _allowed(per_subscriber),
     )
     return min((max(due, ready) for due, ready in connection.execute(query)), default=None)
 
@@ -275,19 +296,6 @@ def finish(
     return changed == 1
 
 
-def bring_forward(connection: Connection, delivery_id: str, now: int) -> None:
-    """Let a pending delivery that is not being attempted right now be attempted now, by hand."""
-    connection.execute(
-        update(deliveries)
-        .where(
-            deliveries.c.id == delivery_id,
-            deliveries.c.status == DeliveryStatus.PENDING.value,
-            deliveries.c.leased.is_(False) | (deliveries.c.due_at <= now),
-        )
-        .values(due_at=now, trigger=Trigger.MANUAL)
-    )
-
-
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
     """Give up all pending deliveries of a subscriber; how many."""
     query = update(deliveries).where(
@@ -304,69 +312,6 @@ def end_orphans(connection: Connection, now: int) -> int:
     )
     ids = connection.execute(orphaned).scalars().all()
     return sum(end_pending(connection, subscriber_id, now, "subscriber_deleted") for subscriber_id in ids)
-
-
-def replayable(
-    connection: Connection,
-    subscriber_id: str,
-    since: int,
-    until: int | None,
-    statuses: Sequence[str],
-    fresh_since: int,
-) -> Sequence[str]:
-    """Ids of a subscriber's ended deliveries created in a span of time (ms), oldest first.
-
-    Without those that were sent again already, and delivered since ``fresh_since`` (ms).
-    """
-    sent_again = and_(
-        deliveries.c.status == DeliveryStatus.DELIVERED.value,
-        deliveries.c.base > 0,
-        deliveries.c.finished_at >= fresh_since,
-    )
-    query = select(deliveries.c.id).where(
-        deliveries.c.subscriber_id == subscriber_id,
-        deliveries.c.created_at >= since,
-        deliveries.c.status.in_(list(statuses)),
-        ~sent_again,
-    )
-    if until is not None:
-        query = query.where(deliveries.c.created_at < until)
-    return connection.execute(query.order_by(deliveries.c.id)).scalars().all()
-
-
-def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigger) -> int:
-    """Make ended deliveries pending again, due now, with a fresh run of the schedule; how many."""
-    revived = 0
-    for start in range(0, len(ids), 500):
-        revived += connection.execute(
-            update(deliveries)
-            .where(
-                and_(deliveries.c.id.in_(ids[start : start + 500]), deliveries.c.status != DeliveryStatus.PENDING.value)
-            )
-            .values(
-                status=DeliveryStatus.PENDING,
-                due_at=now,
-                base=deliveries.c.attempts,
-                trigger=trigger,
-                finished_at=None,
-                reason=None,
-            )
-        ).rowcount
-    return revived
-
-
-def spread(connection: Connection, subscriber_id: str, now: int, per_second: int) -> None:
-    """Let a subscriber's overdue deliveries come due one after the other, oldest first, at a bounded rate."""
-    overdue = (
-        select(deliveries.c.id)
-        .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now, deliveries.c.leased.is_(False))
-        .order_by(deliveries.c.id)
-    )
-    ids = connection.execute(overdue).scalars().all()
-    for place in range(per_second, len(ids), per_second):
-        due = now + 1000 * (place // per_second)
-        batch = list(ids[place : place + per_second])
-        connection.execute(update(deliveries).where(deliveries.c.id.in_(batch)).values(due_at=due))
 
 
 def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence[Attempt]:

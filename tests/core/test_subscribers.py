@@ -9,7 +9,7 @@ import pytest
 from receiver.errors import Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
 from receiver.signing import new_secret, verify
-from receiver.store.deliveries import DRAIN_STEP
+from receiver.store.backlog import DRAIN_STEP
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, Clock, Stage
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from receiver.models import DeliveryStatus, Subscriber, Trigger
-from receiver.store import deliveries
-from receiver.store.deliveries import DRAIN_STEP, Filter
+from receiver.store import backlog, deliveries
+from receiver.store.backlog import DRAIN_STEP
+from receiver.store.deliveries import Filter
 from receiver.subscribers import REPLAYED_LATELY
 from tests.core.stage import ONE_KEY, Clock, Stage
 from tests.hostile.plant import working
@@ -102,11 +103,11 @@ def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any
     script = f"""
         import os, signal
         from tests.core.stage import Clock, Stage, settings_in
-        from receiver.store import deliveries
+        from receiver.store import backlog
         from tests.toy import visible
         from pathlib import Path
 
-        deliveries.spread = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        backlog.spread = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         with visible():
             stage = Stage(settings_in(Path({str(tmp_path)!r})), Clock())
             stage.runtime.subscribers.replay(stage.account, {subscriber.id!r}, 0, None, "all")
@@ -147,7 +148,7 @@ def test_a_delivery_that_was_written_while_its_subscriber_was_deleted(stage: Sta
     delivery = stage.ping(subscriber)
     stage.runtime.subscribers.delete(stage.account, subscriber.id)
     with stage.runtime.store.write() as connection:
-        deliveries.revive(connection, [delivery.id], stage.clock(), Trigger.SCHEDULE)
+        backlog.revive(connection, [delivery.id], stage.clock(), Trigger.SCHEDULE)
     assert stage.delivery(delivery).status is DeliveryStatus.PENDING
     assert stage.attempt() == []
     stage.runtime.sweeping.step()

@@ -183,7 +183,7 @@ def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what:
     waiting(stage, 2)
     looks = {
         "claim": lambda c: deliveries.claim(c, stage.clock(), stage.clock() + 1, 5, 8),
-        "next": lambda c: deliveries.next_due(c),
+        "next": lambda c: deliveries.next_due(c, stage.clock(), 8),
     }
     lines = plans(stage, looks[what])
     assert any("ix_deliveries_due" in line for line in lines), lines
@@ -206,7 +206,7 @@ def test_the_cost_of_a_look_does_not_grow_with_silent_subscribers(stage: Stage) 
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.set_progress_handler(tick, 10)
-            deliveries.next_due(connection)
+            deliveries.next_due(connection, stage.clock(), 8)
             raw.set_progress_handler(None, 10)
         return counted
 
