@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo run test lint clean
+.PHONY: help demo run test lint crash fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,9 @@ help:
 	@echo "make run    start the service on http://127.0.0.1:8000 (with the sandbox while no provider is configured)"
 	@echo "make test   run every test"
 	@echo "make lint   style, types and import rules"
+	@echo "make crash  kill its processes hundreds of times, and check that nothing was lost"
+	@echo "make fuzz   the generated tests, with many more examples"
+	@echo "make bench  print figures"
 
 # A stamp per set of requirements: reinstall only when the metadata or the constraints change.
 $(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt
@@ -30,12 +33,22 @@ run: $(VENV)/run.stamp
 	@$(BIN)/receiver run --with-sandbox
 
 test: $(VENV)/dev.stamp
+	@sh tests/attack/ensure_nginx.sh
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+crash: $(VENV)/dev.stamp
+	@RECEIVER_CRASH_KILLS=$${RECEIVER_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/crash $(PYTEST_ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist loadfile tests/model tests/attack $(PYTEST_ARGS)
+
+bench: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.benchmarks.fairness
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

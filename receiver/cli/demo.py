@@ -93,7 +93,7 @@ def demo() -> None:
     if problems:
         raise SystemExit(1)
     screen.print(f"\nEvery result arrived, verified, in {time.monotonic() - began:.1f} s.", style="bold green")
-    screen.print("Now try it yourself: receiver run --with-sandbox")
+    screen.print("Now try it yourself: make run (or: receiver run --with-sandbox)")
 
 
 def _play(service: DemoService, subscriber: DemoSubscriber) -> list[str]:
