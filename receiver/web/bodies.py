@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn
 
 from flask import Request, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # the library has no types
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, ClientDisconnected
 
 from receiver.web.errors import Refused
 from receiver.web.face import runtime
@@ -61,8 +61,8 @@ def read_body() -> bytes:
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except ParseException:  # trailers; for other faults of chunks the library reports a lost client
-        raise Refused(400, "malformed", "The body's chunks cannot be read.") from None
+    except (ParseException, ClientDisconnected):
+        raise Refused(400, "malformed", "The body ended early, or its chunks cannot be read.") from None
     if len(body) > limit:
         raise _too_large(limit)
     if declared is not None and len(body) != declared:

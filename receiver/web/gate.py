@@ -89,6 +89,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
                 raise
             return
         self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections:
+            self._make_room()
         seconds = struct.pack("ll", SILENCE, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
@@ -111,7 +113,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
             self._read(conn)
 
     def murder_pending(self) -> None:
-        """Called at least once a second: send those away whose time is up, and the oldest when it gets crowded."""
+        """Called at least once a second: send those away whose time is up."""
         now = time.monotonic()
         due = now if self.alive else now + PATIENCE - LINGER
         while self.pending_conns and self.pending_conns[0].timeout <= due:
@@ -121,8 +123,6 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         if not self.alive:
             for conn in [waiting for waiting in self.pending_conns if _untouched(waiting)]:
                 self._end(conn, self.pending_conns)
-        elif self.nr_conns >= self.worker_connections:
-            self._make_room()
 
     def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
         """Whether the connection can go on. A body that nobody read and that is not here ends it."""
@@ -160,8 +160,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
                 conn.incoming.expects_continue = False
                 with contextlib.suppress(OSError):
                     conn.sock.send(_CONTINUE)
-            while self._waiting_bytes > max(WAITING_BYTES, 4 * self.body_limit):
-                self._refuse(self.pending_conns[0], Arrival.MORE)
+            if self._waiting_bytes > max(WAITING_BYTES, 4 * self.body_limit):
+                self._refuse(max(self.pending_conns, key=_size), Arrival.MORE)
 
     def _hand_over(self, conn: Visitor) -> None:
         """To a thread, which finds the whole request in its parser's buffer."""
@@ -174,7 +174,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.parser.unreader.unread(data)
         super().enqueue_req(conn)
 
-    def _refuse(self, conn: Visitor, reason: Arrival) -> None:
+    def _refuse(self, conn: Visitor, reason: Arrival, *, at_once: bool = False) -> None:
         untouched = _untouched(conn)
         self._forget(conn, self.pending_conns)
         self.nr_conns -= 1
@@ -187,11 +187,17 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
         with contextlib.suppress(OSError):
             conn.sock.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        conn.close(graceful=True)
+        conn.close(graceful=not at_once)
 
     def _make_room(self) -> None:
-        for conn in list(self.pending_conns)[: max(1, self.worker_connections // 10)]:
-            self._refuse(conn, Arrival.MORE)
+        """Close the tenth that has been here longest: of those that should hang up, else of those that are slow."""
+        few = max(1, self.worker_connections // 10)
+        if self._leaving:
+            for conn in list(self._leaving)[:few]:
+                self._end(conn, self._leaving)
+        else:
+            for conn in list(self.pending_conns)[:few]:
+                self._refuse(conn, Arrival.MORE, at_once=True)
 
     # -- leaving -------------------------------------------------------------------------------------
 
@@ -230,6 +236,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         self._forget(conn, where)
         self.nr_conns -= 1
         conn.close()
+
+
+def _size(conn: Visitor) -> int:
+    return len(conn.incoming.data) if conn.incoming is not None else 0
 
 
 def _untouched(conn: Visitor) -> bool:

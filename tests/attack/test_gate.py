@@ -1,0 +1,125 @@
+"""The gate's bounds: on time, on connections, on memory, and on how long a stop may take. Times are scaled down."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attack.conftest import Door
+from tests.attack.wire import exchange, post, statuses
+from tests.web import test_server
+from tests.web.test_server import Server
+
+pytestmark = pytest.mark.process
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+BODY = b"POST /callbacks/topview/x HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+PATIENCE = 1.0
+CONNECTIONS = 40
+PROGRAM = f"""
+from receiver.config import read_settings
+from receiver.web import gate, server
+gate.PATIENCE, gate.LINGER, gate.WAITING_BYTES = {PATIENCE}, 0.3, 5_000_000
+usual = server.options
+server.options = lambda settings: usual(settings) | {{"worker_connections": {CONNECTIONS}}}
+server.serve(read_settings())
+"""
+
+
+@pytest.fixture(scope="module")
+def small(door: Door) -> Iterator[Server]:
+    """One process with little patience, room for forty connections and for 5 MB of unfinished requests."""
+    assert door
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_server, "PROGRAM", PROGRAM)
+        up = Server(RECEIVER_WEB_THREADS="2", RECEIVER_MAX_BODY="1048576")
+    yield up
+    if up.process.poll() is None:
+        up.stop()
+
+
+@contextlib.contextmanager
+def connections(port: int, count: int, begin: bytes) -> Iterator[list[socket.socket]]:
+    """Connections that have sent this."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for _ in range(count):
+            opened.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)))
+            opened[-1].sendall(begin)
+        yield opened
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the server hangs up."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+@pytest.mark.parametrize("begin", [b"", b"P", b"GET / HTTP/1.1\r\nX: ", BODY + b"{"])
+def test_a_request_that_does_not_come_in_time_is_given_up(small: Server, begin: bytes) -> None:
+    """After the patience, dripping or silent: 408 for what had begun, and the connection is closed."""
+    began = time.monotonic()
+    with connections(small.port, 2, begin) as (silent, dripping):
+        while time.monotonic() - began < PATIENCE * 0.7:
+            dripping.sendall(b"x" if begin else b"")
+            time.sleep(0.1)
+        answers = [rest(silent), rest(dripping)]
+    assert PATIENCE * 0.9 < time.monotonic() - began < PATIENCE + 3
+    for answer in answers:
+        assert statuses(answer) == ([408] if begin else [])
+        assert not answer or b"application/problem+json" in answer
+
+
+def test_a_client_that_never_hangs_up_is_hung_up_on(small: Server) -> None:
+    """After an answer that ends the connection, whether the client goes on sending or not."""
+    with connections(small.port, 2, HEALTH) as (silent, sending):
+        assert statuses(rest(silent)) == [200]
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - began < 8:
+                sending.sendall(b"x" * 1000)
+                time.sleep(0.05)
+        assert time.monotonic() - began < 4
+
+
+def test_newcomers_get_in_when_it_is_full(small: Server) -> None:
+    """More silent connections than there is room for: the oldest make room."""
+    with connections(small.port, CONNECTIONS + 5, b"GET / HTTP/1.1\r\nX: ") as crowd:
+        began = time.monotonic()
+        assert statuses(exchange(small.port, HEALTH)) == [200]
+        assert time.monotonic() - began < 2
+        assert statuses(rest(crowd[0])) in ([408], [])
+
+
+def test_unfinished_requests_share_a_bounded_memory(small: Server) -> None:
+    """Large bodies that never end: beyond the bound the largest are given up; the process does not grow."""
+    with connections(small.port, 30, BODY + b"x" * 890_000):
+        assert statuses(exchange(small.port, HEALTH)) == [200]
+        status = Path(f"/proc/{_worker_of(small)}/status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak is not None
+    assert int(peak[1]) < 200_000
+
+
+def _worker_of(server: Server) -> int:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return int(children[-1])
+
+
+def test_a_stop_does_not_wait_for_slow_senders(small: Server) -> None:
+    """Silent connections and unfinished requests do not hold it up.
+
+    The last test here, since it stops the server.
+    """
+    with connections(small.port, 5, b""), connections(small.port, 5, BODY + b"{"):
+        assert statuses(exchange(small.port, post("/callbacks/topview/x", b"{}"))) == [403]
+        assert small.stop() < 6
