@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from receiver.subscribers import REPLAYED_LATELY
 from tests.core.stage import ONE_KEY, Clock, Stage
 from tests.hostile.plant import working
 from tests.subscriber import Subscriber as Server
-from tests.subscriber import answer, slowly
+from tests.subscriber import Talk, answer, slowly
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 2000
@@ -158,13 +159,21 @@ def test_a_delivery_that_was_written_while_its_subscriber_was_deleted(stage: Sta
 
 def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migrated: Path, toy: None) -> None:
     """Everything that waited ends at once and stays listed; the answer that comes later changes nothing."""
-    with Server(slowly(1.0, answer(200))) as server, working(tmp_path, migrated) as plant:
+    released = threading.Event()
+
+    def late(talk: Talk) -> None:
+        if released.wait(10):
+            answer(200)(talk)
+
+    with Server(late) as server, working(tmp_path, migrated, start=False) as plant:
         subscriber = plant.subscribe(server.url)
         waiting = [plant.ping(subscriber) for _ in range(20)]
-        plant.until(lambda: server.connections > 0)
+        plant.worker.start()
+        plant.until(lambda: server.connections == 8)
         plant.runtime.subscribers.delete(plant.account, subscriber.id)
         before = [plant.delivery(one) for one in waiting]
         assert {(one.status, one.reason) for one in before} == {(DeliveryStatus.DEAD, "subscriber_deleted")}
+        released.set()
         plant.until(lambda: plant.worker.lanes[0].in_flight == 0)
         assert [plant.delivery(one) for one in waiting] == before
         wanted = Filter(subscriber=subscriber.id)

@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,10 @@ class Mint(Stage):
 
 
 @contextlib.contextmanager
-def minting(
-    folder: Path, template: Path, *, working: bool = True, sandbox: Mapping[str, str] | None = None, **variables: str
-) -> Iterator[Mint]:
+def minting(folder: Path, template: Path, working: bool = True, **variables: str) -> Iterator[Mint]:
     """A service for the length of the block. ``working``: with a worker in this process."""
     shutil.copy(template, folder / "receiver.db")
-    settings = SandboxSettings(time_scale=TIME_SCALE, options=dict(sandbox or {}))
+    settings = SandboxSettings(time_scale=TIME_SCALE)
     with running_sandbox(settings) as emulated, socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         mint = Mint(folder, emulated, listening, **variables)
         port = listening.getsockname()[1]

@@ -90,7 +90,7 @@ def test_a_provider_that_cannot_be_reached(tmp_path: Path, migrated: Path, toy: 
 @pytest.mark.process
 def test_a_worker_that_is_killed_in_the_middle_of_a_submission(tmp_path: Path, migrated: Path, toy: None) -> None:
     """The provider has the call, we have no answer and no process: one start each, and every task comes to an end."""
-    with minting(tmp_path, migrated, working=False, RECEIVER_LEASE="3") as mint:
+    with minting(tmp_path, migrated, False, RECEIVER_LEASE="3") as mint:
         samples = (TOPVIEW, SUPERAPP, VOD, IMG_SD, IMG_TOOL)
         first = mint.worker(1)
         try:

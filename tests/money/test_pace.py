@@ -28,7 +28,7 @@ def test_limits_hold_over_three_workers(tmp_path: Path, migrated: Path, toy: Non
         "TOPVIEW_POLL_SCHEDULE": "0.2",
         "SUPERAPP_MAX_IN_FLIGHT": str(AT_ONCE),
     }
-    with minting(tmp_path, migrated, working=False, **limits) as mint:
+    with minting(tmp_path, migrated, False, **limits) as mint:
         workers = [mint.worker(number) for number in range(3)]
         try:
             sent = [mint.submit(TOPVIEW, "duration=30", "no-callback", f"key=pace-{number}") for number in range(16)]
@@ -90,7 +90,7 @@ def test_three_hundred_tasks_are_polled_in_turn(build: Any, clock: Clock, monkey
             jobs += 1
         clock.pass_by(0.1)
     asked: dict[str, list[int]] = defaultdict(list)
-    end = clock() + 40_000
+    end = clock() + 32_000
     while clock() < end:
         for at, batch in stage.runtime.polling.claim("toy", 8):
             (task,) = batch
@@ -99,7 +99,7 @@ def test_three_hundred_tasks_are_polled_in_turn(build: Any, clock: Clock, monkey
         clock.pass_by(0.1)
     calls = sorted(at for times in asked.values() for at in times)
     assert all(calls[place + 21] - calls[place] >= 1000 for place in range(len(calls) - 21)), "never more than 20 (+1)"
-    assert len(calls) >= 0.95 * 20 * 38, "and the allowance is used"
+    assert len(calls) >= 0.95 * 20 * 30, "and the allowance is used"
     assert len(asked) == 300
     counts = [len(times) for times in asked.values()]
     assert max(counts) - min(counts) <= 1
