@@ -34,6 +34,7 @@ class Checker:
     """Everything that was recorded, read once; ``check`` compares it."""
 
     def __init__(self, plant: Plant, orders: Sequence[Order], hooks: Sequence[Hook]) -> None:
+        self._plant = plant
         self._orders = orders
         self._hooks = hooks
         self._tasks = {task["id"]: task for task in plant.pages("/v1/tasks")}
@@ -64,21 +65,28 @@ class Checker:
             assert starts <= 1, f"{order.key} was bought {starts} times"
             if starts == 0:
                 code = (task["error"] or {}).get("code")
-                unknown = (task["status"], code) in [("failed", "submission_unknown"), ("expired", None)]
-                assert unknown, f"{order.key} was never started, and yet {task['status']} {code}"
+                assert code == "submission_unknown", f"{order.key} was never started, and yet {task['status']} {code}"
         assert len(self._tasks) == len(self._orders), "tasks that nobody ordered"
 
     def _check_results(self) -> None:
         """What the provider finished while we knew of it is our result; what it told us, and we acknowledged, too."""
-        told = {call["task_id"] for call in self._calls if call["accepted"]}
         by_key = {order.key: self._tasks[next(iter(order.ids))] for order in self._orders}
         for job in self._jobs:
             task = by_key[job["start_key"]]
-            if task["provider_task_id"] is not None or job["id"] in told:
-                error = (task["error"] or {}).get("code")
-                assert task["status"] == "succeeded", f"{job['provider']} finished it; it is {task['status']} {error}"
+            told = any(
+                call["accepted"] and call["task_id"] == job["id"] and call["at"] < task["finished_at"]
+                for call in self._calls
+            )
+            if told or task["provider_task_id"] is not None:
+                assert task["status"] == "succeeded", self._story(task, job)
                 assert task["outputs"], "a success without a result"
         assert {task["status"] for task in self._tasks.values()} <= set(ENDS)
+
+    def _story(self, task: dict[str, Any], job: dict[str, Any]) -> str:
+        """All that is known of a task, for whom a check fails."""
+        steps = self._plant.api("GET", f"/v1/tasks/{task['id']}/timeline").json()["data"]
+        calls = [call for call in self._calls if call["task_id"] == job["id"]]
+        return "\n".join(["the provider's result is not ours", *map(str, [task, job, *steps, *calls])])
 
     def _check_events(self) -> None:
         """One final event for each task, of its kind, that says what the task says."""
