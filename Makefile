@@ -34,7 +34,9 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@sh tests/attack/ensure_nginx.sh
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
+	@if [ -n "$(PYTEST_ARGS)" ]; then $(BIN)/python -m pytest $(PYTEST_ARGS); else \
+	$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report= -m "not process" && \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-append --cov-report=term --cov-fail-under=93 -m process; fi
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
@@ -45,7 +47,7 @@ crash: $(VENV)/dev.stamp
 	@RECEIVER_CRASH_KILLS=$${RECEIVER_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/crash $(PYTEST_ARGS)
 
 fuzz: $(VENV)/dev.stamp
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist loadfile tests/model tests/attack $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=long FUZZ_SCALE=$${FUZZ_SCALE:-25} $(BIN)/python -m pytest -n 2 --dist loadfile -k "fuzz or life_cycle" tests/model tests/attack $(PYTEST_ARGS)
 
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.benchmarks.fairness
