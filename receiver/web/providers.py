@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 from flask import Response, request
 from werkzeug.datastructures import FileStorage
 
-from handlers import Upload
+from handlers import Upload, json_text
 from receiver.errors import Invalid
 from receiver.models import Scope
 from receiver.web import answers
@@ -59,7 +59,7 @@ def get_resource(provider: str, resource: str) -> Response:
     Which there are stands in `GET /v1/providers`, as `resources`.
     """
     with _seat():
-        return answers.value(runtime().direct.fetch(provider, resource, request.args.to_dict()))
+        return answers.text(json_text(runtime().direct.fetch(provider, resource, request.args.to_dict())))
 
 
 @section.operation(

@@ -85,7 +85,7 @@ _PROVIDER = {
     "title": "TopView",
     "docs": "https://www.topview.ai",
     "configured": True,
-    "callbacks": "signed",
+    "callbacks": "unsigned",
     "uploads": True,
     "resources": {},
     "operations": [

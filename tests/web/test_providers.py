@@ -162,3 +162,9 @@ def test_long_calls_leave_threads_for_callbacks(app: Flask, api: Caller) -> None
     finally:
         for seat in seats:
             seat.__exit__(None, None, None)
+
+
+def test_a_list_keeps_its_digits(api: Caller, remote: FakeProvider) -> None:
+    """Numbers of a provider's list come as the provider wrote them, however long."""
+    remote.answer(Answer(body=b'{"code":"200","message":"Success","result":{"remainCredit":0.12345678901234567890}}'))
+    assert b"0.12345678901234567890" in api.get("/v1/providers/topview/credit").data
