@@ -225,6 +225,7 @@ class DeliveryService:
     def retry(self, account_id: str, delivery_id: str) -> Delivery:
         """Make an attempt now. A pending one is brought forward and its schedule goes on; an ended one starts anew.
 
+        An open circuit or a pause that the subscriber asked for does not hold it back.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
         now = self._clock()
@@ -245,6 +246,7 @@ class DeliveryService:
                 backlog.bring_forward(connection, delivery_id, now)
             else:
                 backlog.revive(connection, [delivery_id], now, Trigger.MANUAL)
+            subscribers.release(connection, subscriber.id)
         self._bell.ring()
         return self.get(account_id, delivery_id)[0]
 

@@ -150,6 +150,11 @@ def hold(connection: Connection, subscriber_id: str, until: int) -> None:
     )
 
 
+def release(connection: Connection, subscriber_id: str) -> None:
+    """Let an attempt to a subscriber start now: somebody asked for it by hand, and knows why."""
+    connection.execute(update(subscribers).where(subscribers.c.id == subscriber_id).values(ready_at=0))
+
+
 def purge_unused(connection: Connection, created_before: int, limit: int) -> int:
     """Delete old deleted or task-only subscribers that no delivery names any more; how many."""
     unused = (

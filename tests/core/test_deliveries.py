@@ -260,6 +260,17 @@ def test_a_circuit_opens_after_repeated_failure_and_probes_one_by_one(stage: Sta
     assert len(stage.attempt(200)) > 1, "and the circuit is closed"
 
 
+def test_a_retry_by_hand_does_not_wait_for_the_circuit(stage: Stage) -> None:
+    """Who has mended his webhook and says so gets an attempt now, as a probe."""
+    subscriber = stage.subscribe()
+    fail(stage, subscriber, CIRCUIT_AFTER)
+    waiting, *_ = backlog(stage, subscriber, 2)
+    assert stage.attempt(200) == []
+    stage.runtime.deliveries.retry(stage.account, waiting)
+    assert len(stage.attempt(500)) == 1
+    assert stage.attempt(200) == [], "and its failure opens the circuit again"
+
+
 def test_attempts_that_fail_together_open_the_circuit_once(stage: Stage) -> None:
     """A short outage that hits eight attempts at once is no reason to pause for minutes."""
     subscriber = stage.subscribe()
