@@ -35,7 +35,7 @@ def test_every_loss_at_every_provider(tmp_path: Path, migrated: Path, toy: None)
         for provider in PROVIDERS:
             mint.session(provider).total_timeout = PATIENCE
         sent = [
-            (sample, loss, mint.submit(sample, magic, f"key={sample}-{place}", deadline=6))
+            (sample, loss, mint.submit(sample, magic, f"key={sample}-{place}", deadline=12))
             for sample in (TOPVIEW, SUPERAPP, VOD, IMG_SD, IMG_TOOL)
             for place, (loss, (magic, _)) in enumerate(LOSSES.items())
         ]
