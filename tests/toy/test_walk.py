@@ -88,14 +88,15 @@ def test_submit_callback_webhook(service: Service) -> None:
         }
         assert ended["cat"]["outputs"][0]["url"].startswith(service.sandbox.url)
         told: list[tuple[str, str]] = []
-        while sum(kind != "task.progress" for kind, _ in told) < 6:
+        while sum(kind in ("task.succeeded", "task.failed") for kind, _ in told) < 3:
             request = subscriber.wait_for(len(told) + 1)[len(told)]
             request.verify(secret)
             event = json.loads(request.body)
             told.append((event["type"], event["data"]["id"]))
         for name, end in (("cat", "task.succeeded"), ("dog", "task.succeeded"), ("bird", "task.failed")):
             kinds = [kind for kind, task_id in told if task_id == made[name] and kind != "task.progress"]
-            assert sorted(kinds) == sorted(["task.running", end])
+            # a callback that overtakes the submit's answer ends a task that was never seen running
+            assert kinds in (["task.running", end], [end, "task.running"], [end])
     assert len(service.sandbox.world.tasks("toy")) == 3
 
 
