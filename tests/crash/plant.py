@@ -97,6 +97,11 @@ class Group:
             return {int(text) for text in path.read_text().split()}
         return set()
 
+    def stands_still(self) -> bool:
+        """Whether every thread of the first process has been stopped, which takes a moment after the signal."""
+        stats = Path(f"/proc/{self.popen.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
+
     def tail(self) -> str:
         """The end of its output."""
         return self.log.read_text()[-3000:]

@@ -86,6 +86,7 @@ def freeze(plant: Plant, worker: Group) -> None:
     """Stop a worker, but not in the midst of a transaction: on SQLite nobody else could write until it wakes."""
     for _ in range(100):
         worker.signal(signal.SIGSTOP)
+        until(worker.stands_still, 5, "the worker does not stand still")
         if free(plant):
             return
         worker.signal(signal.SIGCONT)
