@@ -27,7 +27,7 @@ from tests.model.providers import KINDS, Asked, Submitted
 from tests.model.world import World, make_template
 
 CI = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=80,
     derandomize=True,
     database=None,
