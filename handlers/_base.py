@@ -184,7 +184,3 @@ class Handler(ABC):
         ``params``: the caller's query parameters. Raises Rejected, Unavailable, NotSupported.
         """
         raise NotSupported(f"{self.title} has no resource {resource!r}")
-
-    def cancel(self, task: RemoteTask) -> None:
-        """Ask the provider to stop. Raises NotSupported where it has no such call."""
-        raise NotSupported(f"{self.title} cannot cancel")

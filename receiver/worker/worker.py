@@ -10,7 +10,7 @@ import threading
 import time
 
 from receiver import logs
-from receiver.config import Settings
+from receiver.config import Settings, masked
 from receiver.errors import Busy
 from receiver.runtime import Runtime
 from receiver.worker.deliver_lane import DeliverLane
@@ -98,6 +98,7 @@ def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises SettingsError."""
     runtime = Runtime.build(settings)
     runtime.prepare()
+    log.debug("settings", **masked(settings))
     worker = Worker(runtime)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,6 @@ from handlers import (
     BadSignature,
     Malformed,
     Notice,
-    NotSupported,
     RemoteStatus,
     Unavailable,
     Upload,
@@ -24,7 +23,6 @@ from tests.handlers.conformance import (
 from tests.handlers.fake_provider import FakeProvider
 from tests.handlers.topview_samples import (
     VIDEOS,
-    asked,
     envelope,
     make,
     notice,
@@ -144,9 +142,3 @@ def test_resources_are_read_with_the_callers_parameters(remote: FakeProvider, re
     assert handler.fetch(resource, {"pageNo": "2"}) == [{"id": 1}]
     assert (remote.last.path, remote.last.query) == (path, {"pageNo": "2"})
     assert set(handler.resources) >= {resource}
-
-
-def test_tasks_cannot_be_canceled(remote: FakeProvider) -> None:
-    """The provider knows no such call, and we do not pretend."""
-    with pytest.raises(NotSupported):
-        make(remote).cancel(asked())
