@@ -1,6 +1,6 @@
 """Kills in the midst of everything: nothing acknowledged is lost, nothing is bought or ended twice.
 
-``RECEIVER_CRASH_KILLS`` sets how often (15 in everyday runs: each kind once), ``RECEIVER_CRASH_SEED`` repeats the dice
+``RECEIVER_CRASH_KILLS`` sets how often (20 in everyday runs: each kind at least once), ``RECEIVER_CRASH_SEED`` repeats the dice
 of a run.
 """
 
@@ -21,7 +21,7 @@ from tests.crash.plant import Group, Plant, until
 
 pytestmark = pytest.mark.process
 
-KILLS = int(os.environ.get("RECEIVER_CRASH_KILLS", "15"))
+KILLS = int(os.environ.get("RECEIVER_CRASH_KILLS", "20"))
 SEED = int(os.environ.get("RECEIVER_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 
 WEB_POINTS = ("task.created", "notice.kept", "event.added")
