@@ -1,7 +1,7 @@
 """Kills in the midst of everything: nothing acknowledged is lost, nothing is bought or ended twice.
 
-``RECEIVER_CRASH_KILLS`` sets how often (20 in everyday runs: each kind at least once), ``RECEIVER_CRASH_SEED`` repeats the dice
-of a run.
+``RECEIVER_CRASH_KILLS`` sets how often (20 in everyday runs: each kind at least once), ``RECEIVER_CRASH_SEED``
+repeats the dice of a run.
 """
 
 from __future__ import annotations
