@@ -21,7 +21,7 @@ KEY = "rk_story_of_a_reload_0123456789"
 
 
 def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
-    """Gunicorn with our file is told to reload twice: every request is answered, and what was acknowledged is stored."""
+    """Told to reload twice: every request is answered, and what was accepted is stored."""
     url = f"http://127.0.0.1:{free_port()}"
     bare = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
     environment = {
