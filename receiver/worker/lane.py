@@ -6,6 +6,7 @@ Looking and doing are apart, so that one slow call keeps nobody waiting who has 
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +123,7 @@ def persist(write: Callable[[], None], stopping: threading.Event, patience: floa
         except Busy:
             if waited >= patience or (stopping.is_set() and waited >= TROUBLE * 5):
                 raise
-            stopping.wait(0.2) if not stopping.is_set() else threading.Event().wait(0.2)
+            time.sleep(0.2)
             waited += 0.2
         else:
             return

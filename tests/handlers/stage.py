@@ -57,7 +57,7 @@ class Stage:
 
     def with_status(self, sample: QuerySample, word: str) -> Answer:
         """The sample's answer with this word as the provider's status of the task."""
-        raise NotImplementedError
+        raise NotImplementedError  # every provider whose samples have a status word says how it is set
 
     # -- the stage ---------------------------------------------------------------------------------
 

@@ -291,6 +291,12 @@ def test_no_secret_is_shown_to_anybody(tmp_path: Path, monkeypatch: pytest.Monke
         echoing.wait_for(len(run.tasks))
         deliveries = run.pages("deliveries")[0]
         run.use_the_commands(second["id"], deliveries[0]["id"])
+        for record in ("", "calls", "tasks", "callbacks", "starts"):
+            held = requests.get(f"{system.sandbox_url}/_sandbox/{record}", timeout=10)
+            # It plays the provider, who is given the callback addresses; of credentials it must show none.
+            assert held.status_code == 200, (record, held.text)
+            assert len(held.text) > 200, record
+            ledger.show(f"the sandbox's record {record!r}", held.text, "callback tokens")
         run.break_things(first["id"], tmp_path / "receiver.db")
         for path in ("/v1/tasks", f"/v1/subscribers/{first['id']}/secret"):
             found = requests.get(
