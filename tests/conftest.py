@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from tests import postgres
+
 BUSY = {"hostile", "money"}
 """Folders whose tests start workers and measure time: they run with those that start processes, two at a time."""
+
+
+def pytest_configure() -> None:
+    """The first process of the session, from which the others inherit, leads the shared PostgreSQL."""
+    postgres.lead_session()
+
+
+def pytest_unconfigure() -> None:
+    """The leader takes it away."""
+    postgres.end_session()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
