@@ -27,13 +27,15 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     **dict.fromkeys(
         (f"receiver.{name}" for name in (
             "addresses", "blanking", "config", "errors", "events", "lifecycle", "limits", "models", "schedule",
-            "sealing", "signing",
+            "sealing", "signing", "verifying",
         )),
         PURE,
     ),
     "receiver.faultpoints": WATCHING,
     "receiver.logs": WATCHING,
     "receiver.metrics": WATCHING,
+    "receiver.tracing": WATCHING,
+    "receiver.watching": WATCHING,
     "receiver.bell": (2, "bell"),
     "receiver.dialling": (2, "outbound"),
     "receiver.outbound": (2, "outbound"),
@@ -71,6 +73,7 @@ HOMES: Mapping[str, set[str]] = {
     "itsdangerous": {"pure"},
     "structlog": {"watching"},
     "prometheus_client": {"watching", "web", "entry"},
+    "opentelemetry": {"watching"},
 }
 """Libraries that may be imported in these rooms alone."""
 
