@@ -1,14 +1,22 @@
 """What is counted, for Prometheus. Any process may count; ``/metrics`` of the web shows the sum.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` set, processes share their counts through files in that folder, else
-each counts for itself. What the database knows (tasks and deliveries that wait) is not counted here but
-asked when somebody looks (``receiver.stats``).
+each counts for itself, and a worker on its own shows its counts at a port (``serve``). What the database knows
+(tasks and deliveries that wait) is not counted here but asked when somebody looks (``receiver.stats``).
+
+Labels are words of our own: providers, routes as declared, outcomes. Nothing that a caller invents, and no id,
+becomes a label, so the number of series is bounded.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from collections.abc import Callable
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, values
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from receiver import __version__
 
 # The library chooses between one process and several when it is first imported; the environment may have been
 # set since.
@@ -17,6 +25,7 @@ values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  #
 _OURS = CollectorRegistry()
 _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CALLS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+_WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0)
 
 HTTP_REQUESTS = Counter(
     "receiver_http_requests",
@@ -47,41 +56,114 @@ PROVIDER_SECONDS = Histogram(
     "receiver_provider_call_seconds", "Seconds that calls to providers took.", ["provider", "call"],
     buckets=_CALLS, registry=_OURS,
 )  # fmt: skip
+TASK_CHANGES = Counter(
+    "receiver_task_changes",
+    "Tasks that came into a state, and by what: callback, poll or none of them.",
+    ["provider", "status", "via"],
+    registry=_OURS,
+)
+TASKS_RESCUED = Counter(
+    "receiver_tasks_rescued",
+    "Tasks that a poll ended before any notice had come, although the provider calls back for them.",
+    ["provider"],
+    registry=_OURS,
+)
+SUBMIT_WAIT = Histogram(
+    "receiver_submit_wait_seconds", "Seconds from a task's creation until it was first handed over.", ["provider"],
+    buckets=_WAITS, registry=_OURS,
+)  # fmt: skip
+CALLBACK_TO_EVENT = Histogram(
+    "receiver_callback_to_event_seconds", "Seconds from a notice until the task's end was stored.", ["provider"],
+    buckets=_WAITS, registry=_OURS,
+)  # fmt: skip
+EVENT_TO_ATTEMPT = Histogram(
+    "receiver_event_to_attempt_seconds", "Seconds from an event until the first attempt of a delivery of it.",
+    buckets=_WAITS, registry=_OURS,
+)  # fmt: skip
 ATTEMPTS = Counter(
     "receiver_delivery_attempts", "Attempts to deliver a webhook, by result.", ["result"], registry=_OURS
 )
 ATTEMPT_SECONDS = Histogram(
     "receiver_delivery_attempt_seconds", "Seconds that attempts took.", buckets=_CALLS, registry=_OURS
 )
+DELIVERIES_ENDED = Counter(
+    "receiver_deliveries_ended", "Deliveries that came to their end, by it and the reason.", ["status", "reason"],
+    registry=_OURS,
+)  # fmt: skip
+CONNECTIONS = Gauge(
+    "receiver_database_connections_in_use", "Connections to the database that are in use now.",
+    registry=_OURS, multiprocess_mode="livesum",
+)  # fmt: skip
+BUILD = Gauge("receiver_build_info", "1; the version is the label.", ["version"],
+              registry=_OURS, multiprocess_mode="max")  # fmt: skip
+BUILD.labels(__version__).set(1)
+
+
+@cache
+def _counter(metric: Counter, *labels: str) -> Counter:
+    """The counter of these labels; looking it up costs more than counting."""
+    return metric.labels(*labels)
+
+
+@cache
+def _histogram(metric: Histogram, *labels: str) -> Histogram:
+    return metric.labels(*labels)
 
 
 def observe_request(route: str, method: str, status: int, seconds: float) -> None:
     """Count one HTTP request. ``route``: as declared, never the path itself, so that there are few."""
-    HTTP_REQUESTS.labels(route, method, str(status)).inc()
-    HTTP_SECONDS.labels(route).observe(seconds)
+    _counter(HTTP_REQUESTS, route, method, str(status)).inc()
+    _histogram(HTTP_SECONDS, route).observe(seconds)
 
 
 def observe_notice(provider: str, verdict: str) -> None:
     """Count one call at a callback address. ``provider``: a known one, or ``unknown``."""
-    NOTICES.labels(provider, verdict).inc()
+    _counter(NOTICES, provider, verdict).inc()
 
 
 def observe_accepted(provider: str) -> None:
     """Count one task taken from a caller."""
-    TASKS_ACCEPTED.labels(provider).inc()
+    _counter(TASKS_ACCEPTED, provider).inc()
 
 
 def observe_provider_call(provider: str, call: str, outcome: str, seconds: float) -> None:
     """Count one call to a provider. ``call``: submit or query; ``outcome``: a word."""
-    PROVIDER_CALLS.labels(provider, call, outcome).inc()
-    PROVIDER_SECONDS.labels(provider, call).observe(seconds)
+    _counter(PROVIDER_CALLS, provider, call, outcome).inc()
+    _histogram(PROVIDER_SECONDS, provider, call).observe(seconds)
+
+
+def observe_first_submit(provider: str, waited: float) -> None:
+    """Note how long (s) a task waited from its creation until it was first handed over."""
+    _histogram(SUBMIT_WAIT, provider).observe(max(waited, 0.0))
+
+
+def observe_task_change(provider: str, status: str, via: str | None, *, rescued: bool) -> None:
+    """Count a task that came into a state. ``via``: callback or poll; ``rescued``: by a poll, no notice had come."""
+    _counter(TASK_CHANGES, provider, status, via or "none").inc()
+    if rescued:
+        _counter(TASKS_RESCUED, provider).inc()
+
+
+def observe_callback_to_event(provider: str, seconds: float) -> None:
+    """Note how long it took from a notice until the end of its task was stored."""
+    _histogram(CALLBACK_TO_EVENT, provider).observe(max(seconds, 0.0))
 
 
 def observe_attempt(status: int | None, error: str | None, seconds: float) -> None:
     """Count one attempt of a delivery: by the class of its status (``2xx``), or by the error that prevented one."""
     result = error if error is not None else "none" if status is None else f"{status // 100}xx"
-    ATTEMPTS.labels(result).inc()
+    _counter(ATTEMPTS, result).inc()
     ATTEMPT_SECONDS.observe(seconds)
+
+
+def observe_first_attempt(waited: float) -> None:
+    """Note how long (s) an event waited until the first attempt of a delivery of it."""
+    EVENT_TO_ATTEMPT.observe(max(waited, 0.0))
+
+
+def observe_delivery_ended(status: str, reason: str | None) -> None:
+    """Count a delivery that came to its end. ``reason``: why it is dead."""
+    _counter(DELIVERIES_ENDED, status, reason or "none").inc()
 
 
 def registry() -> CollectorRegistry:
@@ -92,3 +174,18 @@ def registry() -> CollectorRegistry:
     else:
         MultiProcessCollector(everything)  # type: ignore[no-untyped-call]  # the library leaves it untyped
     return everything
+
+
+def serve(host: str, port: int) -> Callable[[], None]:
+    """Show what is counted at an address of its own, for a process that answers no HTTP; returns how to stop it.
+
+    Raises OSError when the address cannot be used.
+    """
+    server, thread = start_http_server(port, host, registry())
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,56 +11,53 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from receiver.errors import Busy
 from receiver.store import dialect
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_AFTERWARDS = "after commit"
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
 
 class Store:
     """The database of one process."""
 
-    def __init__(self, url: str) -> None:
-        """``url``: an SQLAlchemy URL of SQLite or PostgreSQL."""
+    def __init__(self, url: str, pool: int = 10) -> None:
+        """``url``: an SQLAlchemy URL of SQLite or PostgreSQL. ``pool``: connections to PostgreSQL at most."""
         self.url = url
-        self.engine = dialect.open_engine(url)
+        self.engine = dialect.open_engine(url, pool)
         self._writer = self.engine.execution_options(writes=True)
+        self._migrator = self.engine.execution_options(writes=True, migrates=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads. Raises Busy when the database cannot be reached."""
-        try:
-            with self.engine.connect() as connection, connection.begin():
-                yield connection
-        except OperationalError as error:
-            raise Busy(f"the database does not answer ({_reason(error)})") from error
+        with _busy("the database does not answer"), _transaction(self.engine) as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may write, committed at the end of the block. Raises Busy: nothing was stored."""
-        try:
-            with self._writer.connect() as connection, connection.begin():
-                yield connection
-        except OperationalError as error:
-            raise Busy(f"the database takes no writes now ({_reason(error)})") from error
+        """A transaction that may write, committed at the end of the block. Raises Busy: nothing was stored.
+
+        Unless the connection breaks during the commit itself, when nobody can know. Whoever tries again is
+        safe all the same: every write that matters carries a key, a state or a fence that it expects.
+        """
+        with _busy("the database takes no writes now"), _transaction(self._writer) as connection:
+            yield connection
 
     def migrate(self) -> None:
         """Bring the schema up to this version of the code. Others that migrate the same database wait.
 
         Raises Busy when the database cannot be reached or written.
         """
-        try:
-            with _MIGRATING, self._writer.connect() as connection:
-                config = self._config()
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-        except OperationalError as error:
-            raise Busy(f"the database cannot be migrated now ({_reason(error)})") from error
+        with _busy("the database cannot be migrated now"), _MIGRATING, _transaction(self._migrator) as connection:
+            dialect.lock_schema(connection)
+            config = self._config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
 
     def schema_is_current(self) -> bool:
         """Whether the database's schema is the one this code was written for."""
@@ -83,8 +80,52 @@ class Store:
         return config
 
 
-def _reason(error: OperationalError) -> str:
-    return str(error.orig).splitlines()[0] if error.orig else "unknown"
+def after_commit(connection: Connection, tell: Callable[[], None]) -> None:
+    """Have something told once the transaction of ``write()`` is stored; never when it is rolled back."""
+    connection.info[_AFTERWARDS].append(tell)
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    with _begun(engine) as connection:
+        transaction = connection.get_transaction()
+        assert transaction is not None  # it was just begun
+        with transaction:
+            yield connection
+
+
+def _begun(engine: Engine) -> Connection:
+    """A connection in a transaction. One that broke while it lay in the pool shows at the BEGIN.
+
+    Nothing has happened then, so another one is taken: no question before every use, no error after a restart.
+    """
+    try:
+        return _begin(engine)
+    except DBAPIError as error:
+        if not dialect.is_gone(error):
+            raise
+        return _begin(engine)  # the first error has emptied the pool: this connection is new
+
+
+def _begin(engine: Engine) -> Connection:
+    connection = engine.connect()
+    try:
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _busy(sentence: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        why = dialect.trouble(error)
+        if why is None:
+            raise
+        raise Busy(f"{sentence} ({why})") from error
 
 
 __all__ = ["IntegrityError", "Store"]

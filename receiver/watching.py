@@ -1,0 +1,130 @@
+"""What happens to tasks and deliveries, told once: a line in the log, a count, a span.
+
+Whoever makes something happen calls one function here, after it is stored, so that a log never tells what was
+rolled back. A line has the ids by which to find it: ``task``, and the ``request`` that caused it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import handlers
+from receiver import logs, metrics, tracing
+from receiver.models import CompletedVia, Task, TaskStatus
+
+Told = dict[str, tracing.Value | None]
+
+log = logs.get("watch")
+
+REFUSED_EVERY = 10.0
+"""Seconds between two lines on notices of one provider that were refused for one reason: anybody can cause them."""
+
+_refused: dict[tuple[str, str], tuple[float, int]] = {}
+_refusing = threading.Lock()
+
+
+def request_answered(
+    route: str, method: str, status: int, began: float, subject: str = "", caller: str | None = None
+) -> None:
+    """A request was answered. ``began``: ``time.monotonic()`` then. ``subject``: the task that it was about.
+
+    ``caller``: the ``traceparent`` that came with it. Health checks and scrapes are counted, but leave no trace.
+    """
+    seconds = time.monotonic() - began
+    metrics.observe_request(route, method, status, seconds)
+    log.debug("request", route=route, method=method, status=status, duration_ms=round(seconds * 1000, 1))
+    if tracing.on() and route not in ("/healthz", "/readyz", "/metrics"):
+        now = time.time_ns() // 1_000_000
+        told: Told = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+        tracing.record(
+            f"{method} {route}", subject, now - round(seconds * 1000), now, told,
+            kind="server", failed=status >= 500, caller=caller,
+        )  # fmt: skip
+
+
+def task_accepted(task: Task) -> None:
+    """A caller's task was stored."""
+    metrics.observe_accepted(task.provider)
+    log.info("task accepted", task=task.id, provider=task.provider, operation=task.operation)
+
+
+def notice_taken(provider: str, verdict: str, task_id: str | None, seconds: float) -> None:
+    """A notice was kept (or found to be a repetition), and what follows from it is stored. ``seconds``: it took."""
+    metrics.observe_notice(provider, verdict)
+    if verdict == "believed":
+        metrics.observe_callback_to_event(provider, seconds)
+    log.info("notice", provider=provider, verdict=verdict, task=task_id, duration_ms=round(seconds * 1000, 1))
+
+
+def notice_refused(provider: str, why: str) -> None:
+    """A call at a callback address was refused; said now and then only, since anybody can call there."""
+    metrics.observe_notice(provider, why)
+    now = time.monotonic()
+    with _refusing:
+        last, unsaid = _refused.get((provider, why), (-REFUSED_EVERY, 0))
+        if now - last < REFUSED_EVERY:
+            _refused[provider, why] = last, unsaid + 1
+            return
+        _refused[provider, why] = now, 0
+    log.warning("notice refused", provider=provider, why=why, unsaid=unsaid or None)
+
+
+def provider_called(
+    provider: str, call: str, outcome: str, tasks: Sequence[Task], began: int, ended: int, *, news: bool = True
+) -> None:
+    """A provider was asked (``query``) or given a task (``submit``). ``began``, ``ended``: ms since the epoch.
+
+    ``outcome``: a word; ``accepted`` and ``answered`` are good. ``news``: whether anything changed by it.
+    """
+    metrics.observe_provider_call(provider, call, outcome, (ended - began) / 1000)
+    good = outcome in ("accepted", "answered")
+    say = log.warning if not good else log.info if news else log.debug
+    ids = [task.id for task in tasks]
+    say(call, provider=provider, outcome=outcome, duration_ms=ended - began,
+        **{"task": ids[0]} if len(ids) == 1 else {"tasks": ids})  # fmt: skip
+    if tracing.on():
+        told: Told = {"provider": provider, "outcome": outcome}
+        for task in tasks:
+            more: Told = {"provider_task_id": task.provider_task_id, "operation": task.operation}
+            tracing.record(f"{call} {provider}", task.id, began, ended, told | more, kind="client", failed=not good)
+
+
+def task_changed(was: Task, task: Task, now: int, error: str | None = None) -> None:
+    """A task came into another state, and its event is stored. ``now``: ms since the epoch; ``error``: its code."""
+    via = task.completed_via
+    metrics.observe_task_change(task.provider, task.status, via, rescued=_rescued(was, task))
+    log.info("task", task=task.id, provider=task.provider, was=was.status, status=task.status, via=via, error=error)
+    if tracing.on():
+        told: Told = {"provider": task.provider, "operation": task.operation, "status": task.status, "via": via,
+                "error": error, "provider_task_id": task.provider_task_id}  # fmt: skip
+        failed = task.status in (TaskStatus.FAILED, TaskStatus.EXPIRED)
+        tracing.record(f"settle {task.status}", task.id, now, now, told, failed=failed)
+        if task.status.final:
+            name = f"task {task.provider} {task.operation}"
+            tracing.record(name, task.id, task.created_at, now, told | {"task": task.id}, failed=failed, root=True)
+
+
+def _rescued(was: Task, task: Task) -> bool:
+    """Whether a poll ended a task of which the provider should have called back first."""
+    if task.completed_via is not CompletedVia.POLL or was.status is not TaskStatus.RUNNING:
+        return False
+    operation = handlers.find(task.provider).operations.get(task.operation)
+    return operation is not None and operation.callbacks
+
+
+def attempt_made(
+    delivery_id: str, event_id: str, task_id: str | None, subscriber_id: str, number: int,
+    *, began: int, duration_ms: int, status: int | None, error: str | None, span_id: int = 0,
+) -> None:  # fmt: skip
+    """A delivery was attempted. ``began``: ms since the epoch; ``span_id``: what the subscriber was told."""
+    metrics.observe_attempt(status, error, duration_ms / 1000)
+    log.info("attempt", delivery=delivery_id, webhook_id=event_id, task=task_id, subscriber=subscriber_id,
+             number=number, status=status, error=error, duration_ms=duration_ms)  # fmt: skip
+    if tracing.on():
+        told: Told = {"delivery": delivery_id, "event": event_id, "subscriber": subscriber_id, "attempt": number,
+                "error.type": error, "http.response.status_code": status}  # fmt: skip
+        good = error is None and status is not None and 200 <= status < 300
+        tracing.record("delivery attempt", task_id or event_id, began, began + duration_ms, told,
+                       kind="client", failed=not good, span_id=span_id)  # fmt: skip
