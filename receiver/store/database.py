@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
+from receiver import metrics
 from receiver.errors import Busy
 from receiver.store import dialect
 
@@ -30,6 +31,8 @@ class Store:
         self.url = url
         self.engine = dialect.open_engine(url, pool)
         self._writer = self.engine.execution_options(writes=True)
+        event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
+        event.listen(self.engine, "checkin", lambda *_: metrics.CONNECTIONS.dec())
         self._migrator = self.engine.execution_options(writes=True, migrates=True)
 
     @contextmanager
@@ -45,8 +48,12 @@ class Store:
         Unless the connection breaks during the commit itself, when nobody can know. Whoever tries again is
         safe all the same: every write that matters carries a key, a state or a fence that it expects.
         """
+        afterwards: list[Callable[[], None]] = []
         with _busy("the database takes no writes now"), _transaction(self._writer) as connection:
+            connection.info[_AFTERWARDS] = afterwards
             yield connection
+        for tell in afterwards:
+            tell()
 
     def migrate(self) -> None:
         """Bring the schema up to this version of the code. Others that migrate the same database wait.

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Engine, Insert, Select, Table, bindparam, create_engine, event
+from sqlalchemy import (
+    URL,
+    BindParameter,
+    Connection,
+    Engine,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 BUSY_SECONDS = 10
+"""How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
+STATEMENT_SECONDS = 30
+"""After which PostgreSQL gives up a statement. Ours take milliseconds; migrations may take as long as they need."""
+IDLE_SECONDS = 60
+"""After which PostgreSQL ends a transaction that does nothing, so that one stuck process holds up nobody."""
+
+_UNREACHABLE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
+
+_MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
+_ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for either database; makes the folder of a SQLite file. Opens no connection yet."""
+def open_engine(url: str, pool: int = 10) -> Engine:
+    """An engine for either database; makes the folder of a SQLite file. Opens no connection yet.
+
+    ``pool``: connections to PostgreSQL that this process holds at most.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
@@ -24,9 +59,58 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(parsed, pool_size=16, max_overflow=48, pool_pre_ping=True)
+    engine = create_engine(
+        _with_driver(parsed),
+        connect_args=connect_arguments(url),
+        use_native_hstore=False,  # spares a query on every new connection
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        pool_use_lifo=True,  # what a rush has opened and nobody needs now is not kept warm
+    )
+    event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """What a connection to PostgreSQL is opened with, unless the URL says it."""
+    # autocommit: the driver must not begin transactions by itself; _begin_postgresql does.
+    node = os.uname().nodename
+    given = make_url(url).query
+    defaults = {"application_name": f"receiver@{node}"[:63], **_UNREACHABLE}
+    return {"autocommit": True, **{name: value for name, value in defaults.items() if name not in given}}
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    if behind_pooler(connection):
+        connection.prepare_threshold = None  # the next transaction may meet another session, which knows none of ours
+
+
+def behind_pooler(connection: Any) -> bool:
+    """Whether a pooler like PgBouncer stands between: then the session that answers is not the one that was opened.
+
+    ``connection``: of psycopg, in autocommit. A pooler makes up the process number that it gives at the start.
+    """
+    answered: int = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+    return bool(answered != connection.info.backend_pid)
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # The time-outs go with the BEGIN, in one message: they cost nothing that can be measured, and behind a
+    # pooler they hold for this transaction alone. A reader sees one moment, as on SQLite.
+    options = connection.get_execution_options()
+    seconds = {"statement_timeout": STATEMENT_SECONDS, "idle_in_transaction_session_timeout": IDLE_SECONDS}
+    if options.get("migrates", False):
+        seconds = dict.fromkeys(seconds, 0)
+    timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
+    mode = "" if options.get("writes", False) else " ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
+    connection.exec_driver_sql(f"BEGIN{mode}{said}")
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -57,6 +141,66 @@ def _begin_sqlite(connection: Connection) -> None:
     # time-out; one that says at its beginning that it will write waits its turn.
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def trouble(error: SQLAlchemyError) -> str | None:
+    """What keeps the database from doing what was asked, if that may pass by itself; None for any other error.
+
+    Locked or out of connections, a deadlock, a time-out, a restart, a fail-over.
+    """
+    if isinstance(error, NoConnectionFree):
+        return "every connection of the pool is taken"
+    if not isinstance(error, DBAPIError):
+        return None
+    # 25006: a primary that has become a standby; 25P03: a transaction that was idle for too long.
+    passing = isinstance(error, InternalError) and getattr(error.orig, "sqlstate", None) in ("25006", "25P03")
+    if not isinstance(error, OperationalError) and not passing:
+        return None
+    return (str(error.orig).splitlines() or ["unknown"])[0]
+
+
+def is_gone(error: SQLAlchemyError) -> bool:
+    """Whether the connection broke, and a new one may answer."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def lock_schema(connection: Connection) -> None:
+    """Wait for whoever migrates the same database now; the lock is held until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        # However long the other takes; but a change of a table that readers use must not wait for long, because
+        # whoever comes after it waits behind it.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {1000 * BUSY_SECONDS}")
+
+
+def enter_order(connection: Connection) -> None:
+    """Say, before events are added, from which place on this transaction may take places in their order.
+
+    Places are given before the commit, so a later place can be seen before an earlier one. A shared lock whose
+    number is the last place given out tells readers of those that are still to come: see ``settled_order``.
+    """
+    if connection.dialect.name == "postgresql":
+        query = text("SELECT pg_advisory_xact_lock_shared(:key + last_value) FROM events_seq_seq")
+        connection.execute(query, {"key": _ORDER_KEY})
+
+
+def settled_order(connection: Connection) -> int | None:
+    """The place in the order of events up to which nothing can come in any more; None: up to any.
+
+    To be asked in a transaction of its own, *before* the one that reads the events. Whoever had a place up to
+    this one when it was asked has ended: its event is there for whoever looks now, or never will be.
+    """
+    if connection.dialect.name != "postgresql":
+        return None  # one writer at a time
+    given: int = connection.execute(text("SELECT last_value FROM events_seq_seq")).scalar_one()
+    waiting = text(
+        "SELECT min((classid::bigint << 32 | objid::bigint) - :key) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND objsubid = 1 AND classid::bigint >> 16 = :prefix"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    first: int | None = connection.execute(waiting, {"key": _ORDER_KEY, "prefix": _ORDER_KEY >> 48}).scalar_one()
+    return given if first is None else min(given, first)
 
 
 def skip_locked(connection: Connection, query: Select[Any]) -> Select[Any]:
