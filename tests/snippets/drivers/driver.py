@@ -1,0 +1,11 @@
+"""Asks a Python snippet (its path is the argument) about each case on standard input."""
+
+import base64
+import runpy
+import sys
+
+verified = runpy.run_path(sys.argv[1])["verified"]
+for line in sys.stdin:
+    secret, webhook_id, stamp, signature, body = line.rstrip("\n").split("\t")
+    headers = {"webhook-id": webhook_id, "webhook-timestamp": stamp, "webhook-signature": signature}
+    sys.stdout.write("yes\n" if verified(secret, headers, base64.b64decode(body)) else "no\n")

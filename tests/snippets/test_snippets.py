@@ -1,0 +1,106 @@
+"""The verification snippets of the documentation, run in the languages that are on this machine."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from receiver.signing import new_secret, sign
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = ROOT / "docs/snippets"
+DRIVERS = Path(__file__).parent / "drivers"
+
+SECRET, STRANGER = new_secret(), new_secret()
+EVENT = "evt_01kahx447t3v8b5m2n6p9q0rsd"
+BODY = '{"type":"task.succeeded","data":{"word":"é 语 \\u00e9"}}'.encode()
+
+
+def _python(name: str, _: Path) -> list[str]:
+    return [sys.executable, str(DRIVERS / "driver.py"), str(SNIPPETS / name)]
+
+
+def _java(name: str, folder: Path) -> list[str]:
+    subprocess.run(
+        ["javac", "-Xlint:all", "-Werror", "-d", str(folder), str(SNIPPETS / name), str(DRIVERS / "Driver.java")],
+        check=True,
+    )
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", str(folder), "Driver"]
+
+
+def _go(name: str, folder: Path) -> list[str]:
+    program = str(folder / "driver")
+    subprocess.run(["go", "build", "-o", program, str(SNIPPETS / name), str(DRIVERS / "driver.go")], check=True)
+    return [program]
+
+
+COMMANDS: Mapping[str, tuple[str, Callable[[str, Path], Sequence[str]]]] = {
+    "standard_library.py": (sys.executable, _python),
+    "library.py": (sys.executable, _python),
+    "verify.mjs": ("node", lambda name, _: ["node", str(DRIVERS / "driver.mjs"), str(SNIPPETS / name)]),
+    "Webhooks.java": ("javac", _java),
+    "verify.go": ("go", _go),
+    "verify.php": ("php", lambda name, _: ["php", str(DRIVERS / "driver.php"), str(SNIPPETS / name)]),
+    "verify.rb": ("ruby", lambda name, _: ["ruby", str(DRIVERS / "driver.rb"), str(SNIPPETS / name)]),
+    "verify.sh": (
+        "openssl",
+        lambda name, folder: ["sh", str(DRIVERS / "driver.sh"), str(SNIPPETS / name), str(folder / "body")],
+    ),
+}
+"""Snippet → the program it needs, and the command that asks it about the cases on its standard input."""
+PRESENT = [name for name, (program, _) in COMMANDS.items() if shutil.which(program)]
+
+
+def cases() -> dict[str, tuple[str, str, str, str, bytes, bool]]:
+    """What is asked: secret, id, timestamp, signature, body, and whether it is genuine."""
+    now = int(time.time())
+    good, old = sign(SECRET, EVENT, now, BODY), now - 900
+    wrong = sign(STRANGER, EVENT, now, BODY)
+
+    def signed(body: bytes, stamp: int = now) -> tuple[str, str, str, str, bytes, bool]:
+        return SECRET, EVENT, str(stamp), sign(SECRET, EVENT, stamp, body), body, True
+
+    return {
+        "good": (SECRET, EVENT, str(now), good, BODY, True),
+        "a newline that was sent": signed(BODY + b"\n"),
+        "line ends that were sent": signed(b'{"a":\r\n1}\r\n'),
+        "a changed body": (SECRET, EVENT, str(now), good, BODY.replace(b"succeeded", b"failed"), False),
+        "a newline that was not sent": (SECRET, EVENT, str(now), good, BODY + b"\n", False),
+        "an old timestamp": (*signed(BODY, old)[:5], False),
+        "a timestamp in the future": (*signed(BODY, now + 900)[:5], False),
+        "another timestamp": (SECRET, EVENT, str(now - 1), good, BODY, False),
+        "no number": (SECRET, EVENT, "now", good, BODY, False),
+        "no timestamp": (SECRET, EVENT, "", good, BODY, False),
+        "another id": (SECRET, EVENT[:-1] + "e", str(now), good, BODY, False),
+        "a wrong secret": (SECRET, EVENT, str(now), wrong, BODY, False),
+        "the second of two signatures": (SECRET, EVENT, str(now), f"{wrong} {good}", BODY, True),
+        "the first of two signatures": (SECRET, EVENT, str(now), f"{good} {wrong}", BODY, True),
+        "an unknown version": (SECRET, EVENT, str(now), good.replace("v1,", "v2,"), BODY, False),
+        "no signature": (SECRET, EVENT, str(now), "", BODY, False),
+        "half a signature": (SECRET, EVENT, str(now), good[:20], BODY, False),
+    }
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", PRESENT)
+def test_a_snippet_believes_what_we_sent_and_nothing_else(name: str, tmp_path: Path) -> None:
+    """Who copies a snippet takes every webhook of ours, also during a rotation, and refuses every other one."""
+    asked = cases()
+    lines = ["\t".join((*strings, base64.b64encode(body).decode())) + "\n" for *strings, body, _ in asked.values()]
+    command = COMMANDS[name][1](name, tmp_path)
+    ran = subprocess.run(command, input="".join(lines), capture_output=True, text=True, timeout=100, check=True)
+    said = dict(zip(asked, ran.stdout.split(), strict=True))
+    assert said == {case: "yes" if genuine else "no" for case, (*_, genuine) in asked.items()}
+
+
+def test_every_snippet_is_run_where_its_language_is() -> None:
+    """No snippet is shown that the test above does not know."""
+    assert {path.name for path in SNIPPETS.iterdir() if path.suffix != ".md"} == set(COMMANDS)
+    assert {"standard_library.py", "library.py"} <= set(PRESENT)
