@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from receiver import metrics
@@ -58,19 +58,22 @@ class Store:
     def migrate(self) -> None:
         """Bring the schema up to this version of the code. Others that migrate the same database wait.
 
-        Raises Busy when the database cannot be reached or written.
+        A newer schema is left as it is. Raises Busy when the database cannot be reached or written.
         """
         with _busy("the database cannot be migrated now"), _MIGRATING, _transaction(self._migrator) as connection:
             dialect.lock_schema(connection)
-            config = self._config()
+            config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if not _serves(connection, config):
+                command.upgrade(config, "head")
 
     def schema_is_current(self) -> bool:
-        """Whether the database's schema is the one this code was written for."""
+        """Whether the database's schema serves this code: it is the one it was written for, or a newer one.
+
+        While a new version is rolled out, the old one works on beside it: a migration keeps the code before it alive.
+        """
         with self.read() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
-        return present == ScriptDirectory.from_config(self._config()).get_current_head()
+            return _serves(connection, _config())
 
     def ping(self) -> None:
         """Raise Busy unless the database answers."""
@@ -81,15 +84,24 @@ class Store:
         """Close every connection."""
         self.engine.dispose()
 
-    def _config(self) -> Config:
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        return config
-
 
 def after_commit(connection: Connection, tell: Callable[[], None]) -> None:
     """Have something told once the transaction of ``write()`` is stored; never when it is rolled back."""
     connection.info[_AFTERWARDS].append(tell)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _serves(connection: Connection, config: Config) -> bool:
+    """Whether the schema is as new as the code, or newer: revisions are numbers of four digits."""
+    present = MigrationContext.configure(connection).get_current_revision()
+    needed = ScriptDirectory.from_config(config).get_current_head()
+    assert needed is not None  # there has always been a first migration
+    return present is not None and present >= needed
 
 
 @contextmanager
