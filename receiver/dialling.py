@@ -7,7 +7,9 @@ forbidden one, find no way. One deadline holds for look-up, connecting and TLS t
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import socket
 import ssl
 import threading
@@ -20,6 +22,7 @@ from typing import Any, TypeAlias
 import certifi
 
 from receiver.addresses import AddressPolicy, ForbiddenAddress, Target
+from receiver.reactor import READ, WRITE, ready, settled
 
 _MAX_DIALLED = 8  # addresses of one name that are tried
 _MAX_LOOKUPS = 64  # at once; names, not requests
@@ -53,21 +56,6 @@ class Failure(Exception):
         self.error = error
 
 
-class Deadline:
-    """The one deadline of a request."""
-
-    def __init__(self, end: float) -> None:
-        """``end``: on the clock of ``time.monotonic``."""
-        self._end = end
-
-    def left(self) -> float:
-        """Seconds, more than 0. Raises TimeoutError at the deadline."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-
 @functools.cache
 def _default_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
@@ -75,17 +63,18 @@ def _default_tls() -> ssl.SSLContext:
     return context
 
 
-def connect(
-    target: Target, policy: AddressPolicy | None, tls: ssl.SSLContext | None, deadline: Deadline
+async def connect(
+    target: Target, policy: AddressPolicy | None, tls: ssl.SSLContext | None, until: float
 ) -> socket.socket:
-    """A connection to one of the target's addresses, with TLS for https.
+    """A connection to one of the target's addresses, with TLS for https; it does not block.
 
     ``policy``: None for a target that may lead anywhere. ``tls``: None for the default context, which
-    checks certificates against the system's and Mozilla's authorities.
-    Raises ForbiddenAddress before anything is dialled, and Failure for everything that a network does.
+    checks certificates against the system's and Mozilla's authorities. ``until``: on the clock of
+    ``time.monotonic``. Raises ForbiddenAddress before anything is dialled, and Failure for everything
+    that a network does.
     """
     try:
-        places = _places(target, deadline)
+        places = await _places(target, until)
     except TimeoutError:
         raise Failure(
             OutboundError.DNS_TIMEOUT, f"The name server gave no address of {target.host} before the deadline."
@@ -95,11 +84,11 @@ def connect(
         raise Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address{reason}.") from None
     if policy is not None:
         _judge(target, places, policy)
-    sock = _dial(target, places[:_MAX_DIALLED], deadline)
+    sock = await _dial(target, places[:_MAX_DIALLED], until)
     if target.scheme == "http":
         return sock
     try:
-        return _secure(sock, target.host, tls or _default_tls(), deadline)
+        return await _secure(sock, target.host, tls or _default_tls(), until)
     except BaseException:
         sock.close()
         raise
@@ -121,12 +110,12 @@ def _judge(target: Target, places: list[_Place], policy: AddressPolicy) -> None:
             raise ForbiddenAddress(f"{target.host} can be reached over https only: plain http is not allowed.")
 
 
-def _dial(target: Target, places: list[_Place], deadline: Deadline) -> socket.socket:
+async def _dial(target: Target, places: list[_Place], until: float) -> socket.socket:
     """A connection to the first address that takes one; each gets its share of the time left."""
     first: Failure | None = None  # the resolver gives the most promising address first
     for number, (family, sockaddr) in enumerate(places):
         try:
-            return _connect(family, sockaddr, deadline.left() / (len(places) - number))
+            return await _connect(family, sockaddr, (until - time.monotonic()) / (len(places) - number))
         except TimeoutError:
             failure = Failure(OutboundError.TIMEOUT_CONNECT, f"No connection to {target.host} before the deadline.")
         except ConnectionRefusedError:
@@ -139,23 +128,32 @@ def _dial(target: Target, places: list[_Place], deadline: Deadline) -> socket.so
     raise first or Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address.")
 
 
-def _connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], timeout: float) -> socket.socket:
+async def _connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], timeout: float) -> socket.socket:
     """The one place that dials. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout)
+        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.connect(sockaddr)
+        problem = sock.connect_ex(sockaddr)
+        if problem == errno.EINPROGRESS:
+            await ready(sock, WRITE, time.monotonic() + timeout)
+            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, deadline: Deadline) -> ssl.SSLSocket:
+async def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, until: float) -> ssl.SSLSocket:
     try:
-        sock.settimeout(deadline.left())
-        return tls.wrap_socket(sock, server_hostname=host)
+        secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            await _shake_hands(secured, until)
+        except BaseException:
+            secured.close()
+            raise
     except TimeoutError:
         raise Failure(OutboundError.TIMEOUT_CONNECT, f"{host} did not begin TLS before the deadline.") from None
     except ssl.SSLCertVerificationError as problem:
@@ -168,6 +166,19 @@ def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, deadline: Deadl
         raise Failure(
             OutboundError.CONNECTION_RESET, f"{host} closed the connection instead of beginning TLS."
         ) from None
+    return secured
+
+
+async def _shake_hands(secured: ssl.SSLSocket, until: float) -> None:
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await ready(secured, READ, until)
+        except ssl.SSLWantWriteError:
+            await ready(secured, WRITE, until)
+        else:
+            return
 
 
 # --- The look-up -----------------------------------------------------------------------------------
@@ -175,24 +186,35 @@ def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, deadline: Deadl
 # getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind at the deadline;
 # one thread per name, so that a name whose servers hang costs one however many requests ask for it.
 _lookups: dict[tuple[str, int], Future[list[_Place]]] = {}
-_lookups_changed = threading.Condition()
+_turned_away: list[Future[None]] = []  # told when a look-up ends, and with it a place becomes free
+_lookups_lock = threading.Lock()
 
 
-def _places(target: Target, deadline: Deadline) -> list[_Place]:
-    """Where a target can be dialled. Raises OSError, TimeoutError at the deadline."""
+async def _places(target: Target, until: float) -> list[_Place]:
+    """Where a target can be dialled. Raises OSError, TimeoutError at ``until``."""
     if target.address is not None:
         family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
         return [(family, (str(target.address), target.port))]
-    key = (target.host, target.port)
-    with _lookups_changed:
-        if not _lookups_changed.wait_for(lambda: key in _lookups or len(_lookups) < _MAX_LOOKUPS, deadline.left()):
-            raise TimeoutError
+    while True:
+        turn: Future[None] = Future()
+        lookup = _join_look_up((target.host, target.port), turn)
+        if lookup is not None:
+            return await settled(lookup, until)
+        await settled(turn, until)
+
+
+def _join_look_up(key: tuple[str, int], turn: Future[None]) -> Future[list[_Place]] | None:
+    """The look-up of a name, begun now unless it runs already; None, and later a word to ``turn``, at the limit."""
+    with _lookups_lock:
         lookup = _lookups.get(key)
-        if lookup is None:
-            lookup = Future()
-            threading.Thread(target=_run_look_up, args=(key, lookup), name="look-up", daemon=True).start()
-            _lookups[key] = lookup
-    return lookup.result(deadline.left())
+        if lookup is not None:
+            return lookup
+        if len(_lookups) >= _MAX_LOOKUPS:
+            _turned_away.append(turn)
+            return None
+        lookup = _lookups[key] = Future()
+        threading.Thread(target=_run_look_up, args=(key, lookup), name="look-up", daemon=True).start()
+        return lookup
 
 
 def _run_look_up(key: tuple[str, int], lookup: Future[list[_Place]]) -> None:
@@ -202,9 +224,12 @@ def _run_look_up(key: tuple[str, int], lookup: Future[list[_Place]]) -> None:
         places = _look_up(*key)
     except Exception as error:  # noqa: BLE001 - raised again for those who wait for the result
         problem = error
-    with _lookups_changed:  # first of all, so that nobody joins a look-up that is over
+    with _lookups_lock:  # first of all, so that nobody joins a look-up that is over
         del _lookups[key]
-        _lookups_changed.notify_all()
+        waiting = _turned_away.copy()
+        _turned_away.clear()
+    for turn in waiting:
+        turn.set_result(None)
     if problem is None:
         lookup.set_result(places)
     else:

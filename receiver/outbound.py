@@ -6,47 +6,32 @@ The only way to subscribers. It holds what a general HTTP client does not:
   header stay the name's. Redirects are not followed; proxies and ``.netrc`` of the environment are never
   looked at.
 * One deadline on the wall clock holds for all of it together, a body that drips a byte at a time included.
-* An answer is bounded in every direction: 64 KiB of head, 16 KiB of body, never decompressed.
+* An answer is bounded in every direction (``receiver.answers``), and never decompressed.
 
 A failure of the network is an answer here, not an exception: the caller records it and tries again.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import re
 import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any, BinaryIO, Literal, cast
+from functools import lru_cache
+from typing import BinaryIO, Literal
 
 from receiver.addresses import AddressPolicy, BadUrl, ForbiddenAddress, Target, parse_url
-from receiver.dialling import Deadline, Failure, OutboundError, connect
+from receiver.answers import Answer, NothingCame, receive
+from receiver.dialling import Failure, OutboundError, connect
+from receiver.reactor import READ, WRITE, ready, run
 
 DEADLINE = 15.0
 """Seconds for one request, where the caller does not say otherwise."""
-MAX_HEAD = 64 * 1024
-"""Bytes of status line and headers, interim answers included."""
-MAX_BODY = 16 * 1024
-"""Bytes of an answer's body that are read; the connection is closed on the rest."""
 
-_MAX_FRAMING = 256 * 1024  # bytes off the wire for those 16 KiB, however small the chunks they come in
-_MAX_HEADER_VALUE = 1024
 _PIECE = 64 * 1024
-_HEADERS_OF_NOTE = (
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "date",
-    "location",
-    "retry-after",
-    "server",
-    "x-request-id",
-)
+_target_of = lru_cache(1024)(parse_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +75,45 @@ class OutboundResult:
     duration_ms: int
 
 
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection to a target. ``opened``: on the clock of ``time.monotonic``."""
+
+    sock: socket.socket
+    opened: float
+
+    def close(self) -> None:
+        """Hang up."""
+        self.sock.close()
+
+
+class Connections:
+    """Where requests get their connections: here a new one for each, closed behind it."""
+
+    kept = False
+    """Whether a connection may serve another request; the other side is told when not."""
+
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None, trusted_origin: str | None = None) -> None:
+        """``policy``, ``tls``, ``trusted_origin``: as for ``post``."""
+        self._policy = policy
+        self._tls = tls
+        self._trusted = trusted_origin
+
+    async def dial(self, target: Target, until: float) -> Connection:
+        """A new connection. Raises ForbiddenAddress and Failure."""
+        trusted = self._trusted is not None and parse_url(self._trusted).origin == target.origin
+        sock = await connect(target, None if trusted else self._policy, self._tls, until)
+        return Connection(sock, time.monotonic())
+
+    def idle(self, _target: Target) -> Connection | None:
+        """A connection that is open already and does nothing, or None."""
+        return None
+
+    def give_back(self, _target: Target, connection: Connection) -> None:
+        """An exchange over this connection has ended cleanly."""
+        connection.close()
+
+
 def post(
     request: OutboundRequest,
     policy: AddressPolicy,
@@ -97,24 +121,26 @@ def post(
     trusted_origin: str | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> OutboundResult:
-    """Send one request and give what came of it; a failing network raises nothing. Thread-safe.
+    """Send one request and give what came of it; a failing network raises nothing. Thread-safe; blocks.
 
     ``policy``: which addresses may be dialled. ``trusted_origin``: one ``scheme://host:port`` that the
     operator has configured and that is dialled wherever it leads. ``tls``: instead of the default
     context (certificates checked against the system's and Mozilla's authorities).
     Raises what reading a body from a file raises, and ValueError when that file is too short.
     """
+    return run(exchange(request, Connections(policy, tls, trusted_origin)))
+
+
+async def exchange(request: OutboundRequest, connections: Connections) -> OutboundResult:
+    """The steps of one request, for ``receiver.reactor``; gives and raises what ``post`` does."""
     started = time.monotonic()
-    deadline = Deadline(started + request.deadline)
-    answer = _Answer()
+    until = started + request.deadline
+    answer = Answer()
     error: OutboundError | None = None
     try:
-        target = parse_url(request.url)
-        trusted = trusted_origin is not None and parse_url(trusted_origin).origin == target.origin
-        head = _head(request, target)
-        with connect(target, None if trusted else policy, tls, deadline) as sock:
-            _send(sock, _pieces(head, request), deadline)
-            _receive(sock, request.method, deadline, answer)
+        target = _target_of(request.url)
+        head = _head(request, target, kept=connections.kept)
+        await _converse(request, target, head, connections, until, answer)
         message = f"Answered with HTTP {answer.status}."
     except BadUrl as problem:
         error, message = OutboundError.INVALID_REQUEST, str(problem)
@@ -125,24 +151,48 @@ def post(
     return OutboundResult(
         status=answer.status,
         headers=answer.headers,
-        body=_storable(answer.body.decode("utf-8", "replace")),
+        body=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
         error=error,
         message=message,
         duration_ms=round((time.monotonic() - started) * 1000),
     )
 
 
-class _TooMuch(Exception):
-    """The other side sends more than we are willing to read."""
+async def _converse(
+    request: OutboundRequest, target: Target, head: bytes, connections: Connections, until: float, answer: Answer
+) -> None:
+    """Fill ``answer``, over a connection that is open already where there is one."""
+    idle = connections.idle(target)
+    if idle is not None:
+        try:
+            await _ask(request, target, head, connections, idle, until, answer)
+        except NothingCame:
+            pass  # it was closed while it did nothing, as any server may: the request begins anew
+        else:
+            return
+    fresh = await connections.dial(target, until)
+    await _ask(request, target, head, connections, fresh, until, answer)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What has come so far; kept also when the rest never comes."""
-
-    status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytearray = field(default_factory=bytearray)
+async def _ask(
+    request: OutboundRequest,
+    target: Target,
+    head: bytes,
+    connections: Connections,
+    connection: Connection,
+    until: float,
+    answer: Answer,
+) -> None:
+    try:
+        await _send(connection.sock, _pieces(head, request), until)
+        await receive(connection.sock, until, answer)
+    except BaseException:
+        connection.close()
+        raise
+    if answer.reusable:
+        connections.give_back(target, connection)
+    else:
+        connection.close()
 
 
 # --- The request -----------------------------------------------------------------------------------
@@ -166,14 +216,14 @@ _OURS = frozenset(
 )
 
 
-def _head(request: OutboundRequest, target: Target) -> bytes:
+def _head(request: OutboundRequest, target: Target, *, kept: bool) -> bytes:
     """Request line and headers; nothing that a caller gives can begin a line of its own."""
     size = len(request.body) if isinstance(request.body, bytes) else request.body_size
     lines = [
         f"{request.method} {target.path} HTTP/1.1",
         f"Host: {target.host_header}",
         "Accept-Encoding: identity",
-        "Connection: close",
+        *(() if kept else ("Connection: close",)),
         f"Content-Length: {size}",
     ]
     for name, value in request.headers.items():
@@ -207,111 +257,20 @@ def _pieces(head: bytes, request: OutboundRequest) -> Iterator[bytes]:
         yield piece
 
 
-def _send(sock: socket.socket, pieces: Iterator[bytes], deadline: Deadline) -> None:
+async def _send(sock: socket.socket, pieces: Iterator[bytes], until: float) -> None:
     for piece in pieces:
+        rest = memoryview(piece)
         try:
-            rest = memoryview(piece)
+            if time.monotonic() >= until:
+                raise TimeoutError
             while rest:
-                sock.settimeout(deadline.left())
-                rest = rest[sock.send(rest) :]
+                try:
+                    rest = rest[sock.send(rest) :]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    await ready(sock, WRITE, until)
+                except ssl.SSLWantReadError:
+                    await ready(sock, READ, until)
         except TimeoutError:
             raise Failure(OutboundError.TIMEOUT, "The request was not taken before the deadline.") from None
         except OSError:
             return  # it may have answered before it closed (413, say): reading tells
-
-
-# --- The answer ------------------------------------------------------------------------------------
-
-
-class _Wire(io.RawIOBase):
-    """Reads off a socket no longer than the deadline and no more than ``allowance`` bytes."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self.allowance = MAX_HEAD
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.allowance <= 0:
-            raise _TooMuch
-        self._sock.settimeout(self._deadline.left())
-        count = self._sock.recv_into(buffer)
-        self.allowance -= count
-        return count
-
-
-class _Reader(io.BufferedReader):
-    """Stands in for a socket where http.client wants one; it and its answers do not close each other."""
-
-    def makefile(self, _mode: str) -> _Reader:
-        return self
-
-    def close(self) -> None:
-        return
-
-
-def _receive(sock: socket.socket, method: str, deadline: Deadline, answer: _Answer) -> None:
-    """Fill ``answer`` from the socket. Raises Failure."""
-    wire = _Wire(sock, deadline)
-    reader = _Reader(wire)
-    response = _receive_head(reader, method)
-    answer.status = response.status
-    for name in _HEADERS_OF_NOTE:
-        value = response.headers.get(name)
-        if value is not None:
-            answer.headers[name] = _storable(str(value)[:_MAX_HEADER_VALUE])
-    wire.allowance = _MAX_FRAMING
-    _receive_body(response, answer.body)
-
-
-def _receive_head(reader: _Reader, method: str) -> http.client.HTTPResponse:
-    try:
-        while True:
-            response = http.client.HTTPResponse(cast("Any", reader), method=method)
-            response.begin()
-            if response.status >= 200 or response.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                return response
-    except TimeoutError:
-        raise Failure(OutboundError.TIMEOUT, "No answer before the deadline.") from None
-    except _TooMuch:
-        raise Failure(
-            OutboundError.INVALID_RESPONSE, f"The answer has more than {MAX_HEAD // 1024} KiB of headers."
-        ) from None
-    except OSError:
-        raise Failure(OutboundError.CONNECTION_RESET, "The connection was closed before an answer came.") from None
-    except (http.client.HTTPException, ValueError) as problem:
-        raise Failure(
-            OutboundError.INVALID_RESPONSE, f"The answer is not one of HTTP/1.1 ({type(problem).__name__})."
-        ) from None
-
-
-def _receive_body(response: http.client.HTTPResponse, body: bytearray) -> None:
-    expected = response.length  # None: until the last chunk, or until the connection is closed
-    try:
-        while len(body) < MAX_BODY and (piece := response.read1(MAX_BODY - len(body))):
-            body += piece
-    except TimeoutError:
-        raise Failure(
-            OutboundError.BODY_TOO_SLOW,
-            f"Answered with HTTP {response.status}, but the body was not complete before the deadline.",
-        ) from None
-    except _TooMuch:
-        return
-    except (OSError, http.client.HTTPException, ValueError):
-        expected = None
-        cut = True
-    else:
-        cut = expected is not None and len(body) < min(expected, MAX_BODY)
-    if cut:
-        raise Failure(
-            OutboundError.BODY_CUT,
-            f"Answered with HTTP {response.status}, but the body broke off.",
-        )
-
-
-def _storable(text: str) -> str:
-    """Without NUL, which PostgreSQL refuses to store."""
-    return text.replace("\x00", "\ufffd")

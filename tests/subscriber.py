@@ -17,6 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import TracebackType
@@ -27,6 +28,9 @@ import standardwebhooks
 import svix.webhooks
 
 from receiver import dialling
+from receiver.addresses import AddressPolicy
+from receiver.courier import Courier
+from receiver.outbound import OutboundRequest, OutboundResult, post
 
 
 @dataclass(frozen=True)
@@ -308,6 +312,37 @@ def refused_port() -> Iterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
+
+
+Way = Callable[[OutboundRequest, AddressPolicy, ssl.SSLContext | None], OutboundResult]
+
+
+def _alone(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContext | None) -> OutboundResult:
+    return post(request, policy, tls=tls)
+
+
+def _carried(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContext | None) -> OutboundResult:
+    came: Future[OutboundResult] = Future()
+
+    def done(result: OutboundResult | None, problem: BaseException | None) -> None:
+        if result is None:
+            came.set_exception(problem)
+        else:
+            came.set_result(result)
+
+    courier = Courier("courier", policy, tls)
+    try:
+        courier.send(request, done)
+        return came.result(request.deadline + 10)
+    finally:
+        courier.close()
+
+
+@pytest.fixture(params=[_alone, _carried], ids=["alone", "carried"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """The two ways in which a request goes out: from the caller's thread, and with others by a courier."""
+    chosen: Way = request.param
+    return chosen
 
 
 def stay_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

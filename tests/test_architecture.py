@@ -37,9 +37,12 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     "receiver.tracing": WATCHING,
     "receiver.watching": WATCHING,
     "receiver.bell": (2, "bell"),
+    "receiver.answers": (2, "outbound"),
+    "receiver.courier": (2, "outbound"),
     "receiver.dialling": (2, "outbound"),
     "receiver.outbound": (2, "outbound"),
     "receiver.providers": (2, "providers"),
+    "receiver.reactor": (2, "outbound"),
     "receiver.store": (2, "store"),
     **{
         f"receiver.{name}": (3, name) for name in (

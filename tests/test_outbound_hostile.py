@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from receiver.addresses import AddressPolicy
-from receiver.outbound import MAX_BODY, OutboundError, OutboundRequest, OutboundResult, post
+from receiver.answers import MAX_BODY
+from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from tests.subscriber import (
     Behaviour,
     Subscriber,
+    Way,
     answer,
     close,
     drip_body,
@@ -32,22 +34,30 @@ from tests.subscriber import (
     say,
     slowly,
     stay_on_loopback,
+    way,
 )
+
+__all__ = ["way"]
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 DEADLINE = 0.5
 LATE = 5.0  # seconds on a busy machine; without the deadline these would take 10 or for ever
 
 
+_way: list[Way] = []
+
+
 @pytest.fixture(autouse=True)
-def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def _both_ways(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs twice: with requests that are sent alone, and with a courier's."""
     stay_on_loopback(monkeypatch)
+    _way[:] = [way]
 
 
 def send(url: str, body: bytes = b"{}", deadline: float = DEADLINE) -> OutboundResult:
     """POST as a delivery does, with a short deadline that must hold."""
     started = time.monotonic()
-    result = post(OutboundRequest("POST", url, {}, body, deadline), LOOPBACK)
+    result = _way[0](OutboundRequest("POST", url, {}, body, deadline), LOOPBACK, None)
     assert time.monotonic() - started < deadline + LATE
     assert result.message[0].isupper() or result.message.startswith("127.0.0.1")
     assert result.message.endswith(".")

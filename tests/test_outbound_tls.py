@@ -17,10 +17,11 @@ from cryptography.x509.oid import NameOID
 
 from receiver import dialling
 from receiver.addresses import AddressPolicy
-from receiver.outbound import OutboundError, OutboundRequest, OutboundResult, post
+from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from tests.subscriber import (
     Behaviour,
     Subscriber,
+    Way,
     answer,
     close,
     drip_body,
@@ -28,7 +29,10 @@ from tests.subscriber import (
     huge_body,
     never_read,
     stay_on_loopback,
+    way,
 )
+
+__all__ = ["way"]
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 NOW = dt.datetime.now(dt.UTC)
@@ -112,16 +116,20 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
+_way: list[Way] = []
+
+
 @pytest.fixture(autouse=True)
-def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name is 127.0.0.1, and nothing else is dialled."""
+def _both_ways(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name is 127.0.0.1, and nothing else is dialled; requests are sent alone, and by a courier."""
+    _way[:] = [way]
     stay_on_loopback(monkeypatch)
     monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
 
 
 def send(url: str, tls: ssl.SSLContext | None, deadline: float = 3.0, body: bytes = b"{}") -> OutboundResult:
     """POST as a delivery does."""
-    return post(OutboundRequest("POST", url, {}, body, deadline), LOOPBACK, tls=tls)
+    return _way[0](OutboundRequest("POST", url, {}, body, deadline), LOOPBACK, tls)
 
 
 def test_a_valid_certificate_for_the_name(authority: Authority) -> None:

@@ -25,6 +25,7 @@ from receiver.providers import Providers
 from receiver.runtime import wall_clock
 from receiver.uploads import DirectCalls
 from tests.core.stage import HOOK, Stage
+from tests.databases import Template
 from tests.hostile.plant import Plant, working
 from tests.subscriber import Subscriber, answer, redirect, stay_on_loopback
 
@@ -90,7 +91,7 @@ def test_registration(build: Any, dialled: list[Any], url: str) -> None:
 
 
 @pytest.fixture
-def closed(tmp_path: Path, migrated: Path, toy: None) -> Iterator[Plant]:
+def closed(tmp_path: Path, migrated: Template, toy: None) -> Iterator[Plant]:
     """A working service that may reach public addresses only."""
     with working(tmp_path, migrated, RECEIVER_ALLOWED_NETWORKS="", RECEIVER_RETRY_SCHEDULE="3600") as plant:
         yield plant
@@ -241,12 +242,16 @@ def test_only_two_places_can_dial() -> None:
         "handlers/_http.py": {"requests", "urllib3"},  # below the base URL that the operator set; no redirects
         "handlers/_deadline.py": {"http.client", "socket", "requests", "urllib3"},  # its transport
         "receiver/dialling.py": {"socket", "ssl"},  # the guard
-        "receiver/outbound.py": {"http.client", "socket", "ssl"},  # on connections of the guard; types and parsers
+        "receiver/outbound.py": {"socket", "ssl"},  # on connections of the guard
+        "receiver/answers.py": {"socket", "ssl"},  # on connections of the guard
+        "receiver/courier.py": {"ssl"},  # a type
+        "receiver/reactor.py": {"socket"},  # waits for connections of the guard
         "receiver/bell.py": {"socket"},  # Unix sockets of this machine
         "receiver/worker/worker.py": {"socket"},  # the machine's name
     }
     listening = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("receiver/web/*.py"))
-    for place in ("receiver/outbound.py", "receiver/worker/worker.py", "receiver/bell.py", *listening):
+    waiting = ("receiver/answers.py", "receiver/courier.py", "receiver/outbound.py", "receiver/reactor.py")
+    for place in (*waiting, "receiver/worker/worker.py", "receiver/bell.py", *listening):
         text = (ROOT / place).read_text()
         assert "create_connection" not in text
         assert "HTTPConnection" not in text

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from receiver import dialling
+from receiver.answers import MAX_BODY
 from receiver.models import DeliveryStatus
-from receiver.outbound import MAX_BODY
 from tests.hostile.plant import Plant
 from tests.subscriber import (
     Behaviour,

@@ -1,0 +1,104 @@
+"""Many requests at once, in one thread, over connections that stay open for the next request to the same place."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from receiver.addresses import AddressPolicy, Target
+from receiver.outbound import Connection, Connections, OutboundRequest, OutboundResult, exchange
+from receiver.reactor import READ, Reactor
+
+IDLE = 30.0
+"""Seconds that a connection stays open without a request; shorter than firewalls take to forget it."""
+AGE = 60.0
+"""Seconds after which a connection serves no further request, so that changes of a name's address are followed."""
+IDLE_EACH = 32
+"""Idle connections to one place at most."""
+IDLE_ALL = 256
+"""Idle connections at most."""
+
+Done: TypeAlias = Callable[[OutboundResult | None, BaseException | None], None]
+
+
+class _Kept(Connections):
+    """Connections that stay open; used in the reactor's thread only.
+
+    An address is judged when its connection is made, and the connection leads there for as long as it lives.
+    """
+
+    kept = True
+
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None, reactor: Reactor) -> None:
+        super().__init__(policy, tls)
+        self._reactor = reactor
+        self._idle: dict[tuple[str, str, int], list[Connection]] = {}
+        self._count = 0
+
+    def idle(self, target: Target) -> Connection | None:
+        """The one that was used last."""
+        waiting = self._idle.get(_place(target))
+        if not waiting:
+            return None
+        connection = waiting[-1]
+        self._take_out(_place(target), connection)
+        return connection
+
+    def give_back(self, target: Target, connection: Connection) -> None:
+        """Keep it, unless it is old or there are many."""
+        place = _place(target)
+        until = min(time.monotonic() + IDLE, connection.opened + AGE)
+        waiting = self._idle.setdefault(place, [])
+        if until <= time.monotonic() or len(waiting) >= IDLE_EACH or self._count >= IDLE_ALL:
+            connection.close()
+            return
+        waiting.append(connection)
+        self._count += 1
+        # What comes unasked is the end, or nothing that another request may take for its answer.
+        self._reactor.watch(connection.sock, READ, until, lambda _: self._drop(place, connection))
+
+    def close(self) -> None:
+        """Hang up on all."""
+        for place, waiting in list(self._idle.items()):
+            for connection in list(waiting):
+                self._drop(place, connection)
+
+    def _take_out(self, place: tuple[str, str, int], connection: Connection) -> None:
+        waiting = self._idle[place]
+        waiting.remove(connection)
+        if not waiting:
+            del self._idle[place]
+        self._count -= 1
+        self._reactor.unwatch(connection.sock)
+
+    def _drop(self, place: tuple[str, str, int], connection: Connection) -> None:
+        self._take_out(place, connection)
+        connection.close()
+
+
+def _place(target: Target) -> tuple[str, str, int]:
+    return target.scheme, target.host, target.port
+
+
+class Courier:
+    """Carries requests; ``send`` may be called from any thread and never waits."""
+
+    def __init__(self, name: str, policy: AddressPolicy, tls: ssl.SSLContext | None = None) -> None:
+        """``name``: of its thread. ``policy``, ``tls``: as for ``receiver.outbound.post``."""
+        self._reactor = Reactor(name)
+        self._connections = _Kept(policy, tls, self._reactor)
+
+    def send(self, request: OutboundRequest, done: Done) -> None:
+        """Send one request; its body is bytes. ``done``: called in the courier's thread, with the result.
+
+        A failing network is a result. What is raised beside it is a mistake of ours, and given in place of one.
+        """
+        self._reactor.start(partial(exchange, request, self._connections), done)
+
+    def close(self) -> None:
+        """Stop, and hang up on everybody."""
+        self._reactor.close()
+        self._connections.close()
