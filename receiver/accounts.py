@@ -94,6 +94,11 @@ class AccountService:
                 accounts.touch_key(connection, key.id, now)
         return key
 
+    def living_key(self, key_id: str) -> ApiKey | None:
+        """The key with this id, None when there is none or it was revoked."""
+        with self._store.read() as connection:
+            return accounts.get_key(connection, key_id)
+
     def signing_secrets(self, account_id: str) -> tuple[Secret, ...]:
         """The live secrets that sign what goes to tasks' callback URLs, newest first."""
         with self._store.read() as connection:

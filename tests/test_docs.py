@@ -188,12 +188,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 
 def routes(app: Flask) -> set[tuple[str, str]]:
-    """(method, path) of every route; parameters are written ``{}``, files of pages left out."""
+    """(method, path) of every route for programs; parameters are written ``{}``, files and pages left out."""
     return {
         (method, re.sub(r"<[^>]+>", "{}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if "path:" not in rule.rule
+        if "path:" not in rule.rule and (rule.rule == "/" or not rule.endpoint.startswith("dashboard."))
     }
 
 

@@ -22,7 +22,8 @@ runtime = Runtime.build(read_settings())
 runtime.prepare()
 assert runtime.store.schema_is_current()
 client = create_app(runtime).test_client()
-for path in ("/docs", "/openapi.json", "/static/swagger-ui.css", "/healthz"):
+files = ("/docs", "/openapi.json", "/static/swagger-ui.css", "/assets/dashboard.css", "/assets/vendor/htmx.min.js")
+for path in (*files, "/sign-in", "/healthz"):
     answer = client.get(path)
     assert answer.status_code == 200, (path, answer.status_code)
     assert answer.data

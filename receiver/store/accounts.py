@@ -73,6 +73,12 @@ def find_key(connection: Connection, key_hash: str) -> ApiKey | None:
     return None if row is None else _key(row)
 
 
+def get_key(connection: Connection, key_id: str) -> ApiKey | None:
+    """The key with this id that is not revoked, or None."""
+    row = connection.execute(select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))).first()
+    return None if row is None else _key(row)
+
+
 def list_keys(connection: Connection, account_id: str) -> Sequence[ApiKey]:
     """All keys of an account, revoked ones included, oldest first."""
     rows = connection.execute(select(api_keys).where(api_keys.c.account_id == account_id).order_by(api_keys.c.id))

@@ -14,6 +14,7 @@ from receiver.runtime import Runtime
 from receiver.web import (
     accounts,
     callbacks,
+    dashboard,
     deliveries,
     documents,
     errors,
@@ -29,6 +30,7 @@ from receiver.web.bodies import SpoolingRequest
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
+_KEPT_FILES = ("static", "dashboard.static", "documents.docs", "documents.document")
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -51,6 +53,7 @@ def build(runtime: Runtime | None = None) -> Flask:
     for plain in (callbacks, health, documents):
         app.register_blueprint(plain.blueprint)
     documents.attach(app, api)
+    dashboard.attach(app, runtime)
     return app
 
 
@@ -70,7 +73,7 @@ def _finish(response: Response) -> Response:
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers.setdefault("Content-Security-Policy", API_POLICY)
-    if response.status_code >= 400 or request.endpoint not in ("static", "documents.docs", "documents.document"):
+    if response.status_code >= 400 or request.endpoint not in _KEPT_FILES:
         headers["Cache-Control"] = "no-store"
     route = request.url_rule.rule if request.url_rule is not None else "none"
     method = request.method if request.method in _METHODS else "other"

@@ -53,18 +53,29 @@ def _admit(scopes: tuple[Scope, ...]) -> ApiKey:
     if found is None:
         detail = "Send an API key: Authorization: Bearer rk_…" if not given else "Authorization must be: Bearer rk_…"
         raise Refused(401, "unauthorized", detail, {"WWW-Authenticate": _REALM})
-    digest, peer = digest_of(found[1]), request.remote_addr or ""
-    _hold_back(limits().before(digest, peer, time.monotonic()), "Too many wrong API keys from this address.")
-    key = runtime().accounts.authenticate(found[1])
+    key = identify(found[1])
     if key is None:
-        limits().wrong(peer, time.monotonic())
         challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise Refused(401, "unauthorized", "This API key is not known, or was revoked.", challenge)
-    _hold_back(limits().right(digest, time.monotonic()), "This API key asks too often.")
     if Scope.MANAGE not in key.scopes and not key.scopes & set(scopes):
         wanted = " or ".join(dict.fromkeys([*scopes, Scope.MANAGE]))
         challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scopes[0]}"'}
         raise Refused(403, "forbidden", f"This needs an API key with the scope {wanted}.", challenge)
+    return key
+
+
+def identify(text: str) -> ApiKey | None:
+    """The living API key of this text, or None.
+
+    Raises Refused (429) for a key that asks too often, and for an address from which too many wrong ones came.
+    """
+    digest, peer = digest_of(text), request.remote_addr or ""
+    _hold_back(limits().before(digest, peer, time.monotonic()), "Too many wrong API keys from this address.")
+    key = runtime().accounts.authenticate(text)
+    if key is None:
+        limits().wrong(peer, time.monotonic())
+    else:
+        _hold_back(limits().right(digest, time.monotonic()), "This API key asks too often.")
     return key
 
 

@@ -40,9 +40,3 @@ def docs() -> Response:
     page = current_app.send_static_file("docs.html")
     page.headers["Content-Security-Policy"] = PAGE_POLICY
     return page
-
-
-@blueprint.get("/")
-def start() -> Response:
-    """On to the documentation."""
-    return Response(status=302, headers={"Location": "docs"})

@@ -73,12 +73,23 @@ def problem(
     return Response(dumps(body), status, headers, content_type=TYPE)
 
 
+def answer(error: Exception) -> Response:
+    """Any error as a problem."""
+    match error:
+        case Refused():
+            return error.response
+        case ReceiverError():
+            return _from_service(error)
+        case HTTPException():
+            return _from_http(error)
+        case _:
+            return _unexpected(error)
+
+
 def register(app: Flask) -> None:
     """Let the application answer every error as a problem."""
-    app.register_error_handler(Refused, lambda error: error.response)
-    app.register_error_handler(ReceiverError, _from_service)
-    app.register_error_handler(HTTPException, _from_http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(HTTPException, answer)  # Flask asks for these apart from the rest
+    app.register_error_handler(Exception, answer)
 
 
 def _from_service(error: ReceiverError) -> Response:

@@ -166,9 +166,9 @@ def theirs(api: Caller, progress: Progress) -> dict[str, str]:
 
 
 def routes_with_ids(app: Flask) -> Iterator[tuple[str, str, str]]:
-    """(method, path with {}, prefix of the id) of every route that names a thing."""
+    """(method, path with {}, prefix of the id) of every route of the API that names a thing."""
     for rule in app.url_map.iter_rules():
-        if found := re.search(r"<id\((\w+)\):\w+>", rule.rule):
+        if rule.rule.startswith("/v1/") and (found := re.search(r"<id\((\w+)\):\w+>", rule.rule)):
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 yield method, rule.rule.replace(found[0], "{}"), found[1]
 

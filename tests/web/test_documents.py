@@ -135,14 +135,6 @@ def test_the_page_works_without_internet(client: FlaskClient) -> None:
         assert not re.search(r"https?://", script.get_data(as_text=True))
 
 
-def test_the_start_leads_to_the_documentation(client: FlaskClient) -> None:
-    """A relative redirect, so that it works behind any prefix."""
-    answer = client.get("/")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "docs")
-    with client.get("/", follow_redirects=True) as page:
-        assert page.status_code == 200
-
-
 def test_licences_of_what_is_shipped_are_shipped(client: FlaskClient) -> None:
     """The viewer's licence stands beside it."""
     with client.get("/static/swagger-ui.LICENSE.txt") as answer:
