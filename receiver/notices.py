@@ -1,4 +1,4 @@
-"""Notices: checked, kept once, and turned into what follows from them, in one transaction.
+"""Notices: checked, kept once, and turned into what follows from them; many of them in one transaction.
 
 No network call happens here. A notice is a hint unless a signature covers its body: it makes the
 next query due now, and the query's answer is believed.
@@ -7,19 +7,20 @@ next query due now, and the query's answer is believed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from handlers import Handler, Malformed, Notice, NotSupported, Reply, TaskUpdate
 from receiver import lifecycle
 from receiver.bell import Bell
-from receiver.errors import NotFound
+from receiver.errors import Busy, NotFound
 from receiver.faultpoints import reached
 from receiver.models import CompletedVia, StoredNotice, Task, TaskStatus, Verdict, new_id
 from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, tasks
-from receiver.store.settling import adopt, settle
+from receiver.store.settling import Move, adoption, settle_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,33 @@ class Taken:
 
     reply: Reply
     verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A call at an address of ours. ``task_id``: as its token says; None at the provider-wide address."""
+
+    handler: Handler
+    notice: Notice
+    task_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Understood:
+    """A notice that its provider sent. ``key``: what its repetitions share."""
+
+    handler: Handler
+    notice: Notice
+    task_id: str
+    update: TaskUpdate
+    reply: Reply
+    key: str
+
+
+Result = Taken | Exception
+"""What a call came to: an answer, or what ``NoticeService.take`` would raise."""
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class NoticeService:
@@ -64,17 +92,40 @@ class NoticeService:
 
     def take(self, call: Call) -> Taken:
         """Check a call and keep it. Raises BadToken, BadSignature, Malformed, NotFound or Busy, storing nothing."""
+        (result,) = self.take_all([call])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def take_all(self, calls: Sequence[Call]) -> list[Result]:
+        """Check calls and keep them together; for each what ``take`` gives or raises, whatever becomes of the others.
+
+        One transaction for all; a result that is no exception is given when it is committed. Raises Busy when the
+        database cannot even be read: then nothing was stored.
+        """
+        now = self._clock()
+        results: dict[int, Result] = {}
+        opened = _step(dict(enumerate(calls)), lambda call: self._open(call, now), results)
+        with self._store.read() as connection:
+            known = tasks.get_all(connection, {each.task_id for each in opened.values() if each.task_id is not None})
+        understood = _step(opened, lambda each: self._understand(each, known, now), results)
+        self._keep_all(understood, now, results)
+        return [results[place] for place in range(len(calls))]
+
+    def _open(self, call: Call, now: int) -> _Opened:
         handler = self._providers.find(call.provider)
         if handler is None:
             raise NotFound("There is no such callback address.")
-        now = self._clock()
         path = f"/callbacks/{call.provider}" + (f"/{call.token}" if call.token is not None else "")
         notice = Notice(call.headers, call.query, call.body, self._public_url + path, now)
-        task: Task | None = None
-        if call.token is not None:
-            task_id = self._tokens.read(call.provider, call.token)
-            with self._store.read() as connection:
-                task = tasks.get(connection, task_id)
+        task_id = None if call.token is None else self._tokens.read(call.provider, call.token)
+        return _Opened(handler, notice, task_id)
+
+    def _understand(self, opened: _Opened, known: Mapping[str, Task], now: int) -> _Understood | Taken:
+        """Verify and read a notice, before any transaction: what providers send may take long to read."""
+        handler, notice = opened.handler, opened.notice
+        if opened.task_id is not None:
+            task = known.get(opened.task_id)
             if task is None:
                 return Taken(handler.reply(notice), Verdict.IGNORED)  # ended and purged long ago
             notice = replace(notice, task=remote_task(task, now))
@@ -85,55 +136,116 @@ class NoticeService:
             return Taken(handler.reply(notice), Verdict.IGNORED)
         if len(update.provider_task_id or "") > _LONGEST_ID:
             raise Malformed("no provider has ids that long")
-        if task is None:
-            with self._store.read() as connection:
-                task = tasks.find_by_provider_id(connection, call.provider, update.provider_task_id or "")
-            if task is None:
-                return Taken(handler.reply(notice), Verdict.IGNORED)
-        verdict = self._keep(handler, notice, task.id, update, now)
-        return Taken(handler.reply(notice), verdict)
+        task_id = opened.task_id or self._task_of(handler, update)
+        if task_id is None:
+            return Taken(handler.reply(notice), Verdict.IGNORED)
+        key = handler.notice_id(notice) or ""
+        if not 0 < len(key) <= _LONGEST_ID:  # what an index can hold
+            key = hashlib.sha256(key.encode() or notice.body).hexdigest()
+        return _Understood(handler, notice, task_id, update, handler.reply(notice), f"{task_id}:{key}")
 
-    def _keep(self, handler: Handler, notice: Notice, task_id: str, update: TaskUpdate, now: int) -> Verdict | None:
-        known = handler.notice_id(notice) or ""
-        if not 0 < len(known) <= _LONGEST_ID:  # what an index can hold
-            known = hashlib.sha256(known.encode() or notice.body).hexdigest()
+    def _task_of(self, handler: Handler, update: TaskUpdate) -> str | None:
+        with self._store.read() as connection:
+            task = tasks.find_by_provider_id(connection, handler.name, update.provider_task_id or "")
+        return None if task is None else task.id
+
+    def _keep_all(self, understood: Mapping[int, _Understood], now: int, results: dict[int, Result]) -> None:
+        """Keep notices in one transaction; where one of them makes it fail, each in one of its own."""
+        try:
+            results.update(self._keep(understood, now))
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not be the neighbours' trouble
+            if len(understood) == 1 or isinstance(error, Busy):
+                results.update(dict.fromkeys(understood, error))
+                return
+            for place, each in understood.items():
+                self._keep_all({place: each}, now, results)
+
+    def _keep(self, understood: Mapping[int, _Understood], now: int) -> dict[int, Taken]:
+        if not understood:
+            return {}
+        verdicts: dict[int, Verdict | None] = {}
         with self._store.write() as connection:
-            task = tasks.get(connection, task_id)
-            if task is None:
-                return Verdict.IGNORED
-            believed = handler.signature_covers_body or not handler.pace.confirm_notices
-            if task.status.final:
-                verdict = lifecycle.verdict_on_final(task, update)
-            else:
-                verdict = Verdict.BELIEVED if believed else Verdict.HINT
-            stored = StoredNotice(
-                new_id("ntc", now), handler.name, task.id, now, _worth_keeping(notice.headers), notice.body, verdict
-            )
-            if not notices.add(connection, stored, f"{task.id}:{known}"):
-                return None
-            if verdict is Verdict.BELIEVED and (update.status.final or task.status is TaskStatus.RUNNING):
-                self._believe(connection, task, update, now)
-            elif not task.status.final:
-                self._take_hint(connection, task, update, now)
+            held = tasks.hold(connection, {each.task_id for each in understood.values()})
+            for each_once in _rounds(understood):
+                verdicts.update(self._keep_round(connection, each_once, held, now))
         reached("notice.kept")
         self._bell.ring()
-        return verdict
+        return {place: Taken(each.reply, verdicts[place]) for place, each in understood.items()}
 
-    def _believe(self, connection: Connection, task: Task, update: TaskUpdate, now: int) -> None:
-        change = lifecycle.apply_update(task, update, CompletedVia.CALLBACK)
-        assert change is not None  # the task was live a moment ago, in this transaction
-        settle(connection, task, change, now, update=update)
+    def _keep_round(
+        self, connection: Connection, understood: Mapping[int, _Understood], held: dict[str, Task], now: int
+    ) -> dict[int, Verdict | None]:
+        """Keep notices about different tasks, and bring ``held`` up to date."""
+        providers = {each.handler.name for each in understood.values()}
+        repeated = notices.kept(connection, providers, {each.key for each in understood.values()})
+        verdicts: dict[int, Verdict | None] = {}
+        new: list[tuple[StoredNotice, str]] = []
+        moves: list[Move] = []
+        for place, each in understood.items():
+            task = held.get(each.task_id)
+            if task is None:
+                verdicts[place] = Verdict.IGNORED
+            elif each.key in repeated:
+                notices.count_copy(connection, task.provider, each.key)
+                verdicts[place] = None
+            else:
+                verdict = verdicts[place] = _verdict(task, each)
+                kept = _worth_keeping(each.notice.headers)
+                name, body = each.handler.name, each.notice.body
+                new.append((StoredNotice(new_id("ntc", now), name, task.id, now, kept, body, verdict), each.key))
+                moves += _consequence(task, each.update, verdict, now)
+        notices.add(connection, new)
+        held.update({task.id: task for task in settle_held(connection, moves, now)})
+        return verdicts
 
-    def _take_hint(self, connection: Connection, task: Task, update: TaskUpdate, now: int) -> None:
-        if task.status is TaskStatus.RUNNING:
-            due = now if task.due_at is None else min(task.due_at, now)  # our clock may be ahead of the worker's
-            tasks.move(connection, task.id, {"due_at": due}, expected=[TaskStatus.RUNNING])
-        elif update.provider_task_id and (task.status is TaskStatus.SUBMITTING or task.submits):
-            if task.outcome_unknown or task.status is TaskStatus.QUEUED:
-                # Queued again although the provider calls back for it: it was started, and must not be again.
-                adopt(connection, task, update.provider_task_id, now)
-            else:  # the submission's answer is still on its way, and will find this note
-                tasks.move(connection, task.id, {"noticed_id": update.provider_task_id})
+
+def _step(items: Mapping[int, A], work: Callable[[A], B | Taken], results: dict[int, Result]) -> dict[int, B]:
+    """Do one step with each; those that fail in it, or are answered already, have their result and go no further."""
+    further: dict[int, B] = {}
+    for place, item in items.items():
+        try:
+            outcome = work(item)
+        except Exception as error:  # noqa: BLE001  told to whoever called
+            results[place] = error
+        else:
+            if isinstance(outcome, Taken):
+                results[place] = outcome
+            else:
+                further[place] = outcome
+    return further
+
+
+def _rounds(understood: Mapping[int, _Understood]) -> Iterator[dict[int, _Understood]]:
+    """All in their order, in rounds that name no task twice: a task's second notice is judged by what the first did."""
+    left = dict(understood)
+    while left:
+        first = {each.task_id: place for place, each in reversed(left.items())}
+        yield {place: left.pop(place) for place in sorted(first.values())}
+
+
+def _verdict(task: Task, each: _Understood) -> Verdict:
+    if task.status.final:
+        return lifecycle.verdict_on_final(task, each.update)
+    believed = each.handler.signature_covers_body or not each.handler.pace.confirm_notices
+    return Verdict.BELIEVED if believed else Verdict.HINT
+
+
+def _consequence(task: Task, update: TaskUpdate, verdict: Verdict, now: int) -> list[Move]:
+    """What a new notice does to its task: at most one move."""
+    if task.status.final:
+        return []
+    if verdict is Verdict.BELIEVED and (update.status.final or task.status is TaskStatus.RUNNING):
+        return [Move(task, lifecycle.apply_update(task, update, CompletedVia.CALLBACK), update)]
+    if task.status is TaskStatus.RUNNING:
+        due = now if task.due_at is None else min(task.due_at, now)  # our clock may be ahead of the worker's
+        return [Move(task, None, values={"due_at": due})]
+    if update.provider_task_id and (task.status is TaskStatus.SUBMITTING or task.submits):
+        if task.outcome_unknown or task.status is TaskStatus.QUEUED:
+            # Queued again although the provider calls back for it: it was started, and must not be again.
+            return [adoption(task, update.provider_task_id, now)]
+        # The submission's answer is still on its way, and will find this note.
+        return [Move(task, None, values={"noticed_id": update.provider_task_id})]
+    return []
 
 
 _LONGEST_ID = 255

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import random
 
 from handlers import RemoteTask, TaskUpdate
 from receiver import lifecycle, schedule
 from receiver.bell import Bell
-from receiver.models import CompletedVia, Task, TaskStatus
+from receiver.errors import Busy
+from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
-from receiver.store import Connection, Store, notices, pacing, tasks
-from receiver.store.settling import settle
+from receiver.store import Store, notices, pacing, tasks
+from receiver.store.settling import Move, settle, settle_held
+from receiver.store.together import Together
 
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
@@ -21,6 +24,23 @@ HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
 STEP = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a call gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in ms."""
+
+    batch: Sequence[Task]
+    updates: Mapping[str, TaskUpdate]
+    failed: str | None = None
+    pause: int = 0
+
+    def step(self, task: Task, now: int) -> Step:
+        """The line in the task's timeline."""
+        if self.failed is not None:
+            return Step(now, "poll", {"failed": self.failed})
+        update = self.updates.get(task.id)
+        return Step(now, "poll", {"said": "no news" if update is None else update.unknown_status or update.status})
 
 
 class PollingService:
@@ -35,6 +55,7 @@ class PollingService:
         self._bell = bell
         self._clock = clock
         self._lease = round(lease * 1000)
+        self._together = Together(self._write_all)
 
     def claim(self, provider: str, room: int) -> list[tuple[int, Sequence[Task]]]:
         """Up to ``room`` batches of due tasks, each with its starting time (ms), within the provider's rate."""
@@ -68,28 +89,20 @@ class PollingService:
         return remote_task(task, self._clock())
 
     def answered(self, batch: Sequence[Task], updates: Mapping[str, TaskUpdate]) -> None:
-        """Write what the provider says of a batch; tasks it did not mention still run."""
-        now = self._clock()
-        with self._store.write() as connection:
-            for task in batch:
-                self._answered(connection, task, updates.get(task.id), now)
-        self._bell.ring()
+        """Write what the provider says of a batch; tasks it did not mention still run. Raises Busy."""
+        self._write(_Answer(batch, updates))
 
-    def _answered(self, connection: Connection, claimed: Task, update: TaskUpdate | None, now: int) -> None:
-        task = self._ours(connection, claimed)
-        if task is None:
-            return
-        said = "no news" if update is None else update.unknown_status or update.status
-        tasks.add_step(connection, task.id, now, "poll", {"said": said})
-        hinted = notices.last_hint(connection, task.id)
-        via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
-        change = None if update is None else lifecycle.apply_update(task, update, via)
-        if change is None:
-            change = lifecycle.Change(TaskStatus.RUNNING, task.progress, None, None, None)
-        if not change.status.final and now >= task.deadline_at:
-            change = lifecycle.past_deadline(task)
-        values = {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)}
-        settle(connection, task, change, now, update=update, fence=task.fence, values=values)
+    def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
+        """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for.
+
+        Raises Busy.
+        """
+        self._write(_Answer(batch, {}, why, round((retry_after or 0) * 1000)))
+
+    def _write(self, answer: _Answer) -> None:
+        trouble = self._together.do(answer)
+        if isinstance(trouble, Exception):
+            raise trouble
 
     def _next(self, task: Task, hinted: int | None, now: int) -> int:
         """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""
@@ -102,35 +115,48 @@ class PollingService:
             wait = min(wait, schedule.delay(HINT_RETRY, since // 2000, random()))
         return wait
 
-    def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
-        """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for."""
-        now = self._clock()
-        pause = round((retry_after or 0) * 1000)
-        with self._store.write() as connection:
-            if pause:
-                pacing.postpone(connection, f"{batch[0].provider}:query", now + pause)
-            for claimed in batch:
-                self._failed(connection, claimed, why, pause, now)
+    def _write_all(self, answers: Sequence[_Answer]) -> list[Exception | bool]:
+        """Write answers in one transaction; where one makes it fail, each in one of its own. True: written."""
+        try:
+            self._write_together(answers)
+        except Exception as error:  # noqa: BLE001  raised again by whoever asked; not the neighbours' trouble
+            if len(answers) == 1 or isinstance(error, Busy):
+                return [error] * len(answers)
+            return [self._write_all([answer])[0] for answer in answers]
         self._bell.ring()
+        return [True] * len(answers)
 
-    def _failed(self, connection: Connection, claimed: Task, why: str, pause: int, now: int) -> None:
-        task = self._ours(connection, claimed)
-        if task is None:
-            return
-        tasks.add_step(connection, task.id, now, "poll", {"failed": why})
-        if now >= task.deadline_at + LAST_QUERY_GRACE:
-            settle(connection, task, lifecycle.past_deadline(task), now, fence=task.fence)
-            return
-        wait = self._wait(task, notices.last_hint(connection, task.id), now)
-        values = {"polls": task.polls + 1, "due_at": now + max(wait, pause)}
-        tasks.move(connection, task.id, values, fence=task.fence)
+    def _write_together(self, answers: Sequence[_Answer]) -> None:
+        now = self._clock()
+        claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
+        ids = {claimed.id for _, claimed in claims}
+        with self._store.write() as connection:
+            for answer in answers:
+                if answer.pause:
+                    pacing.postpone(connection, f"{answer.batch[0].provider}:query", now + answer.pause)
+            held = tasks.hold(connection, ids)
+            hints = notices.last_hints(connection, ids)
+            ours = [
+                (answer, held[claimed.id])
+                for answer, claimed in claims
+                if claimed.id in held and _still_claimed(held[claimed.id], claimed)
+            ]
+            tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
+            settle_held(connection, [self._move(answer, task, hints.get(task.id), now) for answer, task in ours], now)
 
-    def _ours(self, connection: Connection, claimed: Task) -> Task | None:
-        """A claimed task as it is now; None when a callback was faster, or another worker has the lease."""
-        task = tasks.get(connection, claimed.id)
-        if task is None or task.status is not TaskStatus.RUNNING or task.fence != claimed.fence:
-            return None
-        return task
+    def _move(self, answer: _Answer, task: Task, hinted: int | None, now: int) -> Move:
+        """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""
+        update = answer.updates.get(task.id)
+        if answer.failed is not None and now < task.deadline_at + LAST_QUERY_GRACE:
+            due = now + max(self._wait(task, hinted, now), answer.pause)
+            return Move(task, None, values={"polls": task.polls + 1, "due_at": due})
+        if answer.failed is not None:
+            return Move(task, lifecycle.past_deadline(task))
+        via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
+        change = None if update is None else lifecycle.apply_update(task, update, via)
+        if now >= task.deadline_at and (change is None or not change.status.final):
+            change = lifecycle.past_deadline(task)
+        return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
 
     def end_overdue(self) -> int:
         """End tasks past their deadline that no lane ends; how many.
@@ -149,3 +175,8 @@ class PollingService:
                 settle(connection, task, lifecycle.past_deadline(task), now)
         self._bell.ring()
         return len(found)
+
+
+def _still_claimed(task: Task, claimed: Task) -> bool:
+    """Whether a task is as it was claimed: not when a callback was faster, or another worker has the lease."""
+    return task.status is TaskStatus.RUNNING and task.fence == claimed.fence

@@ -177,7 +177,7 @@ class SubmissionService:
                 change = lifecycle.apply_update(current, receipt.update, CompletedVia.POLL)
             if change is None:
                 change = lifecycle.Change(TaskStatus.RUNNING, None, None, None, EventType.TASK_RUNNING)
-            hinted = notices.last_hint(connection, task.id) is not None
+            hinted = bool(notices.last_hints(connection, [task.id]))
             first = schedule.delay(poll_plan(self._providers.get(task.provider), task), 0, random())
             values = {
                 "provider_task_id": receipt.provider_task_id,

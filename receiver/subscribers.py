@@ -194,9 +194,9 @@ class SubscriberService:
         now = self._clock()
         with self._store.write() as connection:
             body = event_rules.ping_body(subscriber, now)
-            _, new = publish(connection, account_id, EventType.SUBSCRIBER_PING, body, [subscriber], now)
+            (delivery,) = publish(connection, account_id, EventType.SUBSCRIBER_PING, body, [subscriber], now)
         self._bell.ring()
-        return new[0]
+        return delivery
 
     def replay(self, account_id: str, subscriber_id: str, since: int, until: int | None, status: str) -> int:
         """Make ended deliveries of a span of time (ms) pending again; ``status``: ``dead`` or ``all``. How many.

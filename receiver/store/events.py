@@ -24,18 +24,20 @@ def _record(row: Row[Any]) -> Event:
     )
 
 
-def add(connection: Connection, event: Event) -> None:
-    """Store an event; the database gives it its place in the order."""
-    connection.execute(
-        insert(events).values(
-            id=event.id,
-            account_id=event.account_id,
-            type=event.type,
-            task_id=event.task_id,
-            created_at=event.created_at,
-            body=event.body,
-        )
-    )
+def add(connection: Connection, new: Sequence[Event]) -> None:
+    """Store events; the database gives them their places in the order."""
+    rows = [
+        {
+            "id": event.id,
+            "account_id": event.account_id,
+            "type": event.type,
+            "task_id": event.task_id,
+            "created_at": event.created_at,
+            "body": event.body,
+        }
+        for event in new
+    ]
+    connection.execute(insert(events), rows)
 
 
 def get(connection: Connection, event_id: str) -> Event | None:

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from receiver.models import StoredNotice, Verdict
 from receiver.signing import without_tokens
-from receiver.store import dialect
 from receiver.store.schema import notices
 
 
-def add(connection: Connection, notice: StoredNotice, notice_key: str) -> bool:
-    """Keep a notice. False when one with this key is kept already; then its copies are counted.
+def kept(connection: Connection, providers: Collection[str], keys: Collection[str]) -> set[str]:
+    """Under which of these keys a notice of these providers is kept already."""
+    query = select(notices.c.notice_key).where(
+        notices.c.provider.in_(list(providers)), notices.c.notice_key.in_(list(keys))
+    )
+    return set(connection.execute(query).scalars())
+
+
+def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None:
+    """Keep notices, each under its key, which is kept for no other yet.
 
     Callback tokens, which a provider may repeat, are left out of what is stored.
     """
-    stored = connection.execute(
-        dialect.insert_or_nothing(connection, notices).values(
-            id=notice.id,
-            provider=notice.provider,
-            task_id=notice.task_id,
-            notice_key=notice_key,
-            received_at=notice.received_at,
-            headers=json.dumps(dict(notice.headers)),
-            body=without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
-            verdict=notice.verdict,
-            copies=1,
-        )
-    ).rowcount
-    if stored:
-        return True
-    connection.execute(
-        update(notices)
-        .where(notices.c.provider == notice.provider, notices.c.notice_key == notice_key)
-        .values(copies=notices.c.copies + 1)
-    )
-    return False
+    rows = [
+        {
+            "id": notice.id,
+            "provider": notice.provider,
+            "task_id": notice.task_id,
+            "notice_key": key,
+            "received_at": notice.received_at,
+            "headers": json.dumps(dict(notice.headers)),
+            "body": without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
+            "verdict": notice.verdict,
+            "copies": 1,
+        }
+        for notice, key in new
+    ]
+    if rows:
+        connection.execute(insert(notices), rows)
+
+
+def count_copy(connection: Connection, provider: str, key: str) -> None:
+    """A notice that is kept came once more."""
+    query = update(notices).where(notices.c.provider == provider, notices.c.notice_key == key)
+    connection.execute(query.values(copies=notices.c.copies + 1))
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
@@ -59,13 +67,12 @@ def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
     ]
 
 
-def last_hint(connection: Connection, task_id: str) -> int | None:
-    """When the newest notice came that brought a query of this task forward (ms), or None."""
-    query = select(func.max(notices.c.received_at)).where(
-        notices.c.task_id == task_id, notices.c.verdict == Verdict.HINT.value
+def last_hints(connection: Connection, task_ids: Collection[str]) -> Mapping[str, int]:
+    """When the newest notice came that brought a query of a task forward (ms), by task; those without are left out."""
+    query = select(notices.c.task_id, func.max(notices.c.received_at)).where(
+        notices.c.task_id.in_(list(task_ids)), notices.c.verdict == Verdict.HINT.value
     )
-    came: int | None = connection.execute(query).scalar_one()
-    return came
+    return {row[0]: row[1] for row in connection.execute(query.group_by(notices.c.task_id))}
 
 
 def purge(connection: Connection, received_before: int, limit: int) -> int:

@@ -1,12 +1,13 @@
-"""The one door: moves a task by compare-and-set and writes event and deliveries in the same transaction.
+"""The one door: moves tasks by compare-and-set and writes events and deliveries in the same transaction.
 
 Callback, poll, cancel and deadline all end here; hence one final state and one final event per
-task, however they race.
+task, however they race. What comes together is written together: statements cost less by the dozen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,8 +16,22 @@ from handlers import TaskUpdate
 from receiver import events as event_rules
 from receiver.faultpoints import reached
 from receiver.lifecycle import Change
-from receiver.models import Delivery, DeliveryStatus, Event, EventType, Subscriber, Task, TaskStatus, new_id
+from receiver.models import Delivery, DeliveryStatus, Event, EventType, Step, Subscriber, Task, TaskStatus, new_id
 from receiver.store import deliveries, events, subscribers, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What becomes of a task as it was read.
+
+    ``change``: decided for it; None: it stays in its state. ``update``: the provider's word that led to
+    it. ``values``: further columns to set (``due_at`` of a live task among them).
+    """
+
+    task: Task
+    change: Change | None
+    update: TaskUpdate | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def settle(
@@ -31,57 +46,99 @@ def settle(
 ) -> Task | None:
     """Apply a change decided for ``task`` as read in this transaction; None when somebody was first.
 
-    ``update``: the provider's word that led to it. ``fence``: a worker's claim that must still
-    hold. ``values``: further columns to set (``due_at`` of a live task among them).
+    ``fence``: a worker's claim that must still hold. The rest is as in a Move.
     """
-    columns: dict[str, Any] = {"status": change.status, "progress": change.progress, **(values or {})}
+    move = Move(task, change, update, values or {})
+    if not tasks.move(connection, task.id, _columns(move, now), fence=fence):
+        return None
+    settled = tasks.get(connection, task.id)
+    assert settled is not None  # it was moved in this very transaction
+    _tell(connection, [(move, settled)], now)
+    return settled
+
+
+def settle_held(connection: Connection, moves: Sequence[Move], now: int) -> list[Task]:
+    """Apply moves of tasks that this transaction holds (``tasks.hold``), each named once; what they are now."""
+    settled = tasks.move_held(connection, [(move.task, _columns(move, now)) for move in moves])
+    _tell(connection, list(zip(moves, settled, strict=True)), now)
+    return settled
+
+
+def adoption(task: Task, provider_task_id: str, now: int) -> Move:
+    """A submission whose answer was lost was heard of after all: it runs under this id, and is asked after now."""
+    change = Change(TaskStatus.RUNNING, task.progress, None, None, EventType.TASK_RUNNING)
+    values = {"provider_task_id": provider_task_id, "submitted_at": now, "outcome_unknown": False, "due_at": now}
+    return Move(task, change, values=values)
+
+
+def adopt(connection: Connection, task: Task, provider_task_id: str, now: int) -> Task | None:
+    """Apply an ``adoption`` to a task as read in this transaction; None when somebody was first."""
+    move = adoption(task, provider_task_id, now)
+    assert move.change is not None
+    return settle(connection, task, move.change, now, values=move.values)
+
+
+def _columns(move: Move, now: int) -> dict[str, Any]:
+    columns = dict(move.values)
+    change, update = move.change, move.update
+    if change is not None:
+        columns.update(status=change.status, progress=change.progress)
     if update is not None:
         columns["provider_response"] = update.raw
-        if update.provider_task_id and not task.provider_task_id:
+        if update.provider_task_id and not move.task.provider_task_id:
             columns.setdefault("provider_task_id", update.provider_task_id)
         if update.outputs:
             columns["outputs_json"] = event_rules.outputs_json(update.outputs)
-    if change.status.final:
+    if change is not None and change.status.final:
         columns.update(
             due_at=None,
             finished_at=now,
             error_json=event_rules.error_json(change.error),
             completed_via=change.completed_via,
         )
-    if not tasks.move(connection, task.id, columns, fence=fence):
-        return None
-    if change.status is not task.status:
-        detail: dict[str, Any] = {"from": task.status, "to": change.status}
-        if change.error is not None:
-            detail["error"] = change.error.code
-        if change.completed_via is not None:
-            detail["via"] = change.completed_via
-        tasks.add_step(connection, task.id, now, "state", detail)
-    settled = tasks.get(connection, task.id)
-    assert settled is not None  # it was moved in this very transaction
-    if change.event is not None:
-        publish_task(connection, settled, change.event, now)
-    return settled
+    return columns
 
 
-def adopt(connection: Connection, task: Task, provider_task_id: str, now: int) -> Task | None:
-    """A submission whose answer was lost was heard of after all: it runs under this id, and is asked after now."""
-    change = Change(TaskStatus.RUNNING, task.progress, None, None, EventType.TASK_RUNNING)
-    values = {"provider_task_id": provider_task_id, "submitted_at": now, "outcome_unknown": False, "due_at": now}
-    return settle(connection, task, change, now, values=values)
+def _tell(connection: Connection, moved: Sequence[tuple[Move, Task]], now: int) -> None:
+    """Write what moved into the timelines, and to subscribers."""
+    changed = [(move.task, move.change, settled) for move, settled in moved if move.change is not None]
+    tasks.add_steps(
+        connection,
+        [(task.id, _step(task, change, now)) for task, change, _ in changed if change.status is not task.status],
+    )
+    news = [(settled, change.event) for _, change, settled in changed if change.event is not None]
+    if news:
+        _publish_tasks(connection, news, now)
 
 
-def publish_task(connection: Connection, task: Task, event_type: EventType, now: int) -> None:
-    """Write an event that states a task, and its deliveries: to matching subscribers and the callback URL."""
-    wanting = [
-        subscriber
-        for subscriber in subscribers.of_account(connection, task.account_id)
-        if event_rules.wants(subscriber, event_type, task.provider)
-    ]
-    if task.callback_url is not None:
-        wanting.append(subscribers.behind_callback_url(connection, task.account_id, task.callback_url, now))
-    body = event_rules.event_body(event_type, now, event_rules.task_json(task))
-    publish(connection, task.account_id, event_type, body, wanting, now, task_id=task.id)
+def _step(task: Task, change: Change, now: int) -> Step:
+    detail: dict[str, Any] = {"from": task.status, "to": change.status}
+    if change.error is not None:
+        detail["error"] = change.error.code
+    if change.completed_via is not None:
+        detail["via"] = change.completed_via
+    return Step(now, "state", detail)
+
+
+def _publish_tasks(connection: Connection, news: Sequence[tuple[Task, EventType]], now: int) -> None:
+    """Write events that state tasks, and their deliveries: to matching subscribers and the callback URLs."""
+    accounts = {task.account_id for task, _ in news}
+    registered = {account: subscribers.of_account(connection, account) for account in accounts}
+    # In order, so that two transactions that both make missing ones never wait for each other.
+    addresses = sorted({(task.account_id, task.callback_url) for task, _ in news if task.callback_url is not None})
+    hidden = {place: subscribers.behind_callback_url(connection, *place, now) for place in addresses}
+    new: list[tuple[Event, Sequence[Subscriber]]] = []
+    for task, event_type in news:
+        wanting = [
+            subscriber
+            for subscriber in registered[task.account_id]
+            if event_rules.wants(subscriber, event_type, task.provider)
+        ]
+        if task.callback_url is not None:
+            wanting.append(hidden[task.account_id, task.callback_url])
+        body = event_rules.event_body(event_type, now, event_rules.task_json(task))
+        new.append((Event(new_id("evt", now), task.account_id, event_type, now, body, task.id), wanting))
+    _write(connection, new)
 
 
 def publish(
@@ -89,29 +146,32 @@ def publish(
     account_id: str,
     event_type: EventType,
     body: str,
-    to: list[Subscriber],
+    to: Sequence[Subscriber],
     now: int,
-    *,
-    task_id: str | None = None,
-) -> tuple[Event, list[Delivery]]:
-    """Write an event and one delivery, due now, for each of these subscribers."""
-    event = Event(new_id("evt", now), account_id, event_type, now, body, task_id)
-    events.add(connection, event)
+) -> list[Delivery]:
+    """Write an event that is about no task; its deliveries, due now, one for each of these subscribers."""
+    return _write(connection, [(Event(new_id("evt", now), account_id, event_type, now, body), to)])
+
+
+def _write(connection: Connection, new: Sequence[tuple[Event, Sequence[Subscriber]]]) -> list[Delivery]:
+    """Write events, and a delivery of each, due at once, for each of its subscribers."""
+    events.add(connection, [event for event, _ in new])
     reached("event.added")
-    new = [
+    due = [
         Delivery(
-            id=new_id("dlv", now),
-            account_id=account_id,
+            id=new_id("dlv", event.created_at),
+            account_id=event.account_id,
             event_id=event.id,
-            event_type=event_type,
+            event_type=event.type,
             subscriber_id=subscriber.id,
-            task_id=task_id,
+            task_id=event.task_id,
             url=subscriber.url,
             status=DeliveryStatus.PENDING,
-            created_at=now,
-            due_at=now,
+            created_at=event.created_at,
+            due_at=event.created_at,
         )
+        for event, to in new
         for subscriber in to
     ]
-    deliveries.add(connection, new)
-    return event, new
+    deliveries.add(connection, due)
+    return due

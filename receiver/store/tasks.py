@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
@@ -54,6 +54,21 @@ def get(connection: Connection, task_id: str) -> Task | None:
     """The task, or None."""
     row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
     return None if row is None else _record(row)
+
+
+def get_all(connection: Connection, ids: Collection[str]) -> Mapping[str, Task]:
+    """Those of these tasks that exist, by id."""
+    rows = connection.execute(select(tasks).where(tasks.c.id.in_(list(ids))))
+    return {row.id: _record(row) for row in rows}
+
+
+def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
+    """Those of these tasks that exist, by id, as they are and stay until the transaction ends, but for its own moves.
+
+    Taken in the order of their ids, so that two transactions that want the same ones never wait for each other.
+    """
+    query = select(tasks).where(tasks.c.id.in_(list(ids))).order_by(tasks.c.id)
+    return {row.id: _record(row) for row in connection.execute(dialect.locked(connection, query))}
 
 
 def find_by_provider_id(connection: Connection, provider: str, provider_task_id: str) -> Task | None:
@@ -147,8 +162,31 @@ def move(
     query = update(tasks).where(tasks.c.id == task_id, tasks.c.status.in_([status.value for status in expected]))
     if fence is not None:
         query = query.where(tasks.c.fence == fence)
-    kept = {name: without_tokens(value) if type(value) is str else value for name, value in values.items()}
-    return connection.execute(query.values(**kept)).rowcount == 1
+    return connection.execute(query.values(**_without_tokens(values))).rowcount == 1
+
+
+def move_held(connection: Connection, moves: Sequence[tuple[Task, Mapping[str, Any]]]) -> list[Task]:
+    """Change tasks that ``hold`` gave, each named once; what they are now.
+
+    Callback tokens are left out here, too. Raises RuntimeError when a task is not as it was held.
+    """
+    moved: list[Task] = []
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for task, values in moves:
+        kept = _without_tokens(values)
+        named = {f"new_{name}": value for name, value in kept.items()}
+        by_columns.setdefault(tuple(kept), []).append({**named, "held_id": task.id, "held_status": task.status})
+        moved.append(replace(task, **kept))
+    held = (tasks.c.id == bindparam("held_id")) & (tasks.c.status == bindparam("held_status"))
+    for names, rows in by_columns.items():
+        query = update(tasks).where(held).values({name: bindparam(f"new_{name}") for name in names})
+        if connection.execute(query, rows).rowcount != len(rows):
+            raise RuntimeError("a task that this transaction holds was changed by another")
+    return moved
+
+
+def _without_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: without_tokens(value) if type(value) is str else value for name, value in values.items()}
 
 
 def count_due(connection: Connection, provider: str, status: TaskStatus, now: int, limit: int) -> int:
@@ -221,8 +259,17 @@ def find_key(connection: Connection, account_id: str, key: str) -> tuple[str, st
 
 def add_step(connection: Connection, task_id: str, at: int, kind: str, detail: Mapping[str, Any]) -> None:
     """Add a line to a task's timeline."""
-    told = without_tokens(json.dumps(dict(detail)))
-    connection.execute(insert(steps).values(task_id=task_id, at=at, kind=kind, detail=told))
+    add_steps(connection, [(task_id, Step(at, kind, detail))])
+
+
+def add_steps(connection: Connection, new: Sequence[tuple[str, Step]]) -> None:
+    """Add lines to timelines: the task's id, and the line."""
+    rows = [
+        {"task_id": task_id, "at": step.at, "kind": step.kind, "detail": without_tokens(json.dumps(dict(step.detail)))}
+        for task_id, step in new
+    ]
+    if rows:
+        connection.execute(insert(steps), rows)
 
 
 def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from handlers import RemoteStatus, TaskUpdate
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
-from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE
+from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, _Answer
 from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 
 
@@ -313,3 +317,44 @@ def test_polls_of_an_operation_use_its_own_plan(stage: Stage, monkeypatch: pytes
     monkeypatch.setattr(stage.handler, "operations", {"draw": draw}, raising=False)
     task = stage.running()
     assert 1000 <= (task.due_at or 0) - stage.clock() <= 1100
+
+
+def test_answers_that_come_together_share_a_transaction(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that ask for one task each: their answers are stored as one, and each counts."""
+    tasks = [stage.running(f"job-{number}") for number in range(6)]
+    for task in tasks:
+        stage.wait_until_due(task)
+    asked = claimed(stage)
+    assert len(asked) == 6
+    sizes: list[int] = []
+    write = stage.runtime.polling._write_together
+
+    def slow(answers: Sequence[Any]) -> None:
+        sizes.append(len(answers))
+        write(answers)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(stage.runtime.polling, "_write_together", slow)
+    threads = [
+        threading.Thread(target=stage.runtime.polling.answered, args=([task], {task.id: still()})) for task in asked
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (sum(sizes), len(sizes) < 6) == (6, True)
+    assert [stage.task(task).polls for task in tasks] == [1] * 6
+
+
+def test_an_answer_that_cannot_be_stored_fails_alone(stage: Stage) -> None:
+    """What one provider's answer breaks must not keep the others' from being stored, and whoever brought it is told."""
+    good, bad = stage.running("job-1"), stage.running("job-2")
+    stage.wait_until_due(bad)
+    stage.wait_until_due(good)
+    asked = {task.id: task for task in claimed(stage)}
+    unwritable = TaskUpdate(RemoteStatus.RUNNING, raw=object())  # type: ignore[arg-type]  # that is the point
+    answers = [_Answer([asked[bad.id]], {bad.id: unwritable}), _Answer([asked[good.id]], {good.id: still()})]
+    told = stage.runtime.polling._write_all(answers)
+    assert isinstance(told[0], Exception)
+    assert told[1] is True
+    assert (stage.task(bad).polls, stage.task(good).polls) == (0, 1)

@@ -1,0 +1,140 @@
+"""Notices that come together: one transaction for all, and each of them judged as if it had come alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from handlers import BadSignature, Malformed
+from handlers._signatures import hmac_sha256_hex
+from receiver import notices as service
+from receiver.errors import Busy, NotFound
+from receiver.models import EventType, Task, TaskStatus, Verdict
+from receiver.notices import Call, Taken
+from receiver.signing import BadToken
+from receiver.store import Store
+from tests.core.stage import PICTURE, SECRET, Stage
+
+
+def call(stage: Stage, task: Task, job: str, state: str = "done", **more: Any) -> Call:
+    """A signed notice of the toy about a task."""
+    body = json.dumps({"id": job, "state": state, "picture": PICTURE, **more}).encode()
+    token = stage.runtime.submissions._tokens.make("toy", task.id)
+    return Call("toy", token, {"x-toy-sign": hmac_sha256_hex(SECRET, body)}, {}, body)
+
+
+def verdicts(results: list[Any]) -> list[Verdict | None]:
+    """The verdicts of results that are all answers."""
+    assert all(isinstance(result, Taken) for result in results), results
+    return [result.verdict for result in results]
+
+
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """A list that grows with every writing transaction."""
+    counted: list[None] = []
+    write = Store.write
+
+    @contextmanager
+    def counting(store: Store) -> Iterator[Any]:
+        counted.append(None)
+        with write(store) as connection:
+            yield connection
+
+    monkeypatch.setattr(Store, "write", counting)
+    return counted
+
+
+def test_many_notices_share_one_transaction(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends its own task, with its own event and delivery."""
+    stage.subscribe("https://hooks.example.test/all", "task.succeeded")
+    running = [stage.running(f"job-{number}") for number in range(8)]
+    counted = transactions(monkeypatch)
+    results = stage.runtime.notices.take_all([call(stage, task, f"job-{at}") for at, task in enumerate(running)])
+    assert verdicts(results) == [Verdict.BELIEVED] * 8
+    assert len(counted) == 1
+    for task in running:
+        assert stage.task(task).status is TaskStatus.SUCCEEDED
+        assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+        assert len(stage.deliveries_of(task)) == 1
+
+
+def test_each_gets_its_own_answer(stage: Stage) -> None:
+    """What is refused among them takes nothing from the others."""
+    one, two = stage.running("job-1"), stage.running("job-2")
+    good = call(stage, one, "job-1")
+    results = stage.runtime.notices.take_all(
+        [
+            Call("nobody", None, {}, {}, b""),
+            Call("toy", "no-token", {}, {}, b""),
+            Call("toy", good.token, {}, {}, good.body),
+            call(stage, two, "job-2", state=""),
+            good,
+            good,
+            call(stage, two, "job-2"),
+        ]
+    )
+    assert [type(result) for result in results[:4]] == [NotFound, BadToken, BadSignature, Malformed]
+    assert verdicts(results[4:]) == [Verdict.BELIEVED, None, Verdict.BELIEVED]
+    (kept,) = stage.notices(one)
+    assert kept.copies == 2
+    assert stage.task(two).status is TaskStatus.SUCCEEDED
+
+
+def test_several_notices_about_one_task_come_one_after_the_other(stage: Stage) -> None:
+    """Progress, then an end, then another end: told in this order, and the second end changes nothing."""
+    task = stage.running()
+    results = stage.runtime.notices.take_all(
+        [
+            call(stage, task, "job-1", "drawing", progress=0.3),
+            call(stage, task, "job-1", "done"),
+            call(stage, task, "job-1", "broken"),
+        ]
+    )
+    assert verdicts(results) == [Verdict.BELIEVED, Verdict.BELIEVED, Verdict.CONTRADICTION]
+    told = [EventType.TASK_RUNNING, EventType.TASK_PROGRESS, EventType.TASK_SUCCEEDED]
+    assert stage.event_types(task) == told
+    assert (stage.task(task).status, stage.task(task).progress) == (TaskStatus.SUCCEEDED, 1.0)
+
+
+def test_one_that_cannot_be_kept_does_not_fail_its_neighbours(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks the common transaction: the others are kept, it alone is told, and nothing of it stays."""
+    running = [stage.running(f"job-{number}") for number in range(3)]
+    add = service.notices.add
+
+    def fragile(connection: Any, new: Any) -> None:
+        add(connection, new)
+        if any(b"poison" in notice.body for notice, _ in new):
+            raise ValueError("poisoned")
+
+    monkeypatch.setattr(service.notices, "add", fragile)
+    calls = [call(stage, task, f"job-{at}", extra="poison" if at == 1 else "") for at, task in enumerate(running)]
+    first, poisoned, last = stage.runtime.notices.take_all(calls)
+    assert verdicts([first, last]) == [Verdict.BELIEVED] * 2
+    assert isinstance(poisoned, ValueError)
+    assert [stage.task(task).status for task in running] == ["succeeded", "running", "succeeded"]
+    assert stage.notices(running[1]) == []
+    assert stage.event_types(running[1]) == [EventType.TASK_RUNNING]
+
+
+def test_a_commit_that_fails_answers_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are told to come again, and nothing is stored."""
+    running = [stage.running(f"job-{number}") for number in range(2)]
+    calls = [call(stage, task, f"job-{at}") for at, task in enumerate(running)]
+    write = Store.write
+
+    @contextmanager
+    def failing(store: Store) -> Iterator[Any]:
+        with write(store) as connection:
+            yield connection
+            raise Busy("the disk is full")
+
+    monkeypatch.setattr(Store, "write", failing)
+    results = stage.runtime.notices.take_all(calls)
+    assert [type(result) for result in results] == [Busy, Busy]
+    monkeypatch.undo()
+    assert [stage.notices(task) for task in running] == [[], []]
+    assert verdicts(stage.runtime.notices.take_all(calls)) == [Verdict.BELIEVED] * 2
