@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from receiver.store import Store, pacing, stats, tasks
+from receiver.store import Store, pacing, stats
+
+WORKER_SEEN = 15_000
+"""Milliseconds within which a worker must have been seen to count as there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
     """The service at one moment. Ages in seconds: how late the most overdue one is, 0 when none is.
 
-    ``tasks``: (provider, status, number) of live tasks. ``worker_age``: since a worker was last seen, or
-    None when none ever was.
+    ``tasks``: (provider, status, number) of live tasks. ``task_ages``: (provider, status, age) of those that
+    wait for a worker. Numbers of tasks and deliveries end at ``store.stats.MOST``. ``worker_age``: since a
+    worker was last seen, or None when none ever was; ``workers``: how many were seen lately.
     """
 
     tasks: Sequence[tuple[str, str, int]]
-    task_age: float
+    task_ages: Sequence[tuple[str, str, float]]
     deliveries_pending: int
     deliveries_dead: int
     delivery_age: float
     subscribers_disabled: int
+    circuits_open: int
     worker_age: float | None
+    workers: int
 
 
 class StatsService:
@@ -39,13 +45,17 @@ class StatsService:
         with self._store.read() as connection:
             seen = pacing.last_beat(connection)
             return Stats(
-                tasks=tasks.count_by_state(connection),
-                task_age=_age(stats.oldest_due_task(connection), now),
+                tasks=stats.live_tasks(connection),
+                task_ages=[
+                    (provider, status, _age(due, now)) for provider, status, due in stats.oldest_due_tasks(connection)
+                ],
                 deliveries_pending=stats.pending_deliveries(connection),
                 deliveries_dead=stats.dead_deliveries(connection),
-                delivery_age=_age(stats.oldest_due_delivery(connection), now),
+                delivery_age=_age(stats.oldest_due_delivery(connection, now), now),
                 subscribers_disabled=stats.disabled_subscribers(connection),
+                circuits_open=stats.open_circuits(connection, now),
                 worker_age=None if seen is None else _age(seen, now),
+                workers=stats.workers_seen(connection, now - WORKER_SEEN),
             )
 
 

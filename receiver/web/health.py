@@ -12,13 +12,11 @@ from prometheus_client.registry import Collector
 from receiver import metrics
 from receiver.errors import Busy
 from receiver.runtime import Runtime
+from receiver.stats import WORKER_SEEN, Stats
 from receiver.web import answers
 from receiver.web.face import runtime
 
 blueprint = Blueprint("health", __name__)
-
-WORKER_SEEN = 15_000
-"""Milliseconds within which a worker must have been seen."""
 
 
 @blueprint.get("/healthz")
@@ -77,20 +75,30 @@ class _Waiting(Collector):
             return
         up.add_metric([], 1)
         yield up
-        tasks = GaugeMetricFamily("receiver_tasks", "Live tasks by state.", labels=["provider", "status"])
-        for provider, status, number in seen.tasks:
-            tasks.add_metric([provider, status], number)
-        yield tasks
-        deliveries = GaugeMetricFamily("receiver_deliveries", "Deliveries by state.", labels=["status"])
-        deliveries.add_metric(["pending"], seen.deliveries_pending)
-        deliveries.add_metric(["dead"], seen.deliveries_dead)
-        yield deliveries
-        yield GaugeMetricFamily("receiver_task_overdue_seconds", "The most overdue task's age.", seen.task_age)
-        yield GaugeMetricFamily(
-            "receiver_delivery_overdue_seconds", "The most overdue delivery's age.", seen.delivery_age
-        )
-        yield GaugeMetricFamily(
-            "receiver_subscribers_disabled", "Subscribers that are disabled.", seen.subscribers_disabled
-        )
-        if seen.worker_age is not None:
-            yield GaugeMetricFamily("receiver_worker_seen_seconds", "Since a worker was seen.", seen.worker_age)
+        yield from _families(seen)
+
+
+def _families(seen: Stats) -> Iterable[Metric]:
+    tasks = GaugeMetricFamily("receiver_tasks", "Live tasks by state.", labels=["provider", "status"])
+    for provider, status, number in seen.tasks:
+        tasks.add_metric([provider, status], number)
+    yield tasks
+    overdue = GaugeMetricFamily(
+        "receiver_task_overdue_seconds", "The most overdue task's age.", labels=["provider", "status"]
+    )
+    for provider, status, age in seen.task_ages:
+        overdue.add_metric([provider, status], age)
+    yield overdue
+    deliveries = GaugeMetricFamily("receiver_deliveries", "Deliveries by state.", labels=["status"])
+    deliveries.add_metric(["pending"], seen.deliveries_pending)
+    deliveries.add_metric(["dead"], seen.deliveries_dead)
+    yield deliveries
+    for name, help_text, value in (
+        ("receiver_delivery_overdue_seconds", "The most overdue delivery's age.", seen.delivery_age),
+        ("receiver_subscribers_disabled", "Subscribers that are disabled.", seen.subscribers_disabled),
+        ("receiver_circuits_open", "Subscribers that only get a probe now and then.", seen.circuits_open),
+        ("receiver_workers", "Workers seen lately.", seen.workers),
+    ):
+        yield GaugeMetricFamily(name, help_text, value)
+    if seen.worker_age is not None:
+        yield GaugeMetricFamily("receiver_worker_seen_seconds", "Since a worker was seen.", seen.worker_age)

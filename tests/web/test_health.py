@@ -9,9 +9,11 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from receiver import schedule
 from receiver.errors import Busy
 from receiver.runtime import Runtime
 from receiver.stats import StatsService
+from receiver.store import stats, subscribers
 from receiver.web import create_app
 from tests.web.conftest import Caller, Clock, Progress
 
@@ -82,11 +84,50 @@ def test_the_database_is_asked_at_the_scrape(
     assert seen[("receiver_tasks", (("provider", "superapp"), ("status", "queued")))] == 1
     assert seen[("receiver_deliveries", (("status", "pending"),))] == 2
     assert seen[("receiver_deliveries", (("status", "dead"),))] == 0
-    assert 60 <= seen[("receiver_task_overdue_seconds", ())] < 120
+    queued = (("provider", "superapp"), ("status", "queued"))
+    assert 60 <= seen[("receiver_task_overdue_seconds", queued)] < 120
     assert 60 <= seen[("receiver_delivery_overdue_seconds", ())] < 3600
-    assert seen[("receiver_subscribers_disabled", ())] == 0
+    assert seen[("receiver_subscribers_disabled", ())] == seen[("receiver_circuits_open", ())] == 0
+    assert seen[("receiver_workers", ())] == 1
     assert seen[("receiver_worker_seen_seconds", ())] < 60
     assert seen[("receiver_database_up", ())] == 1
+
+
+def test_what_holds_itself_back_is_not_late(api: Caller, client: FlaskClient, progress: Progress, clock: Clock) -> None:
+    """A subscriber whose circuit is open, or that is disabled, waits for itself: it must not wake anybody at night."""
+    to = api.post("/v1/subscribers", {"url": "http://127.0.0.1:9/", "event_types": ["*"]}).json["id"]
+    api.submit()
+    progress.finish()
+    clock.ahead += 60_000
+    assert metrics_of(client)[("receiver_delivery_overdue_seconds", ())] >= 60
+    with progress.runtime.store.write() as connection:
+        subscribers.change(connection, to, {"failures": schedule.CIRCUIT_AFTER, "ready_at": clock() + 30_000})
+    seen = metrics_of(client)
+    assert seen[("receiver_delivery_overdue_seconds", ())] == 0
+    assert seen[("receiver_circuits_open", ())] == 1
+    api("PATCH", f"/v1/subscribers/{to}", json={"disabled": True})
+    clock.ahead += 60_000
+    seen = metrics_of(client)
+    assert seen[("receiver_delivery_overdue_seconds", ())] == 0
+    assert seen[("receiver_subscribers_disabled", ())] == 1
+
+
+def test_counts_end_somewhere(
+    api: Caller, client: FlaskClient, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape costs the same however long a queue has become."""
+    monkeypatch.setattr(stats, "MOST", 2)
+    for _ in range(4):
+        api.submit()
+    assert metrics_of(client)[("receiver_tasks", (("provider", "superapp"), ("status", "queued")))] == 2
+
+
+def test_connections_in_use_are_shown(client: FlaskClient, runtime: Runtime) -> None:
+    """What the pool has lent out right now; the scrape's own question is over by then."""
+    before = metrics_of(client)[("receiver_database_connections_in_use", ())]
+    with runtime.store.read(), runtime.store.read():
+        assert metrics_of(client)[("receiver_database_connections_in_use", ())] == before + 2
+    assert metrics_of(client)[("receiver_database_connections_in_use", ())] == before
 
 
 def test_requests_are_counted_by_route(api: Caller, client: FlaskClient) -> None:
