@@ -16,28 +16,31 @@ from receiver import __version__
 from receiver.errors import Invalid, ReceiverError, SettingsError
 
 COMMANDS = {
-    "run": "run",
-    "web": "service",
-    "worker": "service",
-    "sandbox": "service",
-    "migrate": "service",
-    "check": "check",
-    "demo": "demo",
-    "keys": "keys",
-    "reseal": "reseal",
-    "providers": "providers",
-    "submit": "submit",
-    "tasks": "tasks",
-    "task": "tasks",
-    "cancel": "tasks",
-    "subscribers": "subscribers",
-    "deliveries": "deliveries",
-    "delivery": "deliveries",
-    "retry": "deliveries",
-    "replay": "deliveries",
-    "listen": "listen",
+    "run": ("run", "The whole service on one machine: web and worker, supervised."),
+    "web": ("service", "The HTTP side alone: API, callbacks, health and metrics."),
+    "worker": ("service", "The working side alone: submits, polls, delivers, cleans up."),
+    "sandbox": ("service", "A local emulator of all providers, with faults on demand."),
+    "migrate": ("service", "Bring the database's schema up to this version."),
+    "check": ("check", "Say what is wrong with the settings, and how to mend it."),
+    "demo": ("demo", "See it all work with emulated providers, in seconds."),
+    "keys": ("keys", "API keys of an account."),
+    "reseal": ("reseal", "Encrypt what is stored with the first secret key."),
+    "providers": ("providers", "List providers, or show the operations and fields of one."),
+    "submit": ("submit", "Hand a task to a provider, and watch it if wanted."),
+    "tasks": ("tasks", "List tasks, newest first."),
+    "task": ("tasks", "Show one task, or its timeline."),
+    "cancel": ("tasks", "End a task that has not ended yet."),
+    "subscribers": ("subscribers", "Webhooks that get events."),
+    "deliveries": ("deliveries", "List deliveries, newest first."),
+    "delivery": ("deliveries", "Show one delivery with its attempts."),
+    "retry": ("deliveries", "Attempt a delivery again now."),
+    "replay": ("deliveries", "Deliver again what a subscriber was sent since a time."),
+    "listen": ("listen", "Print events as they happen; forward them to a local port."),
 }
-"""Every command, in the order of the help, and the module that holds it."""
+"""Every command, in the order of the help: the module that holds it, and its line in the help.
+
+The line stands here too so that ``receiver --help`` need not load every module (a test compares).
+"""
 
 
 class Commands(click.Group):
@@ -51,9 +54,14 @@ class Commands(click.Group):
         """The command, or None when there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"receiver.cli.{COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"receiver.cli.{COMMANDS[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """Write the list of commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the services or the settings say no with is shown without a traceback."""

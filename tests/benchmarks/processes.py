@@ -84,7 +84,7 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 40.0) -> None:
 
 def plain_environment(**more: str) -> dict[str, str]:
     """This process's environment without settings of the service, and what is given."""
-    own = ("RECEIVER_", "SANDBOX_", "TOPVIEW_", "PROMETHEUS_", "PEER_")
+    own = ("RECEIVER_", "SANDBOX_", "TOPVIEW_", "PROMETHEUS_", "PEER_", "PYTHONDONTWRITEBYTECODE")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(own)},
         "PYTHONPATH": str(ROOT),
