@@ -20,7 +20,9 @@ from receiver.bell import Bell
 from receiver.config import Settings
 from receiver.deliveries import DeliveryService
 from receiver.errors import SettingsError
+from receiver.inspections import InspectionService
 from receiver.notices import NoticeService
+from receiver.overview import OverviewService
 from receiver.polling import PollingService
 from receiver.providers import Providers
 from receiver.resealing import ResealService
@@ -61,6 +63,8 @@ class Runtime:
     direct: DirectCalls
     sweeping: SweepService
     stats: StatsService
+    overview: OverviewService
+    inspections: InspectionService
     resealing: ResealService
 
     @classmethod
@@ -105,6 +109,8 @@ class Runtime:
             direct=DirectCalls(providers, policy),
             sweeping=SweepService(store, clock, retention_days=settings.retention_days),
             stats=StatsService(store, clock),
+            overview=OverviewService(store, clock),
+            inspections=InspectionService(store, sealer, clock),
             resealing=ResealService(store, sealer),
         )
 

@@ -46,8 +46,8 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     "receiver.store": (2, "store"),
     **{
         f"receiver.{name}": (3, name) for name in (
-            "accounts", "deliveries", "notices", "polling", "resealing", "stats", "submissions", "subscribers",
-            "sweeping", "tasks", "uploads",
+            "accounts", "deliveries", "inspections", "notices", "overview", "polling", "resealing", "stats",
+            "submissions", "subscribers", "sweeping", "tasks", "uploads",
         )
     },
     "receiver.runtime": (4, "runtime"),

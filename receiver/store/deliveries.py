@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     ScalarSelect,
     Select,
+    bindparam,
     case,
     exists,
     func,
@@ -27,7 +28,7 @@ from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, 
 from receiver.store import dialect
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.paging import page
-from receiver.store.schema import attempts, deliveries, events, subscribers
+from receiver.store.schema import accounts, attempts, deliveries, events, subscribers
 
 
 def _select() -> Select[Any]:
@@ -89,6 +90,12 @@ def of_task(connection: Connection, task_id: str) -> Sequence[Delivery]:
     return [_record(row) for row in rows]
 
 
+def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Delivery]:
+    """Some deliveries of an event, oldest first."""
+    rows = connection.execute(_select().where(deliveries.c.event_id == event_id).order_by(deliveries.c.id).limit(limit))
+    return [_record(row) for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What ``list_page`` narrows down to; None means any."""
@@ -117,11 +124,16 @@ def list_page(
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery to be attempted now, with what the attempt needs."""
+    """A delivery to be attempted now, with what the attempt needs.
+
+    ``secrets_sealed``: the subscriber's, or for a task's callback URL the account's; sealed for ``secrets_owner``.
+    """
 
     delivery: Delivery
     subscriber: Subscriber
     body: str
+    secrets_sealed: str
+    secrets_owner: str
 
 
 def _waiting() -> CTE:
@@ -153,17 +165,18 @@ def claim(
     many may be for subscribers whose last attempt failed (None: all).
     """
     rows = _ready(connection, now, room, per_subscriber, troubled)
-    under_way = {row.id: _under_way(connection, row.id, now) for row in rows}
+    under_way = _under_way(connection, [row.id for row in rows], now)  # counted once their turn is ours
     # First a seat for everybody with nothing in flight; what is beyond those and the reserve is shared.
-    shared = max(room - reserved - sum(count == 0 for count in under_way.values()), 0)
+    shared = max(room - reserved - sum(row.id not in under_way for row in rows), 0)
     failing = sum(row.failures > 0 for row in rows)
     for_failing = room if troubled is None else troubled
     chosen: dict[str, Subscriber] = {}
     ids: list[str] = []
     for place, row in enumerate(rows):
         subscriber = subscriber_queries.record(row)
-        first = 1 if under_way[subscriber.id] == 0 else 0
-        cap = min(first - (-shared // (len(rows) - place)), row.allowed - under_way[subscriber.id], room - len(ids))
+        first = 0 if subscriber.id in under_way else 1
+        free = row.allowed - under_way.get(subscriber.id, 0)
+        cap = min(first - (-shared // (len(rows) - place)), free, room - len(ids))
         if subscriber.rate_limit:
             cap = min(cap, 1)
         if subscriber.failures:
@@ -183,10 +196,9 @@ def claim(
         if subscriber.failures:
             for_failing -= len(taken)
         chosen[subscriber.id] = subscriber
-        served: dict[str, Any] = {"served_at": now}
         if subscriber.rate_limit and taken:
-            served["ready_at"] = now + round(1000 * len(taken) / subscriber.rate_limit)
-        connection.execute(update(subscribers).where(subscribers.c.id == subscriber.id).values(**served))
+            subscriber_queries.hold(connection, subscriber.id, now + round(1000 * len(taken) / subscriber.rate_limit))
+    subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
         return ()
     connection.execute(
@@ -194,10 +206,18 @@ def claim(
         .where(deliveries.c.id.in_(ids))
         .values(fence=deliveries.c.fence + 1, due_at=until, leased=True)
     )
-    query = _select().add_columns(events.c.body).join(events, events.c.id == deliveries.c.event_id)
+    query = _select().add_columns(events.c.body, accounts.c.secrets_sealed)
+    query = query.join(events, events.c.id == deliveries.c.event_id)
+    query = query.join(accounts, accounts.c.id == deliveries.c.account_id)
     taken_rows = connection.execute(query.where(deliveries.c.id.in_(ids)))
-    claims = {row.id: Claim(_record(row), chosen[row.subscriber_id], row.body) for row in taken_rows}
+    claims = {row.id: _claim(row, chosen[row.subscriber_id]) for row in taken_rows}
     return [claims[delivery_id] for delivery_id in ids]
+
+
+def _claim(row: Row[Any], subscriber: Subscriber) -> Claim:
+    if subscriber.secrets_sealed is None:  # behind a task's callback URL: the account signs
+        return Claim(_record(row), subscriber, row.body, row.secrets_sealed, row.account_id)
+    return Claim(_record(row), subscriber, row.body, subscriber.secrets_sealed, subscriber.id)
 
 
 def _ready(
@@ -229,9 +249,11 @@ def _ready(
     return sorted([*steady, *failing], key=lambda row: (row.served_at, row.id))[:room]
 
 
-def _under_way(connection: Connection, subscriber_id: str, now: int) -> int:
-    query = _in_flight(now).where(deliveries.c.subscriber_id == subscriber_id)
-    return int(connection.execute(query).scalar_one())
+def _under_way(connection: Connection, subscriber_ids: Sequence[str], now: int) -> Mapping[str, int]:
+    """How many attempts of each of these subscribers are under way; without those that have none."""
+    query = _in_flight(now).add_columns(deliveries.c.subscriber_id)
+    query = query.where(deliveries.c.subscriber_id.in_(subscriber_ids)).group_by(deliveries.c.subscriber_id)
+    return {subscriber_id: count for count, subscriber_id in connection.execute(query)} if subscriber_ids else {}
 
 
 def _allowed(per_subscriber: int) -> ColumnElement[int]:
@@ -268,32 +290,55 @@ def next_due(connection: Connection, now: int, per_subscriber: int) -> int | Non
     return min((max(due, ready) for due, ready in connection.execute(query)), default=None)
 
 
-def finish(
-    connection: Connection, delivery_id: str, fence: int, values: Mapping[str, Any], attempt: Attempt | None
-) -> bool:
-    """Write the result of a claim, if the fence is still ours; whether it was."""
-    changed = connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.fence == fence, deliveries.c.leased.is_(True))
-        .values(leased=False, **values)
-    ).rowcount
-    if changed and attempt is not None:
-        connection.execute(
-            insert(attempts).values(
-                id=attempt.id,
-                delivery_id=attempt.delivery_id,
-                number=attempt.number,
-                trigger=attempt.trigger,
-                started_at=attempt.started_at,
-                duration_ms=attempt.duration_ms,
-                response_status=attempt.response_status,
-                response_headers=json.dumps(dict(attempt.response_headers)),
-                response_body=attempt.response_body,
-                error=attempt.error,
-                message=attempt.message,
-            )
-        )
-    return changed == 1
+def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple[str, int]]:
+    """Id and fence of those whose claim still holds; they stay as they are until this transaction ends.
+
+    The others were taken over by another worker after their lease, or their subscriber was deleted.
+    """
+    query = (
+        select(deliveries.c.id, deliveries.c.fence)
+        .where(deliveries.c.id.in_([delivery.id for delivery in claimed]), deliveries.c.leased.is_(True))
+        .order_by(deliveries.c.id)
+    )
+    held = {(row.id, row.fence) for row in connection.execute(dialect.locked(connection, query))}
+    return held & {(delivery.id, delivery.fence) for delivery in claimed}
+
+
+_FINISH = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"))
+    .values({name: bindparam(name) for name in ("status", "due_at", "attempts", "trigger", "finished_at", "reason")})
+    .values(leased=False)
+)
+
+
+def finish(connection: Connection, results: Sequence[tuple[Attempt, Mapping[str, Any]]]) -> None:
+    """Write attempts and what they make of their deliveries, whose claims still hold.
+
+    With each attempt the delivery's columns: status, due_at, attempts, trigger, finished_at and reason.
+    """
+    if not results:
+        return
+    connection.execute(_FINISH, [{"delivery": attempt.delivery_id, **columns} for attempt, columns in results])
+    connection.execute(
+        insert(attempts),
+        [
+            {
+                "id": attempt.id,
+                "delivery_id": attempt.delivery_id,
+                "number": attempt.number,
+                "trigger": attempt.trigger,
+                "started_at": attempt.started_at,
+                "duration_ms": attempt.duration_ms,
+                "response_status": attempt.response_status,
+                "response_headers": json.dumps(dict(attempt.response_headers)),
+                "response_body": attempt.response_body,
+                "error": attempt.error,
+                "message": attempt.message,
+            }
+            for attempt, _ in results
+        ],
+    )
 
 
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
