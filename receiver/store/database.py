@@ -7,11 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from receiver import metrics
@@ -62,10 +58,8 @@ class Store:
         """
         with _busy("the database cannot be migrated now"), _MIGRATING, _transaction(self._migrator) as connection:
             dialect.lock_schema(connection)
-            config = _config()
-            config.attributes["connection"] = connection
-            if not _serves(connection, config):
-                command.upgrade(config, "head")
+            if not _serves(connection):
+                _upgrade(connection)
 
     def schema_is_current(self) -> bool:
         """Whether the database's schema serves this code: it is the one it was written for, or a newer one.
@@ -73,7 +67,7 @@ class Store:
         While a new version is rolled out, the old one works on beside it: a migration keeps the code before it alive.
         """
         with self.read() as connection:
-            return _serves(connection, _config())
+            return _serves(connection)
 
     def ping(self) -> None:
         """Raise Busy unless the database answers."""
@@ -90,18 +84,26 @@ def after_commit(connection: Connection, tell: Callable[[], None]) -> None:
     connection.info[_AFTERWARDS].append(tell)
 
 
-def _config() -> Config:
+def _serves(connection: Connection) -> bool:
+    """Whether the schema is as new as the code, or newer: revisions are numbers of four digits.
+
+    Asked without Alembic, so that a start that finds nothing to do need not load it.
+    """
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    present: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    needed = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return present is not None and present >= needed
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # late: see _serves()
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
-
-
-def _serves(connection: Connection, config: Config) -> bool:
-    """Whether the schema is as new as the code, or newer: revisions are numbers of four digits."""
-    present = MigrationContext.configure(connection).get_current_revision()
-    needed = ScriptDirectory.from_config(config).get_current_head()
-    assert needed is not None  # there has always been a first migration
-    return present is not None and present >= needed
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @contextmanager
