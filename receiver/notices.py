@@ -36,10 +36,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What to answer, and what became of the notice (None: a repetition of one kept already)."""
+    """What to answer, and what became of the notice (None: a repetition of one kept already).
+
+    ``task_id``: of the task that it is about, if there is such a task.
+    """
 
     reply: Reply
     verdict: Verdict | None
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ class NoticeService:
                 verdicts.update(self._keep_round(connection, each_once, held, now))
         reached("notice.kept")
         self._bell.ring()
-        return {place: Taken(each.reply, verdicts[place]) for place, each in understood.items()}
+        return {place: Taken(each.reply, verdicts[place], each.task_id) for place, each in understood.items()}
 
     def _keep_round(
         self, connection: Connection, understood: Mapping[int, _Understood], held: dict[str, Task], now: int

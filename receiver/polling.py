@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import random
 
 from handlers import RemoteTask, TaskUpdate
-from receiver import lifecycle, schedule
+from receiver import lifecycle, metrics, schedule
 from receiver.bell import Bell
 from receiver.errors import Busy
 from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Store, notices, pacing, tasks
+from receiver.store.database import after_commit
 from receiver.store.settling import Move, settle, settle_held
 from receiver.store.together import Together
 
@@ -142,7 +144,11 @@ class PollingService:
                 if claimed.id in held and _still_claimed(held[claimed.id], claimed)
             ]
             tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
-            settle_held(connection, [self._move(answer, task, hints.get(task.id), now) for answer, task in ours], now)
+            moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
+            for task in settle_held(connection, moves, now):
+                if task.status.final and task.id in hints:
+                    took = (now - hints[task.id]) / 1000
+                    after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
 
     def _move(self, answer: _Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""

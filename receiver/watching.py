@@ -26,15 +26,17 @@ _refusing = threading.Lock()
 
 
 def request_answered(
-    route: str, method: str, status: int, began: float, subject: str = "", caller: str | None = None
+    route: str, method: str, status: int, began: float, request: str, subject: str = "", caller: str | None = None
 ) -> None:
-    """A request was answered. ``began``: ``time.monotonic()`` then. ``subject``: the task that it was about.
+    """A request was answered. ``began``: ``time.monotonic()`` then. ``subject``: the task that it brought or ended.
 
     ``caller``: the ``traceparent`` that came with it. Health checks and scrapes are counted, but leave no trace.
     """
     seconds = time.monotonic() - began
     metrics.observe_request(route, method, status, seconds)
-    log.debug("request", route=route, method=method, status=status, duration_ms=round(seconds * 1000, 1))
+    log.debug(
+        "request", route=route, method=method, status=status, duration_ms=round(seconds * 1000, 1), request=request
+    )
     if tracing.on() and route not in ("/healthz", "/readyz", "/metrics"):
         now = time.time_ns() // 1_000_000
         told: Told = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
@@ -44,21 +46,22 @@ def request_answered(
         )  # fmt: skip
 
 
-def task_accepted(task: Task) -> None:
-    """A caller's task was stored."""
+def task_accepted(task: Task, request: str) -> None:
+    """A caller's task was stored. ``request``: the id of the request that brought it."""
     metrics.observe_accepted(task.provider)
-    log.info("task accepted", task=task.id, provider=task.provider, operation=task.operation)
+    log.info("task accepted", task=task.id, provider=task.provider, operation=task.operation, request=request)
 
 
-def notice_taken(provider: str, verdict: str, task_id: str | None, seconds: float) -> None:
+def notice_taken(provider: str, verdict: str, task_id: str | None, request: str, seconds: float) -> None:
     """A notice was kept (or found to be a repetition), and what follows from it is stored. ``seconds``: it took."""
     metrics.observe_notice(provider, verdict)
     if verdict == "believed":
         metrics.observe_callback_to_event(provider, seconds)
-    log.info("notice", provider=provider, verdict=verdict, task=task_id, duration_ms=round(seconds * 1000, 1))
+    log.info("notice", task=task_id, provider=provider, verdict=verdict, duration_ms=round(seconds * 1000, 1),
+             request=request)  # fmt: skip
 
 
-def notice_refused(provider: str, why: str) -> None:
+def notice_refused(provider: str, why: str, request: str) -> None:
     """A call at a callback address was refused; said now and then only, since anybody can call there."""
     metrics.observe_notice(provider, why)
     now = time.monotonic()
@@ -68,7 +71,7 @@ def notice_refused(provider: str, why: str) -> None:
             _refused[provider, why] = last, unsaid + 1
             return
         _refused[provider, why] = now, 0
-    log.warning("notice refused", provider=provider, why=why, unsaid=unsaid or None)
+    log.warning("notice refused", provider=provider, why=why, unsaid=unsaid, request=request)
 
 
 def provider_called(

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from handlers import TaskUpdate
 from receiver import events as event_rules
+from receiver import watching
 from receiver.faultpoints import reached
 from receiver.lifecycle import Change
 from receiver.models import Delivery, DeliveryStatus, Event, EventType, Step, Subscriber, Task, TaskStatus, new_id
 from receiver.store import deliveries, events, subscribers, tasks
+from receiver.store.database import after_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,11 @@ def _columns(move: Move, now: int) -> dict[str, Any]:
 def _tell(connection: Connection, moved: Sequence[tuple[Move, Task]], now: int) -> None:
     """Write what moved into the timelines, and to subscribers."""
     changed = [(move.task, move.change, settled) for move, settled in moved if move.change is not None]
-    tasks.add_steps(
-        connection,
-        [(task.id, _step(task, change, now)) for task, change, _ in changed if change.status is not task.status],
-    )
+    elsewhere = [(task, change, settled) for task, change, settled in changed if change.status is not task.status]
+    tasks.add_steps(connection, [(task.id, _step(task, change, now)) for task, change, _ in elsewhere])
+    for task, change, settled in elsewhere:
+        code = None if change.error is None else change.error.code
+        after_commit(connection, partial(watching.task_changed, task, settled, now, code))
     news = [(settled, change.event) for _, change, settled in changed if change.event is not None]
     if news:
         _publish_tasks(connection, news, now)

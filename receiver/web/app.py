@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 
 from flask import Flask, Response, g, request
 
-from receiver import logs, metrics
+from receiver import logs, tracing, watching
 from receiver.config import read_settings
 from receiver.runtime import Runtime
 from receiver.web import (
@@ -25,13 +24,13 @@ from receiver.web import (
     subscribers,
     tasks,
 )
+from receiver.web.answers import API_POLICY, STANDING
 from receiver.web.api import open_api
 from receiver.web.bodies import SpoolingRequest
+from receiver.web.plain import REQUEST_ID
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 _KEPT_FILES = ("static", "dashboard.static", "documents.docs", "documents.document")
-API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 def build(runtime: Runtime | None = None) -> Flask:
@@ -40,6 +39,7 @@ def build(runtime: Runtime | None = None) -> Flask:
         settings = read_settings()
         logs.set_up(settings.log_format, settings.log_level, "web")
         runtime = Runtime.build(settings)
+    tracing.set_up("web")
     app = Flask("receiver.web", static_folder="static", static_url_path="/static")
     app.request_class = SpoolingRequest
     app.url_map.merge_slashes = False  # a redirect would lose a provider's POST
@@ -59,7 +59,7 @@ def build(runtime: Runtime | None = None) -> Flask:
 
 def _begin() -> None:
     given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
     g.began = time.monotonic()
 
 
@@ -67,15 +67,14 @@ def _finish(response: Response) -> Response:
     """What every answer carries. Pages set their own policy before."""
     headers = response.headers
     headers["X-Request-Id"] = g.request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["X-Frame-Options"] = "DENY"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers.update(STANDING)
     headers.setdefault("Content-Security-Policy", API_POLICY)
     if response.status_code >= 400 or request.endpoint not in _KEPT_FILES:
         headers["Cache-Control"] = "no-store"
     route = request.url_rule.rule if request.url_rule is not None else "none"
     method = request.method if request.method in _METHODS else "other"
-    metrics.observe_request(route, method, response.status_code, time.monotonic() - g.began)
+    watching.request_answered(
+        route, method, response.status_code, g.began, g.request_id,
+        g.get("task_id", ""), request.headers.get("traceparent"),
+    )  # fmt: skip
     return response

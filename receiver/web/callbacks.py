@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+import time
+
+from flask import Blueprint, Response, g, request
 
 import handlers
 from handlers import BadSignature, Malformed
-from receiver import metrics
+from receiver import watching
 from receiver.errors import Busy, NotFound
 from receiver.notices import Call
 from receiver.signing import BadToken
@@ -15,6 +17,10 @@ from receiver.web.errors import Refused, problem
 from receiver.web.face import runtime
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
+ROUTE = "/callbacks/<provider>/<token>"
+"""The address of a task, as it is counted."""
+REFUSAL = "receiver.refusal"
+"""Where the environ has the exception with which a call was refused before it came here (see ``express``)."""
 
 
 @blueprint.post("/<provider>")
@@ -23,16 +29,20 @@ def take(provider: str, token: str | None = None) -> Response:
     """Take a notice. 401, 403 and 404 store nothing; 503 asks the provider to try again."""
     known = provider if provider in handlers.available() else "unknown"
     try:
+        if REFUSAL in request.environ:
+            raise request.environ[REFUSAL]
         headers = {name.lower(): value for name, value in request.headers.items()}
         call = Call(provider, token, headers, request.args.to_dict(), read_body())
         taken = runtime().notices.take(call)
     except (BadToken, BadSignature, Malformed, NotFound, Busy, Refused) as error:
-        metrics.observe_notice(known, _VERDICTS[type(error)])
+        watching.notice_refused(known, _VERDICTS[type(error)], g.request_id)
         return _answer(error)
     except Exception:
-        metrics.observe_notice(known, "error")
+        watching.notice_refused(known, "error", g.request_id)
         raise
-    metrics.observe_notice(known, taken.verdict or "repetition")
+    g.task_id = taken.task_id or ""
+    spent = time.monotonic() - g.began
+    watching.notice_taken(known, taken.verdict or "repetition", taken.task_id, g.request_id, spent)
     reply = taken.reply
     return Response(reply.body, reply.status, content_type=reply.content_type)
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response
+from flask import Response, g
 
-from receiver import metrics
+from receiver import watching
 from receiver.events import rfc3339, task_json
 from receiver.models import Scope, Task
 from receiver.store.tasks import Filter
@@ -54,7 +54,8 @@ def submit_task(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Response
     if replayed:
         said["Idempotency-Replayed"] = "true"
     else:
-        metrics.observe_accepted(task.provider)
+        g.task_id = task.id
+        watching.task_accepted(task, g.request_id)
     wait = _preferred_wait(headers["prefer"])
     if wait is not None:
         task, waited = _wait_for(task, wait)

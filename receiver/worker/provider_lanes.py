@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, TaskUpdate, Unavailable
-from receiver import logs, metrics
+from receiver import logs, metrics, watching
 from receiver.faultpoints import reached
 from receiver.models import Task
 from receiver.runtime import Runtime
@@ -55,9 +55,11 @@ class SubmitLane(Lane):
         if task.due_at is not None and self.clock() >= task.due_at:
             log.warning("lease over before the call", provider=self._provider, task=task.id)
             return  # this process stood still; to others the task is lost, and may have been given up
-        began = time.monotonic()
+        began = self.clock()
+        if task.submits == 1:
+            metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
         outcome, write = self._submit(start)
-        metrics.observe_provider_call(self._provider, "submit", outcome, time.monotonic() - began)
+        watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock())
         reached("submit.answered")
         persist(write, self._stopping)
 
@@ -107,29 +109,31 @@ class QueryLane(Lane):
     def _ask(self, at: int, batch: Sequence[Task]) -> None:
         reached("query.claimed")
         wait_until(at, self.clock)
-        began = time.monotonic()
-        outcome, write = self._query(batch)
-        metrics.observe_provider_call(self._provider, "query", outcome, time.monotonic() - began)
+        began = self.clock()
+        outcome, news, write = self._query(batch)
+        watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
         reached("query.answered")
         persist(write, self._stopping)
 
-    def _query(self, batch: Sequence[Task]) -> tuple[str, Callable[[], None]]:
+    def _query(self, batch: Sequence[Task]) -> tuple[str, bool, Callable[[], None]]:
+        """Make the call; returns its outcome in a word, whether a task ended by it, and what to write."""
         service = self._service
         try:
             updates = self._handler.query([service.remote(task) for task in batch])
         except Unavailable as error:
-            return "unavailable", partial(service.failed, batch, str(error), error.retry_after)
+            return "unavailable", False, partial(service.failed, batch, str(error), error.retry_after)
         except Rejected as error:
             log.warning("query refused", provider=self._provider, code=error.error.code, why=error.error.message)
-            return "rejected", partial(service.failed, batch, error.error.message, None)
+            return "rejected", False, partial(service.failed, batch, error.error.message, None)
         except HandlerError as error:
-            return "failed", partial(service.failed, batch, str(error), None)
+            return "failed", False, partial(service.failed, batch, str(error), None)
         except Exception:
             log.exception("asking failed", provider=self._provider)
-            return "failed", partial(service.failed, batch, "internal error", None)
+            return "failed", False, partial(service.failed, batch, "internal error", None)
         for update in updates.values():
             self._note_unknown(update)
-        return "answered", partial(service.answered, batch, updates)
+        news = any(update.status.final for update in updates.values())
+        return "answered", news, partial(service.answered, batch, updates)
 
     def _note_unknown(self, update: TaskUpdate) -> None:
         """An unknown status word is logged once: it means still running, and a handler to be brought up to date."""
