@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from receiver.models import Event, EventType, Page
 from receiver.store.paging import page
-from receiver.store.schema import deliveries, events, subscribers
+from receiver.store.schema import events
 
 
 def _record(row: Row[Any]) -> Event:
@@ -80,15 +80,3 @@ def list_page(
     if types:
         query = query.where(events.c.type.in_(list(types)))
     return page(connection, query, events.c.id, _record, limit=limit, cursor=cursor)
-
-
-def purge(connection: Connection, created_before: int, limit: int) -> int:
-    """Delete some events that belong to no task, are older than a time and wait for no delivery; how many."""
-    owed = exists().where(
-        deliveries.c.event_id == events.c.id,
-        deliveries.c.due_at.is_not(None),
-        subscribers.c.id == deliveries.c.subscriber_id,
-        subscribers.c.disabled.is_(False),
-    )
-    old = select(events.c.id).where(events.c.task_id.is_(None), events.c.created_at < created_before, ~owed)
-    return connection.execute(events.delete().where(events.c.id.in_(old.limit(limit)))).rowcount

@@ -73,9 +73,3 @@ def last_hints(connection: Connection, task_ids: Collection[str]) -> Mapping[str
         notices.c.task_id.in_(list(task_ids)), notices.c.verdict == Verdict.HINT.value
     )
     return {row[0]: row[1] for row in connection.execute(query.group_by(notices.c.task_id))}
-
-
-def purge(connection: Connection, received_before: int, limit: int) -> int:
-    """Delete some notices older than a time; how many."""
-    old = select(notices.c.id).where(notices.c.received_at < received_before).limit(limit)
-    return connection.execute(notices.delete().where(notices.c.id.in_(old))).rowcount

@@ -143,7 +143,6 @@ notices = Table(
     Column("copies", Integer, nullable=False, server_default="1"),
     UniqueConstraint("provider", "notice_key"),
     Index("ix_notices_task", "task_id"),
-    Index("ix_notices_received", "received_at"),
 )
 
 events = Table(
@@ -158,7 +157,6 @@ events = Table(
     Column("body", Text, nullable=False),
     Index("ix_events_account", "account_id", "seq"),
     Index("ix_events_task", "task_id"),
-    Index("ix_events_created", "created_at"),
     sqlite_autoincrement=True,
 )
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
 from receiver.store import dialect
 from receiver.store.paging import page
-from receiver.store.schema import deliveries, idempotency_keys, steps, subscribers, task_metadata, tasks
+from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
 
 
 def _record(row: Row[Any]) -> Task:
@@ -276,35 +276,6 @@ def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
     """The lines of a task's timeline, in order."""
     rows = connection.execute(select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq))
     return [Step(row.at, row.kind, json.loads(row.detail)) for row in rows]
-
-
-def purgeable(connection: Connection, finished_before: int, limit: int) -> Sequence[str]:
-    """Ids of some tasks that ended before a time.
-
-    Not those whose idempotency key still holds, nor those of which a subscriber that is not disabled is
-    still to be told.
-    """
-    held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
-    owed = exists().where(
-        deliveries.c.task_id == tasks.c.id,
-        deliveries.c.due_at.is_not(None),
-        subscribers.c.id == deliveries.c.subscriber_id,
-        subscribers.c.disabled.is_(False),
-    )
-    query = select(tasks.c.id).where(
-        tasks.c.finished_at.is_not(None), tasks.c.finished_at < finished_before, ~held, ~owed
-    )
-    return connection.execute(query.order_by(tasks.c.finished_at).limit(limit)).scalars().all()
-
-
-def purge(connection: Connection, ids: Sequence[str]) -> None:
-    """Delete tasks and all that hangs on them (the database cascades)."""
-    connection.execute(tasks.delete().where(tasks.c.id.in_(list(ids))))
-
-
-def purge_keys(connection: Connection, created_before: int) -> None:
-    """Forget idempotency keys older than a time."""
-    connection.execute(idempotency_keys.delete().where(idempotency_keys.c.created_at < created_before))
 
 
 def fill_provider_task_id(connection: Connection, task_id: str, provider_task_id: str) -> None:

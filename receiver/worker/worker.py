@@ -14,12 +14,15 @@ from receiver.config import Settings, masked
 from receiver.errors import Busy
 from receiver.runtime import Runtime
 from receiver.worker.deliver_lane import DeliverLane
-from receiver.worker.lane import Lane
+from receiver.worker.lane import Rounds
 from receiver.worker.provider_lanes import QueryLane, SubmitLane
 
 BEAT = 5.0
-"""Seconds between signs of life (``/readyz`` looks for them) and looks of the sweep when there is much to purge."""
+"""Seconds between signs of life (``/readyz`` looks for them)."""
 SWEEP = 60.0
+"""Seconds between looks for what is old enough to be purged."""
+REST = 4.0
+"""While there is much to purge, a rest of four times what the last step took: a fifth of the time at most."""
 
 log = logs.get("worker")
 
@@ -32,7 +35,7 @@ class Worker:
         self._runtime = runtime
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._stopping = threading.Event()
-        self.lanes: list[Lane] = [DeliverLane(runtime)]
+        self.lanes: list[Rounds] = [DeliverLane(runtime)]
         for provider in runtime.providers.names:
             self.lanes += [SubmitLane(runtime, provider), QueryLane(runtime, provider)]
         self._threads = [
@@ -58,7 +61,7 @@ class Worker:
             lane.stop()
         deadline = time.monotonic() + timeout
         for lane in self.lanes:
-            lane.join()
+            lane.join(max(deadline - time.monotonic(), 0))
         while time.monotonic() < deadline and any(lane.in_flight for lane in self.lanes):
             time.sleep(0.02)
         left = sum(lane.in_flight for lane in self.lanes)
@@ -84,7 +87,7 @@ class Worker:
             try:
                 self._runtime.sweeping.beat(self.id)
                 self._runtime.polling.end_overdue()
-                if time.monotonic() - swept >= SWEEP and not self._runtime.sweeping.step():
+                if time.monotonic() - swept >= SWEEP and self._purge():
                     swept = time.monotonic()
             except Busy as trouble:
                 log.warning("database busy", lane="sweep", why=trouble.detail)
@@ -92,6 +95,16 @@ class Worker:
                 log.exception("sweeping failed")
             if self._stopping.wait(BEAT):
                 return
+
+    def _purge(self) -> bool:
+        """Purge until nothing old is left, or the next sign of life is due; whether nothing is left."""
+        until = time.monotonic() + BEAT
+        while (began := time.monotonic()) < until:
+            if not self._runtime.sweeping.step():
+                return True
+            if self._stopping.wait(REST * (time.monotonic() - began)):
+                return False
+        return False
 
 
 def serve(settings: Settings) -> None:

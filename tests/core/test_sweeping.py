@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from sqlalchemy import event, text
 
+from receiver import sweeping
 from receiver.models import DeliveryStatus
 from tests.core.stage import HOOK, Clock, Stage
+from tests.databases import on_postgresql
 
 DAY = 86_400
 TABLES = ("tasks", "task_metadata", "steps", "notices", "events", "deliveries", "attempts", "idempotency_keys")
@@ -31,6 +35,7 @@ def test_a_finished_task_goes_with_everything(build: Any, clock: Clock) -> None:
     finished(stage, "job-1", callback_url=HOOK, metadata={"a": "b"}, key="key")
     stage.attempt(200)
     clock.pass_by(3 * DAY)
+    assert stage.runtime.sweeping.step() == 1  # the idempotency key
     assert stage.runtime.sweeping.step() == 0
     clock.pass_by(1)
     assert stage.runtime.sweeping.step() == 2
@@ -103,16 +108,64 @@ def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Cloc
     assert [row.id for row in stage.rows("SELECT id FROM subscribers")] == [stays.id]
 
 
+@on_postgresql
+def test_sweeps_side_by_side_share_the_work(build: Any, clock: Clock) -> None:
+    """What one of them holds, the next one passes over and does not wait for; all that is old goes, once."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    old = [finished(stage, f"job-{number}").id for number in range(4)]
+    clock.pass_by(2 * DAY)
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("SELECT id FROM tasks WHERE id = ANY(:ids) FOR UPDATE"), {"ids": old[:3]})
+        stage.runtime.sweeping.step()
+        assert counts(stage)["tasks"] == 3
+    stage.runtime.sweeping.step()
+    assert counts(stage)["tasks"] == 0
+
+
+def test_a_backlog_goes_in_steps_of_a_bounded_size(build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction takes more than a few rows, oldest first, however much has become old at once."""
+    monkeypatch.setattr(sweeping, "STEP", 2)
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    old = []
+    for number in range(5):
+        old.append(finished(stage, f"job-{number}").id)
+        clock.pass_by(1)
+    clock.pass_by(2 * DAY)
+    left = []
+    while stage.runtime.sweeping.step():
+        left.append([row.id for row in stage.rows("SELECT id FROM tasks ORDER BY id")])
+    assert left == [old[2:], old[4:], []]
+
+
+def test_retention_looks_up_what_is_old_by_an_index(stage: Stage) -> None:
+    """The cost of looking does not grow with what is young: no query of a sweep reads a whole table that grows."""
+    store = stage.runtime.store
+    asked: list[tuple[str, Any]] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+    stage.runtime.sweeping.step()
+    lookups = [(query, values) for query, values in asked if query.startswith("SELECT") and "LIMIT" in query]
+    assert len(lookups) == 5
+    with store.write() as connection:
+        postgresql = connection.dialect.name == "postgresql"
+        if postgresql:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # an empty table would be read whole
+        explain = "EXPLAIN" if postgresql else "EXPLAIN QUERY PLAN"
+        plans = ["\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {query}", values).all())
+                 for query, values in lookups]  # fmt: skip
+    for plan in plans:
+        assert not re.search(r"Seq Scan|SCAN (?!CONSTANT)", plan), plan
+
+
 def test_signs_of_life(stage: Stage, clock: Clock) -> None:
     """A worker is seen while it beats, and forgotten when it stops or was not seen for a day."""
-    sweeping = stage.runtime.sweeping
-    assert sweeping.last_beat() is None
-    sweeping.beat("one")
+    sweeps = stage.runtime.sweeping
+    assert sweeps.last_beat() is None
+    sweeps.beat("one")
     clock.pass_by(5)
-    sweeping.beat("two")
-    assert sweeping.last_beat() == clock()
-    sweeping.forget("two")
-    assert sweeping.last_beat() == clock() - 5000
+    sweeps.beat("two")
+    assert sweeps.last_beat() == clock()
+    sweeps.forget("two")
+    assert sweeps.last_beat() == clock() - 5000
     clock.pass_by(2 * DAY)
-    sweeping.forget("two")
-    assert sweeping.last_beat() is None
+    sweeps.forget("two")
+    assert sweeps.last_beat() is None

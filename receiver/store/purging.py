@@ -1,0 +1,79 @@
+"""Queries of retention: each deletes a few rows, found by an index at a cost that does not grow with what is young.
+
+Ids sort by time, so "older than" is a range of ids and needs no index of its own. On PostgreSQL rows that
+somebody holds are passed over: workers that purge side by side share the work and keep nobody waiting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, select
+
+from receiver.models import first_id
+from receiver.store import dialect
+from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
+
+
+def purge_keys(connection: Connection, created_before: int, limit: int) -> int:
+    """Forget idempotency keys bound before a time (ms), each as old as its task; how many."""
+    task_id = idempotency_keys.c.task_id
+    old = select(task_id).where(task_id < first_id("task", created_before)).order_by(task_id)
+    return _delete(connection, idempotency_keys, task_id, old.limit(limit))
+
+
+def purge_tasks(connection: Connection, finished_before: int, limit: int) -> int:
+    """Delete tasks that ended before a time (ms), with all that hangs on them (the database cascades); how many.
+
+    Not those whose idempotency key still holds, nor those of which a subscriber that is not disabled is
+    still to be told.
+    """
+    held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
+    old = select(tasks.c.id).where(
+        tasks.c.finished_at.is_not(None),
+        tasks.c.finished_at < finished_before,
+        ~held,
+        ~_owed(deliveries.c.task_id == tasks.c.id),
+    )
+    return _delete(connection, tasks, tasks.c.id, old.order_by(tasks.c.finished_at).limit(limit))
+
+
+def purge_notices(connection: Connection, received_before: int, limit: int) -> int:
+    """Delete notices that came before a time (ms), whose tasks live on; how many."""
+    old = select(notices.c.id).where(notices.c.id < first_id("ntc", received_before)).order_by(notices.c.id)
+    return _delete(connection, notices, notices.c.id, old.limit(limit))
+
+
+def purge_events(connection: Connection, created_before: int, limit: int) -> int:
+    """Delete events of no task that are older than a time (ms) and wait for no delivery; how many."""
+    old = select(events.c.id).where(
+        events.c.task_id.is_(None),
+        events.c.id < first_id("evt", created_before),
+        ~_owed(deliveries.c.event_id == events.c.id),
+    )
+    return _delete(connection, events, events.c.id, old.limit(limit))
+
+
+def purge_subscribers(connection: Connection, created_before: int, limit: int) -> int:
+    """Delete deleted or task-only subscribers made before a time (ms) that no delivery names any more; how many."""
+    unused = select(subscribers.c.id).where(
+        subscribers.c.id < first_id("sub", created_before),
+        subscribers.c.task_only.is_(True) | subscribers.c.deleted_at.is_not(None),
+        ~exists().where(deliveries.c.subscriber_id == subscribers.c.id),
+    )
+    return _delete(connection, subscribers, subscribers.c.id, unused.order_by(subscribers.c.id).limit(limit))
+
+
+def _owed(of_row: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a subscriber that is not disabled is still to get one of these deliveries."""
+    return exists().where(
+        of_row,
+        deliveries.c.due_at.is_not(None),
+        subscribers.c.id == deliveries.c.subscriber_id,
+        subscribers.c.disabled.is_(False),
+    )
+
+
+def _delete(connection: Connection, table: Table, key: Column[str], old: Select[Any]) -> int:
+    ids = connection.execute(dialect.skip_locked(connection, old)).scalars().all()
+    return connection.execute(table.delete().where(key.in_(ids))).rowcount if ids else 0
