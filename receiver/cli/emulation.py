@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import handlers
-from receiver.sandbox import SandboxSettings
+
+if TYPE_CHECKING:
+    from receiver.sandbox import SandboxSettings
 
 LOOPBACK = "127.0.0.0/8,::1/128"
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +18,10 @@ from receiver.cli.orphans import stop_with_parent
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
 from receiver.runtime import Runtime
-from receiver.sandbox import SandboxSettings
-from receiver.sandbox import serve as serve_sandbox
 from receiver.store.dialect import database_folder, place_of
+
+if TYPE_CHECKING:
+    from receiver.sandbox import SandboxSettings
 
 
 @click.command()
@@ -66,8 +68,10 @@ def sandbox(host: str, port: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the sandbox ends in peace on Ctrl-C: on both
     settings = sandbox_settings()
+    from receiver.sandbox import serve  # late: only this command needs it
+
     try:
-        serve_sandbox(settings, host, port, ready=lambda url: click.echo(f"Sandbox at {url}"))
+        serve(settings, host, port, ready=lambda url: click.echo(f"Sandbox at {url}"))
     except OSError as error:
         raise click.ClickException(
             f"The sandbox cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or 0 for a free one."
@@ -109,6 +113,8 @@ def database(settings: Settings) -> Iterator[Runtime]:
 
 def sandbox_settings() -> SandboxSettings:
     """The sandbox's settings from the environment; what is wrong with them ends the command."""
+    from receiver.sandbox import SandboxSettings  # late: most starts have no sandbox
+
     try:
         return SandboxSettings.from_environment(os.environ)
     except ValueError as error:
