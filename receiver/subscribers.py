@@ -17,12 +17,15 @@ from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
 from receiver.store import Store, backlog, deliveries, subscribers
-from receiver.store.backlog import DRAIN_STEP
+from receiver.store.backlog import DRAIN_STEP, Span
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
 REPLAYED_LATELY = 600_000
 """For how long (ms) a replay leaves alone what another one has just delivered: repeated, it makes no third copy."""
+
+MOST_COUNTED = 100_000
+"""Deliveries that are counted at most, for somebody who looks."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,1000}")
@@ -206,13 +209,30 @@ class SubscriberService:
         """
         self.get(account_id, subscriber_id)
         now = self._clock()
-        statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
         with self._store.write() as connection:
-            ids = backlog.replayable(connection, subscriber_id, since, until, statuses, now - REPLAYED_LATELY)
+            ids = backlog.replayable(connection, subscriber_id, _span(since, until, status, now))
             revived = backlog.revive(connection, ids, now, Trigger.MANUAL)
             backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
         self._bell.ring()
         return revived
+
+    def count_replay(self, account_id: str, subscriber_id: str, since: int, until: int | None, status: str) -> int:
+        """How many deliveries ``replay`` would send again now; MOST_COUNTED stands for more. Raises NotFound."""
+        self.get(account_id, subscriber_id)
+        span = _span(since, until, status, self._clock())
+        with self._store.read() as connection:
+            return backlog.count_replayable(connection, subscriber_id, span, MOST_COUNTED)
+
+    def waiting(self, account_id: str, subscriber_id: str) -> tuple[int, int]:
+        """How many deliveries wait, and how many of these were sent again by hand and not yet attempted.
+
+        MOST_COUNTED stands for more. Raises NotFound.
+        """
+        self.get(account_id, subscriber_id)
+        with self._store.read() as connection:
+            every = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED)
+            by_hand = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, Trigger.MANUAL) if every else 0
+        return every, by_hand
 
     def _open(self, subscriber: Subscriber) -> tuple[Secret, ...]:
         assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
@@ -250,6 +270,11 @@ class SubscriberService:
             if found:
                 errors["headers"] = found
         return errors
+
+
+def _span(since: int, until: int | None, status: str, now: int) -> Span:
+    statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
+    return Span(since, until, statuses, now - REPLAYED_LATELY)
 
 
 def _header_problems(headers: Mapping[str, str]) -> list[str]:

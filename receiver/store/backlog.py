@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, Select, and_, func, select, update
 
-from receiver.models import DeliveryStatus, Trigger
+from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.store.schema import deliveries
 
 DRAIN_STEP = 50
@@ -26,32 +28,53 @@ def bring_forward(connection: Connection, delivery_id: str, now: int) -> None:
     )
 
 
-def replayable(
-    connection: Connection,
-    subscriber_id: str,
-    since: int,
-    until: int | None,
-    statuses: Sequence[str],
-    fresh_since: int,
-) -> Sequence[str]:
-    """Ids of a subscriber's ended deliveries created in a span of time (ms), oldest first.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which ended deliveries of a subscriber are meant: created from ``since`` (ms) to before ``until`` (None: now).
 
     Without those that were sent again already, and delivered since ``fresh_since`` (ms).
     """
+
+    since: int
+    until: int | None
+    statuses: Sequence[str]
+    fresh_since: int
+
+
+def _replayable(subscriber_id: str, span: Span) -> Select[Any]:
     sent_again = and_(
         deliveries.c.status == DeliveryStatus.DELIVERED.value,
         deliveries.c.base > 0,
-        deliveries.c.finished_at >= fresh_since,
+        deliveries.c.finished_at >= span.fresh_since,
     )
     query = select(deliveries.c.id).where(
         deliveries.c.subscriber_id == subscriber_id,
-        deliveries.c.created_at >= since,
-        deliveries.c.status.in_(list(statuses)),
+        deliveries.c.id >= first_id("dlv", span.since),  # an id begins with the time of creation, and has an index
+        deliveries.c.status.in_(list(span.statuses)),
         ~sent_again,
     )
-    if until is not None:
-        query = query.where(deliveries.c.created_at < until)
-    return connection.execute(query.order_by(deliveries.c.id)).scalars().all()
+    return query if span.until is None else query.where(deliveries.c.id < first_id("dlv", span.until))
+
+
+def replayable(connection: Connection, subscriber_id: str, span: Span) -> Sequence[str]:
+    """Ids of a subscriber's ended deliveries in a span, oldest first."""
+    return connection.execute(_replayable(subscriber_id, span).order_by(deliveries.c.id)).scalars().all()
+
+
+def count_replayable(connection: Connection, subscriber_id: str, span: Span, limit: int) -> int:
+    """How many deliveries a replay of this span would send again, counted up to a limit."""
+    some = _replayable(subscriber_id, span).limit(limit).subquery()
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
+
+def count_waiting(connection: Connection, subscriber_id: str, limit: int, trigger: Trigger | None = None) -> int:
+    """How many deliveries wait for a subscriber, counted up to a limit. ``trigger``: only those to be attempted so."""
+    waiting = select(deliveries.c.id).where(
+        deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at.is_not(None)
+    )
+    if trigger is not None:
+        waiting = waiting.where(deliveries.c.trigger == trigger.value)
+    return int(connection.execute(select(func.count()).select_from(waiting.limit(limit).subquery())).scalar_one())
 
 
 def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigger) -> int:

@@ -210,6 +210,28 @@ def test_replay_sends_the_dead_of_a_span_again(stage: Stage, clock: Clock) -> No
     assert len({claim.delivery.event_id for claim in claims}) == 3
 
 
+def test_a_replay_can_be_counted_first_and_watched(stage: Stage, clock: Clock) -> None:
+    """Somebody who looks learns how many it will be, then how many still wait."""
+    service, subscriber = stage.runtime.subscribers, stage.subscribe()
+    first = stage.ping(subscriber)
+    stage.attempt(200)
+    clock.pass_by(1)
+    stage.ping(subscriber)
+    stage.attempt(410)
+    service.change(stage.account, subscriber.id, {"disabled": False})
+
+    def count(since: int, until: int | None, status: str) -> int:
+        return service.count_replay(stage.account, subscriber.id, since, until, status)
+
+    assert (count(0, None, "all"), count(0, None, "dead"), count(0, first.created_at, "all")) == (2, 1, 0)
+    assert service.replay(stage.account, subscriber.id, 0, None, "all") == 2
+    stage.ping(subscriber)
+    assert service.waiting(stage.account, subscriber.id) == (3, 2)
+    stage.attempt(500)
+    assert service.waiting(stage.account, subscriber.id) == (3, 0), "they wait for the schedule now"
+    assert count(0, None, "all") == 0
+
+
 def test_a_large_replay_is_spread(stage: Stage, clock: Clock) -> None:
     """Hundreds of old events come back at a bounded rate, oldest first."""
     subscriber = stage.subscribe()
