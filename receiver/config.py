@@ -103,6 +103,10 @@ def _bind(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _bind_or_nothing(text: str) -> tuple[str, int] | None:
+    return _bind(text) if text else None
+
+
 def _database(text: str) -> str:
     scheme, _, rest = text.partition("://")
     if scheme == "sqlite" and (len(rest) < 2 or rest[0] != "/" or rest.startswith("/:memory:")):
@@ -160,6 +164,8 @@ SETTINGS: tuple[Setting, ...] = (
             "once; 0: no limit", _number(0, 1e6)),
     Setting("RECEIVER_RETENTION_DAYS", "30", "after which finished tasks, notices, events and attempts are purged",
             _number(0.01, 36500)),
+    Setting("RECEIVER_WORKER_METRICS_BIND", "", "HOST:PORT at which a worker shows its metrics; empty: nowhere",
+            _bind_or_nothing),
     Setting("RECEIVER_LOG_FORMAT", "", "`console` or `json`; empty: console on a terminal, else json",
             _word("console", "json", "")),
     Setting("RECEIVER_LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`",
@@ -190,6 +196,7 @@ class Settings:
     max_body: int
     request_rate: float
     retention_days: float
+    worker_metrics_bind: tuple[str, int] | None
     log_format: str
     log_level: str
     providers: Mapping[str, Mapping[str, str]]

@@ -10,7 +10,6 @@ becomes a label, so the number of series is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, values
@@ -176,16 +175,9 @@ def registry() -> CollectorRegistry:
     return everything
 
 
-def serve(host: str, port: int) -> Callable[[], None]:
-    """Show what is counted at an address of its own, for a process that answers no HTTP; returns how to stop it.
+def serve(host: str, port: int) -> None:
+    """Show what is counted at an address, for a process that answers no other HTTP, as long as it lives.
 
     Raises OSError when the address cannot be used.
     """
-    server, thread = start_http_server(port, host, registry())
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    start_http_server(port, host, registry())

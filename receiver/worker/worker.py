@@ -9,9 +9,9 @@ import socket
 import threading
 import time
 
-from receiver import logs
+from receiver import logs, metrics, tracing
 from receiver.config import Settings, masked
-from receiver.errors import Busy
+from receiver.errors import Busy, SettingsError
 from receiver.runtime import Runtime
 from receiver.worker.deliver_lane import DeliverLane
 from receiver.worker.lane import Rounds
@@ -107,8 +107,20 @@ class Worker:
         return False
 
 
+def _show_metrics(settings: Settings) -> None:
+    if settings.worker_metrics_bind is None:
+        return
+    host, port = settings.worker_metrics_bind
+    try:
+        metrics.serve(host, port)
+    except OSError as error:
+        raise SettingsError([f"RECEIVER_WORKER_METRICS_BIND: {host}:{port} cannot be used: {error}"]) from None
+
+
 def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises SettingsError."""
+    tracing.set_up("worker")
+    _show_metrics(settings)
     runtime = Runtime.build(settings)
     runtime.prepare()
     log.debug("settings", **masked(settings))
@@ -121,5 +133,6 @@ def serve(settings: Settings) -> None:
         pass  # a wait without end would sleep through a signal that the kernel gave to another thread
     clean = worker.stop(settings.shutdown_timeout)
     runtime.close()
+    tracing.end()
     if not clean:
         os._exit(0)  # a thread that hangs in a call must not keep the process; its lease hands the work over
