@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from random import random
+from typing import Any
 
 from receiver import __version__, lifecycle, schedule
 from receiver import events as event_rules
@@ -27,7 +29,7 @@ from receiver.models import (
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, accounts, backlog, deliveries, events, subscribers
+from receiver.store import Connection, Store, backlog, deliveries, events, subscribers
 from receiver.store.backlog import DRAIN_STEP
 from receiver.store.deliveries import Claim, Filter
 from receiver.store.settling import publish
@@ -40,6 +42,10 @@ class Outcome:
     claim: Claim
     started_at: int
     result: OutboundResult
+
+
+_OPENED = 1024
+"""Sealed texts whose content is kept at hand; as there are in use by subscribers who get something."""
 
 
 class DeliveryService:
@@ -60,7 +66,6 @@ class DeliveryService:
     ) -> None:
         """Times in seconds; ``clock``: ms since the epoch. ``per_subscriber``: attempts in flight for each."""
         self._store = store
-        self._sealer = sealer
         self._bell = bell
         self._clock = clock
         self._plan = retry_schedule
@@ -68,6 +73,9 @@ class DeliveryService:
         self._lease = round(lease * 1000)
         self._per_subscriber = per_subscriber
         self._disable_after = disable_after
+        # By the sealed text itself, which is read anew with every claim: a change takes effect at once.
+        self._secrets = lru_cache(_OPENED)(lambda sealed, owner: load_secrets(sealer.open(sealed, owner)))
+        self._headers = lru_cache(_OPENED)(partial(_open_headers, sealer))
 
     # What the deliver lane does ------------------------------------------------------------------
 
@@ -77,85 +85,92 @@ class DeliveryService:
         ``reserved``: of these, what is kept for subscribers with nothing in flight. ``troubled``: how many may
         be for subscribers whose last attempt failed (None: all).
         """
-        now = self._clock()
-        with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
-            due = deliveries.next_due(connection, now, self._per_subscriber)
-        if due is None or due > now:
+        due = self.next_look()  # a look that finds nothing must not take the writer's turn
+        if due is None or due > self._clock():
             return ()
-        with self._store.write() as connection:
-            now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
-            return deliveries.claim(
-                connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
-            )
+        return self.turn((), room, reserved=reserved, troubled=troubled)
 
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""
         with self._store.read() as connection:
             return deliveries.next_due(connection, self._clock(), self._per_subscriber)
 
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what came of some attempts, all in one transaction."""
+        self.turn(outcomes, 0)
+
+    def turn(
+        self, outcomes: Sequence[Outcome], room: int, *, reserved: int = 0, troubled: int | None = None
+    ) -> Sequence[Claim]:
+        """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``."""
+        discreet = [replace(outcome, result=self._discreet(outcome)) for outcome in outcomes]
+        with self._store.write() as connection:
+            now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
+            if discreet:
+                self._finish(connection, discreet, now)
+            if room <= 0:
+                return ()
+            return deliveries.claim(
+                connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
+            )
+
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""
         now = self._clock()
         body = claim.body.encode()
-        subscriber = claim.subscriber
+        subscriber, event_id = claim.subscriber, claim.delivery.event_id
+        keys = [secret.key for secret in live(self._secrets(claim.secrets_sealed, claim.secrets_owner), now)]
         headers = {
-            **self._extra_headers(subscriber),
+            **self._headers(subscriber.headers_sealed, subscriber.id)[0],
             "content-type": "application/json",
             "user-agent": f"receiver/{__version__}",
-            "webhook-id": claim.delivery.event_id,
+            "webhook-id": event_id,
             "webhook-timestamp": str(now // 1000),
-            "webhook-signature": signature_header(
-                self._keys(subscriber, now), claim.delivery.event_id, now // 1000, body
-            ),
+            "webhook-signature": signature_header(keys, event_id, now // 1000, body),
         }
         return OutboundRequest("POST", subscriber.url, headers, body, self._timeout)
 
-    def _keys(self, subscriber: Subscriber, now: int) -> list[str]:
-        sealed, owner = subscriber.secrets_sealed, subscriber.id
-        if sealed is None:  # behind a task's callback URL: the account signs
-            owner = subscriber.account_id
-            with self._store.read() as connection:
-                sealed = accounts.secrets_sealed(connection, owner)
-            assert sealed is not None  # an account is never deleted
-        return [secret.key for secret in live(load_secrets(self._sealer.open(sealed, owner)), now)]
-
-    def _extra_headers(self, subscriber: Subscriber) -> dict[str, str]:
-        if subscriber.headers_sealed is None:
-            return {}
-        opened: dict[str, str] = json.loads(self._sealer.open(subscriber.headers_sealed, subscriber.id))
-        return opened
-
-    def finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what came of some attempts, all in one transaction."""
-        now = self._clock()
-        discreet = [replace(outcome, result=self._discreet(outcome)) for outcome in outcomes]
-        with self._store.write() as connection:
-            for outcome in discreet:
-                self._finish(connection, outcome, now)
-
     def _discreet(self, outcome: Outcome) -> OutboundResult:
         """The result without the subscriber's secret headers, should it answer with what it was sent."""
-        result = outcome.result
-        if not result.body and not result.headers:
+        result, subscriber = outcome.result, outcome.claim.subscriber
+        secrets = self._headers(subscriber.headers_sealed, subscriber.id)[1]
+        if not secrets:
             return result
-        secrets = secrets_in(self._extra_headers(outcome.claim.subscriber))
         headers = {name: blanked(value, secrets, cut=True) for name, value in result.headers.items()}
         return replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
 
-    def _finish(self, connection: Connection, outcome: Outcome, now: int) -> None:
-        claimed = outcome.claim.delivery
-        delivery = deliveries.get(connection, claimed.id)
-        if delivery is None or delivery.fence != claimed.fence:
-            return  # another worker has the lease now, or the subscriber was deleted meanwhile
-        subscriber = subscribers.get(connection, delivery.subscriber_id)
-        failures, since = (subscriber.failures, subscriber.failing_since) if subscriber else (0, None)
-        # Those that were under way when the circuit opened tell nothing new: they must not open it further.
-        counts = failures < schedule.CIRCUIT_AFTER or subscriber is None or subscriber.ready_at <= now
-        result = outcome.result
-        number = delivery.attempts + 1
-        judgement = lifecycle.judge_attempt(
-            replace(delivery, attempts=number),
-            Result(result.status, result.error, schedule.retry_after(result.headers.get("retry-after"), now)),
+    def _finish(self, connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
+        held = deliveries.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
+        ours = [one for one in outcomes if (one.claim.delivery.id, one.claim.delivery.fence) in held]
+        records = self._records_for(connection, ours)
+        before = dict(records)
+        results = []
+        for outcome in ours:
+            record = records.get(outcome.claim.delivery.subscriber_id)
+            # Those that were under way when the circuit opened tell nothing new: they must not open it further.
+            counts = record is None or record.failures < schedule.CIRCUIT_AFTER or record.ready_at <= now
+            judgement = self._judge(outcome, record, now, counts=counts)
+            results.append(_written(outcome, judgement, now))
+            if record is not None:
+                records[record.id] = self._after(connection, record, judgement, now, counts=counts)
+        deliveries.finish(connection, results)
+        for subscriber_id, record in sorted(records.items()):
+            if record != before[subscriber_id]:
+                subscribers.note_health(connection, record)
+
+    def _records_for(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, Subscriber]:
+        """The subscribers' records of failures; those that may change now are held, so that no change is lost."""
+        records = subscribers.some(connection, {outcome.claim.delivery.subscriber_id for outcome in outcomes})
+        failed = {one.claim.delivery.subscriber_id for one in outcomes if not lifecycle.is_success(_result(one, 0))}
+        shaky = failed | {record.id for record in records.values() if record.failing_since is not None}
+        return {**records, **subscribers.some(connection, shaky, held=True)} if shaky else records
+
+    def _judge(self, outcome: Outcome, record: Subscriber | None, now: int, *, counts: bool) -> Judgement:
+        failures, since = (0, None) if record is None else (record.failures, record.failing_since)
+        delivery = outcome.claim.delivery
+        return lifecycle.judge_attempt(
+            replace(delivery, attempts=delivery.attempts + 1),
+            _result(outcome, now),
             self._plan,
             failures=failures if counts else failures - 1,
             failing_since=since,
@@ -163,40 +178,26 @@ class DeliveryService:
             now=now,
             chance=random(),
         )
-        attempt = Attempt(
-            id=new_id("att", outcome.started_at),
-            delivery_id=delivery.id,
-            number=number,
-            trigger=delivery.trigger,
-            started_at=outcome.started_at,
-            duration_ms=result.duration_ms,
-            response_status=result.status,
-            response_headers=result.headers,
-            response_body=result.body,
-            error=result.error if result.error is not None else None if judgement.healthy else "http_status",
-            message=_explain(result),
-        )
-        values = {
-            "status": judgement.status,
-            "due_at": judgement.due_at,
-            "attempts": number,
-            "trigger": Trigger.SCHEDULE,
-            "finished_at": None if judgement.status is DeliveryStatus.PENDING else now,
-            "reason": judgement.reason,
-        }
-        if deliveries.finish(connection, delivery.id, delivery.fence, values, attempt) and subscriber is not None:
-            self._note_health(connection, subscriber, judgement, now, counts=counts)
 
-    def _note_health(
-        self, connection: Connection, subscriber: Subscriber, judgement: Judgement, now: int, *, counts: bool
-    ) -> None:
+    def _after(
+        self, connection: Connection, record: Subscriber, judgement: Judgement, now: int, *, counts: bool
+    ) -> Subscriber:
+        """The subscriber's record after an attempt."""
         if judgement.healthy:
-            subscribers.note_success(connection, subscriber.id)
-            return
-        subscribers.note_failure(connection, subscriber.id, now, judgement.hold_until, counts=counts)
-        if judgement.disable is None or subscriber.disabled:
-            return
-        subscribers.change(connection, subscriber.id, {"disabled": True, "disabled_reason": judgement.disable})
+            return replace(record, failures=0, failing_since=None)
+        after = replace(
+            record,
+            failures=record.failures + (1 if counts else 0),
+            failing_since=now if record.failing_since is None else record.failing_since,
+            ready_at=max(record.ready_at, judgement.hold_until or 0),
+        )
+        if judgement.disable is None or record.disabled:
+            return after
+        self._disable(connection, record, judgement.disable, now)
+        return replace(after, disabled=True, disabled_reason=judgement.disable)
+
+    def _disable(self, connection: Connection, subscriber: Subscriber, reason: str, now: int) -> None:
+        subscribers.change(connection, subscriber.id, {"disabled": True, "disabled_reason": reason})
         if subscriber.task_only:
             return
         others = [
@@ -204,7 +205,7 @@ class DeliveryService:
             for other in subscribers.of_account(connection, subscriber.account_id)
             if other.id != subscriber.id and event_rules.wants(other, EventType.SUBSCRIBER_DISABLED, None)
         ]
-        body = event_rules.disabled_body(subscriber, judgement.disable, now)
+        body = event_rules.disabled_body(subscriber, reason, now)
         publish(connection, subscriber.account_id, EventType.SUBSCRIBER_DISABLED, body, others, now)
 
     # What callers do -----------------------------------------------------------------------------
@@ -287,6 +288,43 @@ class DeliveryService:
         """An account's events behind a place in the order, oldest first."""
         with self._store.read() as connection:
             return events.after(connection, account_id, seq, limit, types)
+
+
+def _open_headers(sealer: Sealer, sealed: str | None, owner: str) -> tuple[Mapping[str, str], Sequence[str]]:
+    """A subscriber's own headers, and what of them must not be shown."""
+    opened: dict[str, str] = {} if sealed is None else json.loads(sealer.open(sealed, owner))
+    return opened, secrets_in(opened)
+
+
+def _result(outcome: Outcome, now: int) -> Result:
+    result = outcome.result
+    return Result(result.status, result.error, schedule.retry_after(result.headers.get("retry-after"), now))
+
+
+def _written(outcome: Outcome, judgement: Judgement, now: int) -> tuple[Attempt, Mapping[str, Any]]:
+    """The attempt, and what it makes of its delivery."""
+    delivery, result = outcome.claim.delivery, outcome.result
+    attempt = Attempt(
+        id=new_id("att", outcome.started_at),
+        delivery_id=delivery.id,
+        number=delivery.attempts + 1,
+        trigger=delivery.trigger,
+        started_at=outcome.started_at,
+        duration_ms=result.duration_ms,
+        response_status=result.status,
+        response_headers=result.headers,
+        response_body=result.body,
+        error=result.error if result.error is not None else None if judgement.healthy else "http_status",
+        message=_explain(result),
+    )
+    return attempt, {
+        "status": judgement.status,
+        "due_at": judgement.due_at,
+        "attempts": attempt.number,
+        "trigger": Trigger.SCHEDULE,
+        "finished_at": None if judgement.status is DeliveryStatus.PENDING else now,
+        "reason": judgement.reason,
+    }
 
 
 def _explain(result: OutboundResult) -> str:

@@ -126,6 +126,11 @@ class Result:
     retry_after: int | None
 
 
+def is_success(result: Result) -> bool:
+    """Whether the subscriber has taken it: 2xx, complete, and nothing else."""
+    return result.error is None and result.status is not None and 200 <= result.status < 300
+
+
 def judge_attempt(
     delivery: Delivery,
     result: Result,
@@ -143,7 +148,7 @@ def judge_attempt(
     nothing but failure, at least DISABLE_FAILURES of them, after which the subscriber is disabled.
     Only 2xx is success; 410 ends the delivery and disables the subscriber (Standard Webhooks).
     """
-    if result.error is None and result.status is not None and 200 <= result.status < 300:
+    if is_success(result):
         return Judgement(DeliveryStatus.DELIVERED, None, None, None, None, healthy=True)
     if result.status == 410:
         return Judgement(DeliveryStatus.DEAD, None, "gone", None, "gone", healthy=False)

@@ -132,7 +132,7 @@ def sign(secret: str, webhook_id: str, timestamp_s: int, body: bytes) -> str:
     Raises ValueError for a secret that is not valid.
     """
     signed = b"%s.%d.%s" % (webhook_id.encode("utf-8", "backslashreplace"), timestamp_s, body)
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
+    digest = hmac.digest(_key(secret), signed, "sha256")
     return "v1," + base64.b64encode(digest).decode("ascii")
 
 

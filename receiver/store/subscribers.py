@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
@@ -48,6 +48,14 @@ def get(connection: Connection, subscriber_id: str) -> Subscriber | None:
     query = select(subscribers).where(subscribers.c.id == subscriber_id, subscribers.c.deleted_at.is_(None))
     row = connection.execute(query).first()
     return None if row is None else record(row)
+
+
+def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool = False) -> dict[str, Subscriber]:
+    """Those of these subscribers that are not deleted, by id. ``held``: nobody else changes them meanwhile."""
+    query = select(subscribers).where(subscribers.c.id.in_(subscriber_ids), subscribers.c.deleted_at.is_(None))
+    if held:
+        query = dialect.locked(connection, query.order_by(subscribers.c.id))
+    return {row.id: record(row) for row in connection.execute(query)}
 
 
 def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscriber | None:
@@ -116,29 +124,16 @@ def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]
     return connection.execute(query.values(**values)).rowcount == 1
 
 
-def note_success(connection: Connection, subscriber_id: str) -> None:
-    """A 2xx came: the record of failures is wiped clean."""
-    connection.execute(
-        update(subscribers)
-        .where(subscribers.c.id == subscriber_id, subscribers.c.failing_since.is_not(None))
-        .values(failures=0, failing_since=None)
-    )
+def note_health(connection: Connection, subscriber: Subscriber) -> None:
+    """Write the record of failures of a subscriber that this transaction holds, and until when it is to be spared."""
+    values = {"failures": subscriber.failures, "failing_since": subscriber.failing_since}
+    change(connection, subscriber.id, values | {"ready_at": subscriber.ready_at})
 
 
-def note_failure(
-    connection: Connection, subscriber_id: str, now: int, hold_until: int | None, *, counts: bool = True
-) -> None:
-    """An attempt failed. ``hold_until``: no attempt to this subscriber before (never brought forward).
-
-    ``counts``: whether it is one more of the failures that open the circuit further.
-    """
-    values: dict[str, Any] = {
-        "failures": subscribers.c.failures + (1 if counts else 0),
-        "failing_since": func.coalesce(subscribers.c.failing_since, now),
-    }
-    connection.execute(update(subscribers).where(subscribers.c.id == subscriber_id).values(**values))
-    if hold_until is not None:
-        hold(connection, subscriber_id, hold_until)
+def note_served(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
+    """It was the turn of these subscribers; all others come before them the next time."""
+    if subscriber_ids:
+        connection.execute(update(subscribers).where(subscribers.c.id.in_(subscriber_ids)).values(served_at=now))
 
 
 def hold(connection: Connection, subscriber_id: str, until: int) -> None:

@@ -1,23 +1,24 @@
-"""The lane deliver: attempts in parallel, their results written together."""
+"""The lane deliver: attempts by the hundred in one thread, their results and the next claims written together."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
 
-from receiver import logs, metrics
+from receiver import logs, watching
+from receiver.courier import Courier
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
 from receiver.errors import Busy
 from receiver.faultpoints import reached
-from receiver.outbound import OutboundResult, post
+from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
 from receiver.store.deliveries import Claim
-from receiver.worker.lane import Lane, persist
+from receiver.worker.lane import Rounds
 
 MOST_AT_ONCE = 100
+"""Results that are written, and deliveries that are claimed, in one transaction: others write, too."""
 RESERVED = 4
 """One seat in so many is kept for subscribers that have nothing in flight: many that hang cannot take them all."""
 TROUBLED = 2
@@ -26,87 +27,115 @@ TROUBLED = 2
 log = logs.get("worker")
 
 
-class DeliverLane(Lane):
-    """Sends due deliveries to their subscribers."""
+class DeliverLane(Rounds):
+    """Sends due deliveries to their subscribers. A seat is an attempt in flight, until its result is stored."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Seats from ``RECEIVER_DELIVERY_CONCURRENCY``."""
         super().__init__("deliver", runtime.settings.delivery_concurrency, runtime.clock)
         self._service = runtime.deliveries
-        self._policy = runtime.policy
+        self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
-        self._outcomes: queue.SimpleQueue[tuple[Outcome, threading.Event]] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="deliver-writer", daemon=True)
-        self._writer.start()
+        self._ended: deque[Outcome] = deque()  # the courier adds, this lane's thread takes
+        self._due: int | None = None
 
-    def look(self, room: int) -> list[Callable[[], None]]:
-        """Due deliveries, fairly chosen, so that those who hang or fail leave seats for the others."""
-        with self._lock:
-            troubled = max(self.seats // TROUBLED, 1) - self._troubled
-        claims = self._service.claim(room, reserved=self.seats // RESERVED, troubled=troubled)
-        with self._lock:
-            self._troubled += sum(claim.subscriber.failures > 0 for claim in claims)
-        return [partial(self._serve, claim) for claim in claims]
+    def make_round(self) -> bool:
+        """Store what has ended and send what is due."""
+        outcomes = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
+        room = 0 if self._stopping.is_set() else min(self.seats - self._taken + len(outcomes), MOST_AT_ONCE)
+        if not outcomes and not (room and self._something_is_due()):
+            return False
+        claims = self._take_turn(outcomes, room)
+        for outcome in outcomes:
+            self._give_up_seat(outcome.claim)
+        for claim in claims:
+            self._send(claim)
+        return bool(outcomes or claims)
 
     def next_look(self) -> int | None:
-        """When the next delivery can be attempted."""
-        return self._service.next_look()
+        """When the next delivery can be attempted, as far as the last look could tell."""
+        return self._due
 
-    def _serve(self, claim: Claim) -> None:
+    def _over(self) -> bool:
+        return self._stopping.is_set() and self._taken == 0
+
+    def _run(self) -> None:
         try:
-            self._attempt(claim)
+            super()._run()
         finally:
-            if claim.subscriber.failures > 0:
-                with self._lock:
-                    self._troubled -= 1
+            self._courier.close()
 
-    def _attempt(self, claim: Claim) -> None:
+    def _something_is_due(self) -> bool:
+        self._due = self._service.next_look()
+        return self._due is not None and self._due <= self.clock()
+
+    def _take_turn(self, outcomes: Sequence[Outcome], room: int) -> Sequence[Claim]:
+        """One transaction. Raises Busy; then the outcomes are there for the next round."""
+        freed = sum(outcome.claim.subscriber.failures > 0 for outcome in outcomes)
+        troubled = max(self.seats // TROUBLED, 1) - self._troubled + freed
+        try:
+            claims = self._service.turn(outcomes, room, reserved=self.seats // RESERVED, troubled=troubled)
+        except Busy:
+            self._ended.extendleft(reversed(outcomes))
+            raise
+        except Exception:
+            if not outcomes:
+                raise
+            self._store_one_by_one(outcomes)
+            return ()
+        if outcomes:
+            reached("deliver.stored")
+            for outcome in outcomes:
+                _tell(outcome)
+        return claims
+
+    def _store_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
+        """What is wrong with one must not make the others be sent again."""
+        for outcome in outcomes:
+            try:
+                self._service.turn([outcome], 0)
+            except Exception:
+                log.exception("the result of an attempt could not be stored; its lease hands the delivery over")
+            else:
+                _tell(outcome)
+
+    def _send(self, claim: Claim) -> None:
+        self._taken += 1
+        self._troubled += claim.subscriber.failures > 0
         reached("deliver.claimed")
         started = self.clock()
         try:
-            result = post(self._service.request_of(claim), self._policy)
-        except Busy:
-            raise  # nothing was sent: the lease hands the delivery over, and no attempt is used up
-        except Exception:
-            log.exception("an attempt could not be made", delivery=claim.delivery.id)
+            request = self._service.request_of(claim)
+        except Exception as problem:  # noqa: BLE001  it is an attempt that failed, as any other
+            self._end(claim, started, None, problem)
+        else:
+            self._courier.send(request, partial(self._end, claim, started))
+
+    def _end(self, claim: Claim, started: int, result: OutboundResult | None, problem: BaseException | None) -> None:
+        """An attempt is over; called in the courier's thread."""
+        if result is None:
+            log.error("an attempt could not be made", delivery=claim.delivery.id, exc_info=problem)
             message = "The attempt could not be made; the service's log says why."
             result = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, message, 0)
         reached("deliver.answered")
-        metrics.observe_attempt(result.status, result.error, result.duration_ms / 1000)
-        log.info(
-            "delivery attempted",
-            delivery=claim.delivery.id,
-            webhook_id=claim.delivery.event_id,
-            subscriber=claim.subscriber.id,
-            number=claim.delivery.attempts + 1,
-            status=result.status,
-            error=result.error,
-            duration_ms=result.duration_ms,
-        )
-        written = threading.Event()
-        self._outcomes.put((Outcome(claim, started, result), written))
-        written.wait()  # the seat stays taken until the result is stored, so that a stop waits for it
+        self._ended.append(Outcome(claim, started, result))
+        self._wake.set()
 
-    def _write(self) -> None:
-        while True:
-            batch = [self._outcomes.get()]
-            while len(batch) < MOST_AT_ONCE:
-                try:
-                    batch.append(self._outcomes.get_nowait())
-                except queue.Empty:
-                    break
-            self._store([outcome for outcome, _ in batch])
-            for _, written in batch:
-                written.set()
+    def _give_up_seat(self, claim: Claim) -> None:
+        self._taken -= 1
+        self._troubled -= claim.subscriber.failures > 0
 
-    def _store(self, outcomes: Sequence[Outcome]) -> None:
-        try:
-            persist(partial(self._service.finish, outcomes), self._stopping)
-        except Exception:
-            if len(outcomes) == 1:
-                log.exception("the result of an attempt could not be stored; its lease hands the delivery over")
-                return
-            for outcome in outcomes:  # what is wrong with one must not make the others be sent again
-                self._store([outcome])
-        else:
-            reached("deliver.stored")
+
+def _tell(outcome: Outcome) -> None:
+    delivery, result = outcome.claim.delivery, outcome.result
+    watching.attempt_made(
+        delivery.id,
+        delivery.event_id,
+        delivery.task_id,
+        delivery.subscriber_id,
+        delivery.attempts + 1,
+        began=outcome.started_at,
+        duration_ms=result.duration_ms,
+        status=result.status,
+        error=result.error,
+    )

@@ -1,4 +1,4 @@
-"""A lane: one thread that looks for due work, and seats (threads) that do it.
+"""A lane: one thread that looks for due work, and those who do it.
 
 Looking and doing are apart, so that one slow call keeps nobody waiting who has a seat of his own.
 """
@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from receiver import logs
 from receiver.errors import Busy
 
-IDLE = 1.0
+IDLE = 5.0
 """Seconds after which a lane looks by itself, should every ring of the bell have been lost."""
 SHORTEST = 0.005
 """Seconds until the next look when work is due that could not be claimed (a cap is full); doubled each time."""
@@ -24,8 +24,8 @@ TROUBLE = 1.0
 log = logs.get("worker")
 
 
-class Lane(ABC):
-    """Claims work while there are free seats; sleeps until work is due, or the bell rings."""
+class Rounds(ABC):
+    """One thread that makes rounds while there is something to do, and sleeps until work is due or the bell rings."""
 
     def __init__(self, name: str, seats: int, clock: Callable[[], int]) -> None:
         """``seats``: calls in flight at most. ``clock``: ms since the epoch."""
@@ -34,15 +34,13 @@ class Lane(ABC):
         self.seats = seats
         self._taken = 0
         self._in_vain = 0
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(seats, thread_name_prefix=name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @abstractmethod
-    def look(self, room: int) -> list[Callable[[], None]]:
-        """Claim up to ``room`` pieces of work and return what is to be done for each."""
+    def make_round(self) -> bool:
+        """Do what can be done now; whether there was anything."""
 
     @abstractmethod
     def next_look(self) -> int | None:
@@ -66,25 +64,57 @@ class Lane(ABC):
         """Seats taken now."""
         return self._taken
 
-    def join(self) -> None:
-        """Wait for the looking thread to end."""
-        self._thread.join()
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the looking thread to end, so many seconds at most."""
+        self._thread.join(timeout)
+
+    def _over(self) -> bool:
+        """Whether the thread has nothing to do any more."""
+        return self._stopping.is_set()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._over():
             self._wake.clear()  # before the look: a ring during it makes another look
             try:
-                self._in_vain = 0 if self._seat_all() else self._in_vain + 1
+                self._in_vain = 0 if self.make_round() else self._in_vain + 1
                 if self._in_vain and self._wake.wait(self._pause()):
                     self._in_vain = 0
             except Busy as trouble:
                 log.warning("database busy", lane=self.name, why=trouble.detail)
-                self._stopping.wait(TROUBLE)
+                self._rest()
             except Exception:
                 log.exception("a look failed", lane=self.name)
-                self._stopping.wait(TROUBLE)
+                self._rest()
 
-    def _seat_all(self) -> bool:
+    def _rest(self) -> None:
+        if self._stopping.is_set():
+            time.sleep(TROUBLE / 5)  # results wait to be written, and little time is left
+        else:
+            self._stopping.wait(TROUBLE)
+
+    def _pause(self) -> float:
+        if self._taken >= self.seats:
+            return IDLE
+        due = self.next_look()
+        shortest = SHORTEST * 2 ** min(self._in_vain, 8)
+        return IDLE if due is None else min(max((due - self.clock()) / 1000, shortest), IDLE)
+
+
+class Lane(Rounds):
+    """Claims work while there are free seats; every seat is a thread."""
+
+    def __init__(self, name: str, seats: int, clock: Callable[[], int]) -> None:
+        """As for Rounds."""
+        super().__init__(name, seats, clock)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(seats, thread_name_prefix=name)
+
+    @abstractmethod
+    def look(self, room: int) -> list[Callable[[], None]]:
+        """Claim up to ``room`` pieces of work and return what is to be done for each."""
+
+    def make_round(self) -> bool:
+        """Give every free seat a piece of work."""
         room = self.seats - self._taken
         if room <= 0:
             return False
@@ -102,13 +132,6 @@ class Lane(ABC):
         trouble = future.exception()
         if trouble is not None:
             log.error("a call failed; its lease hands it over", lane=self.name, exc_info=trouble)
-
-    def _pause(self) -> float:
-        if self._taken >= self.seats:
-            return IDLE
-        due = self.next_look()
-        shortest = SHORTEST * 2 ** min(self._in_vain, 8)
-        return IDLE if due is None else min(max((due - self.clock()) / 1000, shortest), IDLE)
 
 
 def persist(write: Callable[[], None], stopping: threading.Event, patience: float = 600.0) -> None:

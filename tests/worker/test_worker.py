@@ -339,36 +339,51 @@ def test_one_result_that_cannot_be_stored_does_not_spoil_the_others(
     stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Results are written together; a bad one is left to its lease alone."""
-    finish = stage.runtime.deliveries.finish
+    turn = stage.runtime.deliveries.turn
     with Subscriber() as good, Subscriber() as bad:
         poisoned = stage.ping(stage.subscribe(bad.url, "subscriber.ping"))
         others = [stage.ping(stage.subscribe(good.url, "subscriber.ping")) for _ in range(5)]
 
-        def store(outcomes: Any) -> None:
+        def store(outcomes: Any, room: int, **more: Any) -> Any:
             if any(outcome.claim.delivery.id == poisoned.id for outcome in outcomes):
                 raise ValueError("cannot be stored")
-            finish(outcomes)
+            return turn(outcomes, room, **more)
 
-        monkeypatch.setattr(stage.runtime.deliveries, "finish", store)
+        monkeypatch.setattr(stage.runtime.deliveries, "turn", store)
         work(stage)
         until(lambda: all(stage.delivery(one).status is DeliveryStatus.DELIVERED for one in others))
         bad.wait_for(1)
     assert stage.delivery(poisoned).attempts == 0
 
 
-def test_no_attempt_is_used_up_when_nothing_could_be_sent(
-    stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The database was busy before the request was made: the lease hands the delivery over. A mistake is an attempt."""
-    troubles: dict[str, Exception] = {}
+def test_a_request_that_cannot_be_made_is_an_attempt(stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours, or a secret key that is gone: written down as such, and no seat is lost."""
 
     def request_of(claim: Any) -> Any:
-        raise troubles[claim.delivery.id]
+        raise ValueError("the secret key is gone")
 
     monkeypatch.setattr(stage.runtime.deliveries, "request_of", request_of)
-    busy, broken = (stage.ping(stage.subscribe()) for _ in range(2))
-    troubles |= {busy.id: Busy("locked"), broken.id: ValueError("the secret key is gone")}
-    work(stage)
+    broken = stage.ping(stage.subscribe())
+    worker = work(stage)
     until(lambda: stage.delivery(broken).attempts == 1)
-    assert stage.delivery(busy).attempts == 0
     assert stage.runtime.deliveries.get(stage.account, broken.id)[1][0].error == "invalid_request"
+    until(lambda: worker.lanes[0].in_flight == 0)
+
+
+def test_results_wait_for_a_database_that_is_busy(stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that was made is written once the database takes it, and not made again."""
+    turn = stage.runtime.deliveries.turn
+    refusals = [Busy("locked")] * 3
+
+    def store(outcomes: Any, room: int, **more: Any) -> Any:
+        if outcomes and refusals:
+            raise refusals.pop()
+        return turn(outcomes, room, **more)
+
+    monkeypatch.setattr(stage.runtime.deliveries, "turn", store)
+    with Subscriber() as subscriber:
+        delivery = stage.ping(stage.subscribe(subscriber.url, "subscriber.ping"))
+        work(stage)
+        until(lambda: stage.delivery(delivery).status is DeliveryStatus.DELIVERED)
+        assert len(subscriber.requests) == 1
+    assert refusals == []
