@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import ValidationError
 
+import handlers
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
 from receiver.faultpoints import reached
 from receiver.lifecycle import Change
-from receiver.models import EventType, Page, Step, Task, TaskStatus, new_id
+from receiver.models import (
+    Attempt,
+    Delivery,
+    Event,
+    EventType,
+    Page,
+    Step,
+    StoredNotice,
+    Task,
+    TaskStatus,
+    new_id,
+)
 from receiver.providers import Providers
 from receiver.store import Store, backlog, deliveries, events, notices, subscribers, tasks
 from receiver.store.backlog import DRAIN_STEP
@@ -35,6 +47,44 @@ class NewTask:
     callback_url: str | None = None
     metadata: Mapping[str, str] | None = None
     deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that is kept of a task; each kind in the order it came."""
+
+    task: Task
+    steps: Sequence[Step]
+    notices: Sequence[StoredNotice]
+    events: Sequence[Event]
+    deliveries: Sequence[Delivery]
+    attempts: Sequence[Attempt]
+
+    def lines(self) -> list[Step]:
+        """Every step in order: states, calls, notices, events, delivery attempts (when they ended)."""
+        lines = list(self.steps)
+        for notice in self.notices:
+            detail: dict[str, Any] = {"id": notice.id, "verdict": notice.verdict, "copies": notice.copies}
+            lines.append(Step(notice.received_at, "notice", detail))
+        lines += [Step(event.created_at, "event", {"id": event.id, "type": event.type}) for event in self.events]
+        by_id = {delivery.id: delivery for delivery in self.deliveries}
+        for attempt in self.attempts:
+            delivery = by_id[attempt.delivery_id]
+            lines.append(
+                Step(
+                    attempt.started_at + attempt.duration_ms,
+                    "attempt",
+                    {
+                        "delivery": delivery.id,
+                        "event_type": delivery.event_type,
+                        "url": delivery.url,
+                        "number": attempt.number,
+                        "response_status": attempt.response_status,
+                        "error": attempt.error,
+                    },
+                )
+            )
+        return sorted(lines, key=lambda line: line.at)  # stable: what happened in one ms keeps its order
 
 
 class _KeyTaken(Exception):
@@ -178,37 +228,30 @@ class TaskService:
         self._bell.ring()
         return settled
 
-    def timeline(self, account_id: str, task_id: str) -> list[Step]:
-        """Every step of a task in order: states, calls, notices, events, delivery attempts."""
-        self.get(account_id, task_id)
+    def find(self, account_id: str, identity: str) -> list[Task]:
+        """An account's tasks with this id, of ours or of a provider (each provider's newest)."""
         with self._store.read() as connection:
-            lines = list(tasks.list_steps(connection, task_id))
-            for notice in notices.of_task(connection, task_id):
-                detail: dict[str, Any] = {"id": notice.id, "verdict": notice.verdict, "copies": notice.copies}
-                lines.append(Step(notice.received_at, "notice", detail))
-            lines.extend(
-                Step(event.created_at, "event", {"id": event.id, "type": event.type})
-                for event in events.of_task(connection, task_id)
-            )
+            found = [tasks.get(connection, identity)]
+            found += [tasks.find_by_provider_id(connection, name, identity) for name in handlers.available()]
+        return [task for task in found if task is not None and task.account_id == account_id]
+
+    def history(self, account_id: str, task_id: str) -> History:
+        """A task with all that is kept of it. Raises NotFound."""
+        task = self.get(account_id, task_id)
+        with self._store.read() as connection:
             of_task = deliveries.of_task(connection, task_id)
-            by_id = {delivery.id: delivery for delivery in of_task}
-            for attempt in deliveries.attempts_of(connection, list(by_id)):
-                delivery = by_id[attempt.delivery_id]
-                lines.append(
-                    Step(
-                        attempt.started_at + attempt.duration_ms,
-                        "attempt",
-                        {
-                            "delivery": delivery.id,
-                            "event_type": delivery.event_type,
-                            "url": delivery.url,
-                            "number": attempt.number,
-                            "response_status": attempt.response_status,
-                            "error": attempt.error,
-                        },
-                    )
-                )
-        return sorted(lines, key=lambda line: line.at)  # stable: what happened in one ms keeps its order
+            return History(
+                task,
+                steps=tasks.list_steps(connection, task_id),
+                notices=notices.of_task(connection, task_id),
+                events=events.of_task(connection, task_id),
+                deliveries=of_task,
+                attempts=deliveries.attempts_of(connection, [delivery.id for delivery in of_task]),
+            )
+
+    def timeline(self, account_id: str, task_id: str) -> list[Step]:
+        """Every step of a task in order: states, calls, notices, events, delivery attempts. Raises NotFound."""
+        return self.history(account_id, task_id).lines()
 
 
 def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:

@@ -32,7 +32,7 @@ Tests: the fixture ``visitor`` (tests/web/dashboard/conftest.py) is somebody who
 
 from __future__ import annotations
 
-from receiver.web.dashboard import home, signing_in, tasks  # noqa: F401  importing a module of pages registers them
+from receiver.web.dashboard import home, signing_in, submit, tasks  # noqa: F401  importing a module of pages registers them
 from receiver.web.dashboard.frame import attach, blueprint
 
 __all__ = ["attach", "blueprint"]

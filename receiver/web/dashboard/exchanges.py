@@ -1,0 +1,126 @@
+"""The raw exchange behind each step of a task: what went out, and what came back.
+
+All of it is as it was stored: callback tokens, secret headers and what repeats them were left out there.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from receiver.models import Step, Task
+from receiver.tasks import History
+from receiver.web.dashboard import words
+
+
+@dataclass(frozen=True)
+class Message:
+    """One half of an exchange. ``cut``: only the beginning was kept."""
+
+    title: str
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A step on the page. ``number``: its place. ``detail``: facts by name."""
+
+    number: int
+    step: Step
+    text: str
+    tone: str
+    facts: Mapping[str, str]
+    messages: tuple[Message, ...]
+    curl: str | None = None
+
+
+KEPT_BODY = 16 * 1024
+"""Bytes of an answer that are kept of an attempt (contract §6)."""
+
+
+def lines_of(history: History, url: str) -> list[Line]:
+    """Every step with the exchange behind it. ``url``: of this service, for commands."""
+    lines = history.lines()
+    return [_line(number, step, history, url, last=step is _last_query(lines)) for number, step in enumerate(lines)]
+
+
+def _last_query(lines: list[Step]) -> Step | None:
+    """The query whose answer is the one kept with the task; none when a callback or nothing came after it."""
+    told = [step for step in lines if step.kind in ("poll", "submit", "notice") and "failed" not in step.detail]
+    return told[-1] if told and told[-1].kind == "poll" else None
+
+
+def _line(number: int, step: Step, history: History, url: str, *, last: bool) -> Line:
+    text, tone = words.told(step)
+    facts = {name: str(value) for name, value in step.detail.items() if value is not None and name != "answer"}
+    messages: list[Message] = []
+    curl = None
+    match step.kind:
+        case "submit":
+            messages.append(Message("What we were asked to hand over", history.task.input_json))
+            if "answer" in step.detail:
+                messages.append(Message("What the provider answered", step.detail["answer"]))
+        case "poll" if last and history.task.provider_response is not None:
+            messages.append(Message("What the provider answered", history.task.provider_response))
+        case "notice":
+            notice = next(each for each in history.notices if each.id == step.detail["id"])
+            body = notice.body.decode("utf-8", "replace")
+            messages.append(Message("What the provider sent", body, notice.headers))
+        case "event":
+            event = next(each for each in history.events if each.id == step.detail["id"])
+            messages.append(Message("What subscribers are told", event.body))
+            curl = curl_for("GET", f"{url}/v1/events/{event.id}")
+        case "attempt":
+            messages += _attempt(step, history)
+            curl = curl_for("POST", f"{url}/v1/deliveries/{step.detail['delivery']}/retry")
+    return Line(number, step, text, tone, facts, tuple(messages), curl)
+
+
+def _attempt(step: Step, history: History) -> list[Message]:
+    delivery = next(each for each in history.deliveries if each.id == step.detail["delivery"])
+    attempt = next(
+        each for each in history.attempts if each.delivery_id == delivery.id and each.number == step.detail["number"]
+    )
+    event = next(each for each in history.events if each.id == delivery.event_id)
+    sent = {
+        "content-type": "application/json",
+        "webhook-id": event.id,
+        "webhook-timestamp": str(attempt.started_at // 1000),
+        "webhook-signature": "v1,***",
+    }
+    messages = [Message(f"What we sent: POST {delivery.url}", event.body, sent)]
+    if attempt.response_status is None:
+        messages.append(Message("No answer", attempt.message))
+    else:
+        long = len(attempt.response_body.encode()) >= KEPT_BODY
+        title = f"What came back: {attempt.response_status}, after {attempt.duration_ms} ms"
+        messages.append(Message(title, attempt.response_body, attempt.response_headers, cut=long))
+    return messages
+
+
+def curl_for(method: str, address: str, body: str | None = None) -> str:
+    """A command line for a shell in which RECEIVER_API_KEY is set; the key itself is never in it."""
+    words = ["curl", *(["-X", method] if method != "GET" and body is None else []), shlex.quote(address)]
+    line = " ".join(words) + ' \\\n  -H "Authorization: Bearer $RECEIVER_API_KEY"'
+    if body is not None:
+        line += f" \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    return line
+
+
+def submit_curl(task: Task, url: str) -> str:
+    """The command that submits the same task once more."""
+    members = {
+        "provider": json.dumps(task.provider),
+        "operation": json.dumps(task.operation),
+        "input": task.input_json,
+    }
+    if task.metadata:
+        members["metadata"] = json.dumps(dict(task.metadata), ensure_ascii=False)
+    if task.callback_url is not None:
+        members["callback_url"] = json.dumps(task.callback_url, ensure_ascii=False)
+    body = "{" + ", ".join(f'"{name}": {text}' for name, text in members.items()) + "}"
+    return curl_for("POST", f"{url}/v1/tasks", body)

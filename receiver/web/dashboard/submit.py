@@ -1,0 +1,128 @@
+"""A new task: choose what to do, fill in the form that the provider's schema makes, submit once."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, g, request
+from marshmallow import ValidationError
+
+from receiver import watching
+from receiver.errors import IdempotencyMismatch, Invalid, NotFound, field_errors
+from receiver.models import Task
+from receiver.providers import input_schema
+from receiver.tasks import NewTask
+from receiver.web.auth import account
+from receiver.web.dashboard import forms
+from receiver.web.dashboard.frame import page, redirect, render
+from receiver.web.face import runtime
+from receiver.web.schemas import NewTaskSchema
+
+
+@page("GET", "/new-task", section="tasks")
+def choose_operation() -> Response:
+    """What the configured providers can do."""
+    providers = runtime().providers.describe()
+    return render("choose_operation.html", providers=sorted(providers, key=lambda each: not each["configured"]))
+
+
+@page("GET", "/new-task/<name:provider>/<name:operation>", section="tasks")
+def new_task(provider: str, operation: str) -> Response:
+    """The form; ``like``: with the input of an earlier task in it."""
+    title, groups = _form_of(provider, operation)
+    typed: dict[str, str] = {}
+    further = metadata = ""
+    if "like" in request.args:
+        earlier = runtime().tasks.get(account(), request.args["like"])
+        typed, further = forms.typed_from(groups, json.loads(earlier.input_json))
+        metadata = "\n".join(f"{key}={value}" for key, value in earlier.metadata.items())
+    return _show(provider, operation, title, groups, {**typed, "further": further, "metadata": metadata})
+
+
+@page("POST", "/new-task/<name:provider>/<name:operation>", section="tasks")
+def submit_task(provider: str, operation: str) -> Response:
+    """Submit; the same form sent twice makes one task."""
+    title, groups = _form_of(provider, operation)
+    typed = {name: text for name, text in request.form.items() if name not in ("csrf", "once")}
+    try:
+        wanted = _wanted(provider, operation, groups, typed)
+        task = _create(wanted, request.form.get("once", ""))
+    except IdempotencyMismatch:
+        said = {"": ["This form was sent already, with something else in it. Send it again to submit another task."]}
+        return _show(provider, operation, title, groups, typed, said)
+    except Invalid as error:
+        said = forms.place_messages(groups, error.errors)
+        return _show(provider, operation, title, groups, typed, said, once=request.form.get("once"))
+    return redirect("task", task_id=task.id)
+
+
+def _form_of(provider: str, operation: str) -> tuple[str, list[forms.Group]]:
+    """The title of an operation and the groups of its form. Raises NotFound for what there is not."""
+    try:
+        _, found = runtime().providers.operation(provider, operation)
+    except Invalid as error:
+        raise NotFound(" ".join(message for messages in error.errors.values() for message in messages)) from None
+    return found.title, forms.groups_of(input_schema(found))
+
+
+def _wanted(provider: str, operation: str, groups: list[forms.Group], typed: Mapping[str, str]) -> NewTask:
+    """What was typed as a task, checked as the API checks a body. Raises Invalid."""
+    errors: dict[str, Any] = {}
+    body: dict[str, Any] = {"provider": provider, "operation": operation, "input": {}}
+    try:
+        body["input"] = forms.input_from(groups, typed, typed.get("further", ""))
+    except forms.NotJson as error:
+        errors["further"] = [str(error)]
+    pairs = [line.partition("=") for line in typed.get("metadata", "").splitlines() if line.strip()]
+    if all(equals for _, equals, _ in pairs):
+        body["metadata"] = {key.strip(): value.strip() for key, _, value in pairs}
+    else:
+        errors["metadata"] = ["Write one pair on each line, like order=4711."]
+    if typed.get("callback_url", "").strip():
+        body["callback_url"] = typed["callback_url"].strip()
+    if typed.get("deadline", "").strip():
+        try:
+            body["deadline"] = float(typed["deadline"])
+        except ValueError:
+            errors["deadline"] = ["Must be a number of seconds."]
+    try:
+        loaded = NewTaskSchema().load(body)
+    except ValidationError as error:
+        errors.update(field_errors(error.messages))
+    if errors:
+        raise Invalid(errors)
+    return NewTask(**loaded)
+
+
+def _create(wanted: NewTask, once: str) -> Task:
+    key = f"form-{once}" if once.isascii() and once.isprintable() and 0 < len(once) <= 64 else None
+    task, replayed = runtime().tasks.create(account(), wanted, key)
+    if not replayed:
+        watching.task_accepted(task, g.request_id)
+    return task
+
+
+def _show(
+    provider: str,
+    operation: str,
+    title: str,
+    groups: list[forms.Group],
+    typed: Mapping[str, str],
+    said: Mapping[str, list[str]] | None = None,
+    once: str | None = None,
+) -> Response:
+    """The form with what was typed, and messages at their fields. ``once``: what makes two sendings one."""
+    return render(
+        "new_task.html",
+        422 if said else 200,
+        provider=provider,
+        operation=operation,
+        title=title,
+        groups=groups,
+        typed=typed,
+        said=said or {},
+        once=once or secrets.token_urlsafe(18),
+    )
