@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests import postgres
+from tests.databases import database
+
+__all__ = ["database"]
 
 BUSY = {"hostile", "money"}
 """Folders whose tests start workers and measure time: they run with those that start processes, two at a time."""

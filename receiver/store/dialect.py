@@ -217,9 +217,8 @@ def locked(connection: Connection, query: Select[Any]) -> Select[Any]:
 
 def insert_or_nothing(connection: Connection, table: Table) -> Insert:
     """An INSERT that does nothing where a unique row is there already; its rowcount tells."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+    kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return kind(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def inline(word: str) -> BindParameter[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from receiver.runtime import Runtime
 from receiver.store import schema
 from receiver.web import create_app
 from tests.attack.provider import AnyProvider
+from tests.databases import Template
 from tests.story.samples import IMG_TOOL, TOPVIEW, VOD, Sample
 from tests.story.system import PROVIDERS, System, running
 from tests.web.conftest import KEY, Caller, build, clock, set_environment, settings, template  # noqa: F401  # fixtures
@@ -107,12 +106,11 @@ class Door:
 
 
 @pytest.fixture(scope="module")
-def door(template: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:  # noqa: F811
+def door(template: tuple[Template, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:  # noqa: F811
     """A door for a whole file of tests. While it is open, the environment is that of its installation."""
-    path = tmp_path_factory.mktemp("door") / "receiver.db"
-    shutil.copy(template[0], path)
-    with pytest.MonkeyPatch.context() as patch:
-        set_environment(patch, path, template[1])
+    prepared, secret = template
+    with prepared.copy(tmp_path_factory.mktemp("door")) as url, pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, url, secret)
         patch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
         for name in PROVIDERS:
             patch.setenv(f"{name.upper()}_SUBMIT_RATE", "1000")

@@ -1,13 +1,12 @@
 """The core without web, worker and network.
 
-Services on a SQLite file of their own, a clock that is set by hand,
+Services on a database of their own, a clock that is set by hand,
 and the toy provider, whose answers and notices are made up here.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from receiver.store.deliveries import Claim
 from receiver.submissions import Start
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask
+from tests.databases import Template, empty
 from tests.toy import KEY, SECRET, visible
 
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -242,12 +242,13 @@ def broken() -> TaskUpdate:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with the present schema, to be copied."""
+def migrated(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    """A database with the present schema and an account, to be copied."""
     folder = tmp_path_factory.mktemp("migrated")
-    with visible():
-        Stage(settings_in(folder), Clock()).runtime.close()
-    return folder / "receiver.db"
+    with empty(database, folder) as url:
+        with visible():
+            Stage(settings_in(folder, RECEIVER_DATABASE_URL=url), Clock()).runtime.close()
+        yield Template(url)
 
 
 @pytest.fixture
@@ -264,20 +265,21 @@ def toy() -> Iterator[None]:
 
 
 @pytest.fixture
-def build(tmp_path: Path, migrated: Path, clock: Clock, toy: None) -> Iterator[Any]:
-    """Makes stages that share one database file and the clock (``at``). Keywords are settings' fields or variables."""
-    shutil.copy(migrated, tmp_path / "receiver.db")
+def build(tmp_path: Path, migrated: Template, clock: Clock, toy: None) -> Iterator[Any]:
+    """Makes stages that share one database and the clock (``at``). Keywords are settings' fields or variables."""
     made: list[Stage] = []
 
     def make(at: Any = clock, **changes: Any) -> Stage:
         variables = {name: str(value) for name, value in changes.items() if name.isupper()}
         fields = {name: value for name, value in changes.items() if not name.isupper()}
-        made.append(Stage(replace(settings_in(tmp_path, **variables), **fields), at))
+        settings = settings_in(tmp_path, **{"RECEIVER_DATABASE_URL": url, **variables})
+        made.append(Stage(replace(settings, **fields), at))
         return made[-1]
 
-    yield make
-    for stage in made:
-        stage.runtime.close()
+    with migrated.copy(tmp_path) as url:
+        yield make
+        for stage in made:
+            stage.runtime.close()
 
 
 @pytest.fixture

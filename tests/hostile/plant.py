@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from receiver.models import Attempt, Delivery, DeliveryStatus
 from receiver.runtime import wall_clock
 from receiver.worker.worker import Worker
 from tests.core.stage import Stage, settings_in
+from tests.databases import Template
 
 PATIENCE = 20.0
 
@@ -49,10 +49,14 @@ class Plant(Stage):
 
 
 @contextlib.contextmanager
-def working(folder: Path, template: Path, *, start: bool = True, **variables: str) -> Iterator[Plant]:
+def working(folder: Path, template: Template, *, start: bool = True, **variables: str) -> Iterator[Plant]:
     """A plant with its own copy of a prepared database. ``start``: whether its worker works at once."""
-    shutil.copy(template, folder / "receiver.db")
-    plant = Plant(folder, **variables)
+    with template.copy(folder) as url, _working(Plant(folder, RECEIVER_DATABASE_URL=url, **variables), start) as plant:
+        yield plant
+
+
+@contextlib.contextmanager
+def _working(plant: Plant, start: bool) -> Iterator[Plant]:
     try:
         if start:
             plant.worker.start()
@@ -64,7 +68,7 @@ def working(folder: Path, template: Path, *, start: bool = True, **variables: st
 
 
 @pytest.fixture
-def plant(tmp_path: Path, migrated: Path, toy: None) -> Iterator[Plant]:
+def plant(tmp_path: Path, migrated: Template, toy: None) -> Iterator[Plant]:
     """One attempt of a second for each delivery."""
     with working(tmp_path, migrated, RECEIVER_RETRY_SCHEDULE="none", RECEIVER_DELIVERY_TIMEOUT="1") as made:
         yield made

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from receiver.models import DeliveryStatus
+from tests.databases import Template
 from tests.hostile.plant import Plant, working
 from tests.subscriber import Subscriber, Talk, answer, say
 
@@ -49,7 +50,7 @@ def test_every_status(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_every_retry_after(tmp_path: Path, migrated: Path, toy: None, status: int) -> None:
+def test_every_retry_after(tmp_path: Path, migrated: Template, toy: None, status: int) -> None:
     """Whatever the header says: the next attempt is never earlier than planned and never later than a day and a bit."""
     forms: dict[str, tuple[int, int]] = {
         "Retry-After: 120": (120_000, 121_000),

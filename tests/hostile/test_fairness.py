@@ -9,6 +9,7 @@ from typing import Any
 
 from receiver.models import DeliveryStatus
 from tests.core.stage import HOOK, Stage
+from tests.databases import Template
 from tests.hostile.plant import working
 from tests.subscriber import Subscriber, Talk, answer
 
@@ -39,7 +40,7 @@ class Hanging:
             self.now -= 1
 
 
-def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Its backlog holds its own eight seats; all the others are served before its first attempt has ended."""
     hanging = Hanging()
     with (
@@ -65,7 +66,7 @@ def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Path
         assert lost == []
 
 
-def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Twelve subscribers that hang with a backlog each: a quarter of the seats stays free, from the first look on."""
     hanging = Hanging()
     with (

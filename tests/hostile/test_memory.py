@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from receiver.models import DeliveryStatus
 from tests.core.stage import ONE_KEY
+from tests.databases import Template
 from tests.hostile.plant import Plant
 from tests.story.system import ROOT, Process
 from tests.subscriber import Behaviour, Subscriber, answer, drip_body, huge_body, informational_flood, pour
@@ -44,15 +44,19 @@ def resident(pid: int) -> int:
     return int(shown.stdout) * 1024  # other systems than Linux
 
 
-def test_memory_stays_flat(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_memory_stays_flat(tmp_path: Path, migrated: Template, toy: None) -> None:
     """200 attempts at bodies of 10 GB, bombs and floods: less than 30 MB more than before, and every one is judged."""
-    shutil.copy(migrated, tmp_path / "receiver.db")
-    plant = Plant(tmp_path)
+    with migrated.copy(tmp_path) as url:
+        _attempt_endless_bodies(tmp_path, url)
+
+
+def _attempt_endless_bodies(tmp_path: Path, url: str) -> None:
+    plant = Plant(tmp_path, RECEIVER_DATABASE_URL=url)
     outside = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
     environment = {
         **outside,
         "PYTHONPATH": str(ROOT),
-        "RECEIVER_DATABASE_URL": f"sqlite:///{tmp_path}/receiver.db",
+        "RECEIVER_DATABASE_URL": url,
         "RECEIVER_SECRET_KEYS": ONE_KEY,
         "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
         "RECEIVER_RETRY_SCHEDULE": "none",

@@ -13,12 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert, select
+
 from receiver.models import DeliveryStatus, Subscriber, Trigger
-from receiver.store import backlog, deliveries
+from receiver.store import backlog, deliveries, schema
 from receiver.store.backlog import DRAIN_STEP
 from receiver.store.deliveries import Filter
 from receiver.subscribers import REPLAYED_LATELY
 from tests.core.stage import ONE_KEY, Clock, Stage
+from tests.databases import Template
 from tests.hostile.plant import working
 from tests.subscriber import Subscriber as Server
 from tests.subscriber import Talk, answer, slowly
@@ -35,13 +38,10 @@ def delivered(stage: Stage, subscriber: Subscriber, count: int, status: int = 20
         one = deliveries.get(connection, ping.id)
         assert one is not None
         for number in range(1, count):
-            values = dict(
-                connection.exec_driver_sql("SELECT * FROM deliveries WHERE id = ?", (one.id,)).mappings().one()
-            )
+            same = connection.execute(select(schema.deliveries).where(schema.deliveries.c.id == one.id))
+            values = dict(same.mappings().one())
             values["id"] = f"{one.id}{number:05}"
-            names = ", ".join(f'"{name}"' for name in values)
-            marks = ", ".join("?" * len(values))
-            connection.exec_driver_sql(f"INSERT INTO deliveries ({names}) VALUES ({marks})", tuple(values.values()))
+            connection.execute(insert(schema.deliveries), values)
 
 
 def drain(stage: Stage, sent: Counter[str], seconds: int, status: int = 200) -> None:
@@ -126,7 +126,7 @@ def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any
     assert replay(stage, subscriber) == 1200
 
 
-def test_pressing_retry_makes_one_copy_and_the_schedule_goes_on(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_pressing_retry_makes_one_copy_and_the_schedule_goes_on(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Twenty presses at once on a delivery that waits for its second attempt: that attempt now, and then the third."""
     with (
         Server(answer(500), slowly(1.5, answer(500))) as server,
@@ -157,7 +157,7 @@ def test_a_delivery_that_was_written_while_its_subscriber_was_deleted(stage: Sta
     assert (ended.status, ended.reason, ended.due_at) == (DeliveryStatus.DEAD, "subscriber_deleted", None)
 
 
-def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Everything that waited ends at once and stays listed; the answer that comes later changes nothing."""
     released = threading.Event()
 

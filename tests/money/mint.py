@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from receiver.tasks import NewTask
 from receiver.web.app import build
 from receiver.worker.worker import Worker
 from tests.core.stage import ONE_KEY, Stage, settings_in
+from tests.databases import Template
 from tests.story.samples import Sample
 from tests.story.system import CREDENTIALS, PROVIDERS, ROOT, Process
 
@@ -98,12 +98,15 @@ class Mint(Stage):
 
 
 @contextlib.contextmanager
-def minting(folder: Path, template: Path, working: bool = True, **variables: str) -> Iterator[Mint]:
+def minting(folder: Path, template: Template, working: bool = True, **variables: str) -> Iterator[Mint]:
     """A service for the length of the block. ``working``: with a worker in this process."""
-    shutil.copy(template, folder / "receiver.db")
     settings = SandboxSettings(time_scale=TIME_SCALE)
-    with running_sandbox(settings) as emulated, socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
-        mint = Mint(folder, emulated, listening, **variables)
+    with (
+        template.copy(folder) as url,
+        running_sandbox(settings) as emulated,
+        socket.create_server(("127.0.0.1", 0), backlog=128) as listening,
+    ):
+        mint = Mint(folder, emulated, listening, **{"RECEIVER_DATABASE_URL": url, **variables})
         port = listening.getsockname()[1]
         server = make_server(
             "127.0.0.1", port, build(mint.runtime), threaded=True, request_handler=_Quiet, fd=listening.fileno()

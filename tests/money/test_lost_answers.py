@@ -9,6 +9,7 @@ import pytest
 
 from handlers import ErrorCode
 from receiver.models import TaskStatus
+from tests.databases import Template
 from tests.money.mint import minting
 from tests.story.samples import IMG_SD, IMG_TOOL, SUPERAPP, TOPVIEW, VOD, Sample
 from tests.story.system import PROVIDERS
@@ -29,7 +30,7 @@ LOSSES: dict[str, tuple[str, bool]] = {
 }
 
 
-def test_every_loss_at_every_provider(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_every_loss_at_every_provider(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Img Open is repeated under its own id; a callback saves what runs; the rest fails as submission_unknown."""
     with minting(tmp_path, migrated) as mint:
         for provider in PROVIDERS:
@@ -63,7 +64,7 @@ def _expected(sample: Sample, loss: str) -> tuple[TaskStatus, int]:
     return TaskStatus.FAILED, int(started)
 
 
-def test_a_provider_that_cannot_be_reached(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_a_provider_that_cannot_be_reached(tmp_path: Path, migrated: Template, toy: None) -> None:
     """No connection, nothing bought: the tasks wait in the queue, and are started once when it is back."""
     with minting(tmp_path, migrated) as mint:
         samples = (TOPVIEW, SUPERAPP, VOD, IMG_SD)
@@ -88,7 +89,7 @@ def test_a_provider_that_cannot_be_reached(tmp_path: Path, migrated: Path, toy: 
 
 
 @pytest.mark.process
-def test_a_worker_that_is_killed_in_the_middle_of_a_submission(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_a_worker_that_is_killed_in_the_middle_of_a_submission(tmp_path: Path, migrated: Template, toy: None) -> None:
     """The provider has the call, we have no answer and no process: one start each, and every task comes to an end."""
     with minting(tmp_path, migrated, False, RECEIVER_LEASE="3") as mint:
         samples = (TOPVIEW, SUPERAPP, VOD, IMG_SD, IMG_TOOL)

@@ -13,6 +13,7 @@ import pytest
 
 from receiver.models import TaskStatus
 from tests.core.stage import Clock, Stage, still
+from tests.databases import Template
 from tests.money.mint import minting
 from tests.story.samples import IMG_SD, SUPERAPP, TOPVIEW, VOD
 
@@ -20,7 +21,7 @@ SUBMITS, QUERIES, AT_ONCE = 4, 5, 3
 
 
 @pytest.mark.process
-def test_limits_hold_over_three_workers(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_limits_hold_over_three_workers(tmp_path: Path, migrated: Template, toy: None) -> None:
     """The provider never counts more calls in a second than allowed, nor more tasks at once; and all get done."""
     limits = {
         "TOPVIEW_SUBMIT_RATE": str(SUBMITS),
@@ -58,7 +59,7 @@ def _most_at_once(tasks: list[Any]) -> int:
     return most
 
 
-def test_back_pressure_costs_nothing(tmp_path: Path, migrated: Path, toy: None) -> None:
+def test_back_pressure_costs_nothing(tmp_path: Path, migrated: Template, toy: None) -> None:
     """Every provider's way of saying "later": the task waits in the queue, and is started once."""
     pressure = (
         (TOPVIEW, "code=4007*2"),

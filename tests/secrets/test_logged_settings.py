@@ -24,7 +24,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_secret_of_the_settings_is_blanked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials, both keys while one is being changed, secret keys, the database's password; in URLs too."""
     first, second = new_secret_key(), new_secret_key()
-    set_environment(monkeypatch, tmp_path / "receiver.db", f"{first},{second}")
+    set_environment(monkeypatch, f"sqlite:///{tmp_path}/receiver.db", f"{first},{second}")
     monkeypatch.setenv("RECEIVER_DATABASE_URL", "postgresql://me:data%2Fbase-word@db.example.test/x")
     monkeypatch.setenv("APSARAVIDEO_VOD_CALLBACK_KEY", "NewKey0001, OldKey0002")
     monkeypatch.setenv("TOPVIEW_API_KEY", "topview/key+0003")
@@ -36,7 +36,7 @@ def test_every_secret_of_the_settings_is_blanked_out(tmp_path: Path, monkeypatch
 
 def test_a_key_made_on_the_first_start_is_blanked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that is wired together knows it, the moment it is."""
-    set_environment(monkeypatch, tmp_path / "receiver.db", "")
+    set_environment(monkeypatch, f"sqlite:///{tmp_path}/receiver.db", "")
     runtime = Runtime.build(read_settings())
     runtime.close()
     made = (tmp_path / "secret_key").read_text().strip()

@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from receiver.errors import Busy, Conflict
 from receiver.store import dialect
 from receiver.store.dialect import database_folder, place_of
+from receiver.store.schema import workers
 from tests.core.stage import Stage
+from tests.databases import on_sqlite
 
 BEAT = text("INSERT INTO workers (id, started_at, seen_at) VALUES (:id, 1, 1)")
 
@@ -35,6 +37,7 @@ def test_an_error_in_the_block_undoes_all_of_it(stage: Stage) -> None:
     assert count(stage) == 0
 
 
+@on_sqlite
 def test_what_was_committed_survives_a_power_cut(stage: Stage) -> None:
     """Write-ahead log, flushed at every commit; foreign keys are enforced."""
     with stage.runtime.store.read() as connection:
@@ -57,14 +60,14 @@ def test_a_reader_sees_one_moment_and_disturbs_nobody(stage: Stage) -> None:
 
 
 def test_writers_wait_their_turn(stage: Stage) -> None:
-    """Twenty threads that read, think and write lose no update and meet no error."""
+    """Twenty threads that read a row to change it, think and write lose no update and meet no error."""
     with stage.runtime.store.write() as connection:
         connection.execute(BEAT, {"id": "a"})
 
     def run() -> None:
         for _ in range(5):
             with stage.runtime.store.write() as connection:
-                seen = connection.execute(text("SELECT seen_at FROM workers")).scalar_one()
+                seen = connection.execute(dialect.locked(connection, select(workers.c.seen_at))).scalar_one()
                 connection.execute(text("UPDATE workers SET seen_at = :seen"), {"seen": seen + 1})
 
     threads = [threading.Thread(target=run) for _ in range(20)]
@@ -75,6 +78,7 @@ def test_writers_wait_their_turn(stage: Stage) -> None:
     assert stage.rows("SELECT seen_at FROM workers")[0].seen_at == 101
 
 
+@on_sqlite
 def test_a_lock_that_does_not_go_away_is_busy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The web answers 503 and the provider comes again; nothing was stored."""
     monkeypatch.setattr(dialect, "BUSY_SECONDS", 0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from receiver.models import Task
 from receiver.runtime import Runtime
 from receiver.sealing import new_secret_key
 from receiver.web import create_app
+from tests.databases import Template, empty
 
 KEY = "rk_test_0123456789abcdefghij"
 SHUT = "http://127.0.0.1:9"  # nothing listens there, so a call is refused at once
@@ -103,25 +103,26 @@ class Progress:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def template(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Template, str]]:
     """A prepared database to copy from, and its secret key."""
-    path, secret = tmp_path_factory.mktemp("web") / "template.db", new_secret_key()
-    with pytest.MonkeyPatch.context() as patch:
-        set_environment(patch, path, secret)
-        runtime = Runtime.build(read_settings())
-    runtime.prepare()
-    runtime.close()
-    return path, secret
+    secret = new_secret_key()
+    with empty(database, tmp_path_factory.mktemp("web")) as url:
+        with pytest.MonkeyPatch.context() as patch:
+            set_environment(patch, url, secret)
+            runtime = Runtime.build(read_settings())
+        runtime.prepare()
+        runtime.close()
+        yield Template(url), secret
 
 
-def set_environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
+def set_environment(patch: pytest.MonkeyPatch, url: str, secret: str) -> None:
     """An environment of settings for a database, with every provider configured, and nothing from outside."""
     prefixes = ("RECEIVER_", *(f"{name.upper()}_" for name in handlers.available()))
     for name in list(os.environ):
         if name.startswith(prefixes):
             patch.delenv(name)
     values = {
-        "RECEIVER_DATABASE_URL": f"sqlite:///{path}",
+        "RECEIVER_DATABASE_URL": url,
         "RECEIVER_SECRET_KEYS": secret,
         "RECEIVER_API_KEY": KEY,
         "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -135,11 +136,12 @@ def set_environment(patch: pytest.MonkeyPatch, path: Path, secret: str) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, template: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, template: tuple[Template, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of an installation with a prepared database."""
-    shutil.copy(template[0], tmp_path / "receiver.db")
-    set_environment(monkeypatch, tmp_path / "receiver.db", template[1])
-    return read_settings()
+    prepared, secret = template
+    with prepared.copy(tmp_path) as url:
+        set_environment(monkeypatch, url, secret)
+        yield read_settings()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from sqlalchemy import event
 
 from receiver.runtime import Runtime
 from receiver.store import Store
+from tests.databases import on_sqlite
 from tests.handlers.topview_samples import notice_body
 from tests.web.conftest import SAMPLE, Caller
 from tests.web.problems import assert_problem
@@ -69,6 +70,7 @@ def fill(api: Caller) -> None:
     pytest.fail("the disk never became full")
 
 
+@on_sqlite
 def test_a_full_disk_loses_nothing(
     api: Caller, client: FlaskClient, running: tuple[str, str], runtime: Runtime
 ) -> None:
@@ -86,6 +88,7 @@ def test_a_full_disk_loses_nothing(
     api.submit()
 
 
+@on_sqlite
 def test_a_locked_database_loses_nothing(
     api: Caller, client: FlaskClient, running: tuple[str, str], runtime: Runtime
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from receiver.models import first_id
@@ -112,7 +113,7 @@ def test_a_reader_whose_event_was_purged_goes_on_by_time(api: Caller, progress: 
     ids = [event["id"] for event in api.get("/v1/events?after=").json["data"]]
     with runtime.store.write() as connection:
         connection.exec_driver_sql("DELETE FROM deliveries")
-        connection.exec_driver_sql("DELETE FROM events WHERE id = ?", (ids[0],))
+        connection.execute(text("DELETE FROM events WHERE id = :id"), {"id": ids[0]})
     assert [event["id"] for event in api.get(f"/v1/events?after={ids[0]}").json["data"]] == ids[1:]
     assert api.get(f"/v1/events?after={first_id('evt', 2**47)}").json["data"] == []
 

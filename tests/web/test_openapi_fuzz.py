@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -13,10 +12,11 @@ from hypothesis import HealthCheck, Phase, strategies
 from schemathesis import GenerationMode, checks
 from schemathesis.schemas import APIOperation
 
-from receiver.config import read_settings
+from receiver.config import Settings, read_settings
 from receiver.runtime import Runtime
 from receiver.web import create_app
 from receiver.web.face import face_of
+from tests.databases import Template
 from tests.web.conftest import KEY, SAMPLE, Caller, Clock, Progress, set_environment
 
 OPERATIONS = [
@@ -51,14 +51,20 @@ AWAY = "get_resource", "upload_file", "ready"  # no provider answers here, and n
 
 
 @pytest.fixture(scope="module")
-def prepared(template: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def fresh(template: tuple[Template, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings with a database for all tests of this file."""
+    with template[0].copy(tmp_path_factory.mktemp("fuzz")) as url:
+        with pytest.MonkeyPatch.context() as patch:
+            set_environment(patch, url, template[1])
+            found = read_settings()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def prepared(fresh: Settings) -> Iterator[Any]:
     """The document's operations by id, and the ids of things that exist."""
-    path = tmp_path_factory.mktemp("fuzz") / "receiver.db"
-    path.write_bytes(template[0].read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        set_environment(patch, path, template[1])
-        clock = Clock()
-        runtime = Runtime.build(read_settings(), clock)
+    clock = Clock()
+    runtime = Runtime.build(fresh, clock)
     app = create_app(runtime)
     face_of(app).alarm.stop()  # nobody waits: what asks to wait is answered at once
     me = Caller(app.test_client(), KEY)
