@@ -58,6 +58,8 @@ class System:
     """Tasks with these numbers are known from now on; the callbacks that will end them."""
     delivered: Callable[[], int]
     """Successful attempts written down so far."""
+    prepare_old: Callable[[int], None] = lambda _: None
+    """So many tasks that ended days ago are there from now on, for the sweep."""
 
 
 Launch = Callable[[str, bool, Outside], contextlib.AbstractContextManager[System]]
@@ -120,6 +122,15 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
                     requests.append(callbacks.request_of(callbacks.key_of(number), path, port))
             return requests
 
+        def prepare_old(count: int) -> None:
+            for _ in range(0, count, 500):
+                with runtime.store.write() as connection:
+                    for _ in range(500):
+                        task = _running(account, callbacks.key_of(0), age=48 * HOUR)
+                        tasks.add(connection, task)
+                        ended = {"status": TaskStatus.SUCCEEDED, "finished_at": task.created_at, "due_at": None}
+                        tasks.move(connection, task.id, ended)
+
         def delivered() -> int:
             with runtime.store.read() as connection:
                 good = attempts.c.response_status.between(200, 299)
@@ -127,15 +138,15 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
 
         try:
             wait_until_ready(port, folder / "service.log")
-            yield System(f"ours, {kind}", port, secret, [process.pid, *roots], folder, prepare, delivered)
+            yield System(f"ours, {kind}", port, secret, [process.pid, *roots], folder, prepare, delivered, prepare_old)
         finally:
             stop(process)
             runtime.close()
 
 
-def _running(account: str, key: str) -> OurTask:
-    """A task that the provider works on."""
-    now = wall_clock()
+def _running(account: str, key: str, age: int = 0) -> OurTask:
+    """A task that the provider works on. ``age``: ms since it was created."""
+    now = wall_clock() - age
     return OurTask(
         id=new_id("task", now),
         account_id=account,
