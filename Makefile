@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: help demo run test lint crash fuzz bench clean
+.PHONY: help demo run test lint crash fuzz bench bench-quick soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,7 +13,8 @@ help:
 	@echo "make lint   style, types and import rules"
 	@echo "make crash  kill its processes hundreds of times, and check that nothing was lost"
 	@echo "make fuzz   the generated tests, with many more examples"
-	@echo "make bench  print figures"
+	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (about 40 minutes; bench-quick: two)"
+	@echo "make soak   ten minutes (SOAK_SECONDS) of failures, kills and purging: nothing may be lost"
 
 # A stamp per set of requirements: reinstall only when the metadata or the constraints change.
 $(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt
@@ -50,8 +51,18 @@ crash: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	@HYPOTHESIS_PROFILE=long FUZZ_SCALE=$${FUZZ_SCALE:-25} $(BIN)/python -m pytest -n 2 --dist loadfile -k "fuzz or life_cycle" tests/model tests/attack $(PYTEST_ARGS)
 
-bench: $(VENV)/dev.stamp
-	@$(BIN)/python -m tests.benchmarks.fairness
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+bench bench-quick soak: $(VENV)/bench.stamp
+	@sh tests/ensure_postgres.sh
+	@sh tests/benchmarks/ensure_peers.sh
+	@$(BIN)/python -m tests.benchmarks.report $(BENCH_$@) $(BENCH_ARGS)
+
+BENCH_bench       = --write BENCHMARKS.md
+BENCH_bench-quick = --quick
+BENCH_soak        = --soak --write BENCHMARKS.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

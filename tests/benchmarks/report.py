@@ -1,0 +1,178 @@
+"""Runs every benchmark and puts what they print into one page, its goals gathered in front.
+
+    python -m tests.benchmarks.report [--quick] [--only NAME ...] [--write BENCHMARKS.md]
+
+The page is written from what was measured; nothing in it is typed by hand. Exits with 1 when a benchmark lost
+something, or could not be run; goals that are not met are told, and do not fail the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.benchmarks.processes import ROOT
+from tests.benchmarks.tables import GOAL, show
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section of the page. ``quick``: its arguments in a quick run, or None to leave it out."""
+
+    title: str
+    module: str
+    arguments: Sequence[str] = ()
+    quick: Sequence[str] | None = ("--quick",)
+
+
+PARTS = [
+    Part(
+        "End to end", "end_to_end", quick=("--quick", "--database", "sqlite", "--mode", "believing"),
+    ),
+    Part(
+        "Latency", "end_to_end", ("--latency", "--rounds", "1", "--only", "ours", "Celery, 2 processes"),
+        quick=("--quick", "--latency", "--database", "sqlite", "--only", "ours"),
+    ),
+    Part("Acknowledging a callback", "ingest"),
+    Part("Deliveries", "deliveries"),
+    Part("Claims", "claims"),
+    Part("Polling", "polling"),
+    Part("Idle, and starting", "idle"),
+    Part("Fairness", "fairness", quick=None),
+    Part("Where the time goes", "profiles", quick=None),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a part printed, its exit code, and the seconds it took."""
+
+    part: Part
+    printed: str
+    code: int
+    seconds: float
+
+
+def run(part: Part, *, quick: bool) -> Result:
+    """Run a part; its progress is passed on."""
+    arguments = part.quick if quick else part.arguments
+    command = [sys.executable, "-m", f"tests.benchmarks.{part.module}", *(arguments or ())]
+    began = time.monotonic()
+    sys.stderr.write(f"== {part.title}\n")
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    return Result(part, done.stdout, done.returncode, time.monotonic() - began)
+
+
+def machine() -> list[str]:
+    """When, where and what, as a list."""
+    said = subprocess.run(
+        ["git", "log", "-1", "--format=%h %cs"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "receiver", "handlers"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    commit = (said.stdout.strip() or "no git here") + (", with changes not committed" if changed.stdout else "")
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    box = (
+        f"{os.cpu_count()} × {processor[1] if processor else platform.machine()}, "
+        f"{psutil.virtual_memory().total / 1e9:.0f} GB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+    return [
+        f"- measured {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {commit}",
+        f"- {box}",
+        f"- load averages before it began: {load} (1, 5 and 15 minutes)",
+    ]
+
+
+def goals(results: Sequence[Result]) -> list[list[str]]:
+    """Rows of the table of goals."""
+    rows = []
+    for result in results:
+        for line in result.printed.splitlines():
+            if line.startswith(GOAL):
+                verdict, what, wanted, measured = (cell.strip() for cell in line.removeprefix("- ").split(" · "))
+                rows.append([what, wanted.removeprefix("goal "), measured.removeprefix("measured "), verdict])
+    return rows
+
+
+def page(results: Sequence[Result], about: Sequence[str], soak: str) -> str:
+    """The whole page."""
+    rows = goals(results)
+    missed = [row for row in rows if "NOT" in row[3]]
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench` from what it measured. How: [tests/benchmarks](tests/benchmarks/README.md). The load",
+        "generator, the subscriber and the provider run on the same cores as what is measured, for all systems alike.",
+        "Figures that differ by less than a fifth are no finding.",
+        "",
+        *about,
+        "",
+        "## Goals",
+        "",
+        *show(["what", "goal", "measured", ""], rows),
+        f"{len(rows) - len(missed)} of {len(rows)} goals are met."
+        + (" Not met: " + "; ".join(row[0] for row in missed) + "." if missed else ""),
+        "",
+    ]
+    for result in results:
+        kept = [line for line in result.printed.splitlines() if not line.startswith(GOAL)]
+        text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+        wrong = "" if result.code == 0 else f"\n**This part ended with exit code {result.code}.**\n"
+        lines += [f"## {result.part.title}", "", text, wrong]
+    if soak:
+        lines += ["## Soak", "", soak]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+def kept_soak(path: Path | None) -> str:
+    """The section that ``make soak`` wrote into the page, which is not part of ``make bench``."""
+    if path is None or not path.exists():
+        return ""
+    return path.read_text().partition("\n## Soak\n")[2].strip()
+
+
+def with_soak(path: Path, printed: str, about: Sequence[str]) -> None:
+    """Put what a soak printed into the page, in the place of an older one."""
+    before = path.read_text().partition("\n## Soak\n")[0].rstrip() if path.exists() else "# Benchmarks"
+    path.write_text("\n".join([before, "", "## Soak", "", *about, "", printed.strip(), ""]))
+
+
+def main() -> int:
+    """Run all, print, and write the page."""
+    parser = argparse.ArgumentParser(description="Every benchmark, on one page.")
+    parser.add_argument("--quick", action="store_true", help="one round of most, in under two minutes")
+    parser.add_argument("--only", nargs="+", choices=sorted({part.module for part in PARTS}), help="these modules")
+    parser.add_argument("--soak", action="store_true", help="the soak instead")
+    parser.add_argument("--write", type=Path, help="the file that gets the page")
+    options = parser.parse_args()
+    about = machine()
+    if options.soak:
+        result = run(Part("Soak", "soak"), quick=options.quick)
+        sys.stdout.write(result.printed)
+        if options.write is not None:
+            with_soak(options.write, result.printed, about)
+        return result.code
+    chosen = [part for part in PARTS if options.only is None or part.module in options.only]
+    results = [run(part, quick=options.quick) for part in chosen if not options.quick or part.quick is not None]
+    text = page(results, about, kept_soak(options.write))
+    sys.stdout.write(text)
+    if options.write is not None:
+        options.write.write_text(text)
+    return int(any(result.code for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
