@@ -35,6 +35,8 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@sh tests/attack/ensure_nginx.sh
+	@sh tests/deploy/ensure_tools.sh
+	@sh tests/browser/ensure_chromium.sh
 	@sh tests/ensure_postgres.sh
 	@if [ -n "$(PYTEST_ARGS)" ]; then $(BIN)/python -m pytest $(PYTEST_ARGS); else \
 	$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report= -m "not process" && \

@@ -36,7 +36,7 @@ def test_an_address_that_is_taken_is_told(stage: Stage) -> None:
     """The worker does not start without the address that was asked for, and says which setting it is."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings: Any = replace(stage.settings, worker_metrics_bind=taken.getsockname())
-        with pytest.raises(SettingsError, match="RECEIVER_WORKER_METRICS_BIND: 127.0.0.1:"):
+        with pytest.raises(SettingsError, match="RECEIVER_WORKER_METRICS_BIND: 127"):
             worker._show_metrics(settings)
 
 

@@ -1,0 +1,1 @@
+"""What is in deploy/: read, checked, and run where this machine can."""
