@@ -29,7 +29,7 @@ from receiver.models import (
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, backlog, deliveries, events, subscribers
+from receiver.store import Connection, Store, attempts, backlog, deliveries, events, subscribers
 from receiver.store.backlog import DRAIN_STEP
 from receiver.store.deliveries import Claim, Filter
 from receiver.store.settling import publish
@@ -140,7 +140,7 @@ class DeliveryService:
         return replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
 
     def _finish(self, connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
-        held = deliveries.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
+        held = attempts.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
         ours = [one for one in outcomes if (one.claim.delivery.id, one.claim.delivery.fence) in held]
         records = self._records_for(connection, ours)
         before = dict(records)
@@ -153,7 +153,7 @@ class DeliveryService:
             results.append(_written(outcome, judgement, now))
             if record is not None:
                 records[record.id] = self._after(connection, record, judgement, now, counts=counts)
-        deliveries.finish(connection, results)
+        attempts.finish(connection, results)
         for subscriber_id, record in sorted(records.items()):
             if record != before[subscriber_id]:
                 subscribers.note_health(connection, record)

@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    ColumnElement,
+    BigInteger,
     Connection,
+    Integer,
     Row,
-    ScalarSelect,
     Select,
+    Text,
+    and_,
     bindparam,
     case,
     exists,
@@ -147,6 +149,62 @@ def _waiting() -> CTE:
     return jump.union_all(select(beyond.correlate(jump).scalar_subquery()).where(jump.c[0].is_not(None)))
 
 
+# The statements of a claim are made once: making one costs as much as executing it.
+_NOW = bindparam("now", type_=BigInteger)
+_PER_SUBSCRIBER = bindparam("per_subscriber", type_=Integer)
+_ROOM = bindparam("room", type_=Integer)
+_IDS = bindparam("ids", type_=Text, expanding=True)
+
+# How many attempts a subscriber may have under way: a circuit that was open is probed one at a time.
+_ALLOWED = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
+# How many are; a lease that has passed holds none.
+_UNDER_WAY = (
+    select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > _NOW)
+)
+_OF_SUBSCRIBER = deliveries.c.subscriber_id == subscribers.c.id
+_OPEN = and_(  # subscribers that have something waiting, and a free seat
+    subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
+    subscribers.c.disabled.is_(False),
+    subscribers.c.deleted_at.is_(None),
+    _UNDER_WAY.where(_OF_SUBSCRIBER).scalar_subquery() < _ALLOWED,
+)
+# Others that claim now are passed over (SQLite has one writer anyway, and leaves FOR UPDATE out).
+_READY = (
+    select(subscribers, _ALLOWED.label("allowed"))
+    .where(_OPEN, subscribers.c.ready_at <= _NOW, exists().where(_OF_SUBSCRIBER, deliveries.c.due_at <= _NOW))
+    .order_by(subscribers.c.served_at)
+    .limit(_ROOM)
+    .with_for_update(skip_locked=True)
+)
+_READY_STEADY = _READY.where(subscribers.c.failures == 0)
+_READY_FAILING = _READY.where(subscribers.c.failures > 0)
+_UNDER_WAY_OF = _UNDER_WAY.add_columns(deliveries.c.subscriber_id).group_by(deliveries.c.subscriber_id)
+_UNDER_WAY_OF = _UNDER_WAY_OF.where(deliveries.c.subscriber_id.in_(_IDS))
+_DUE = (
+    select(deliveries.c.id)
+    .where(deliveries.c.subscriber_id == bindparam("subscriber_id"), deliveries.c.due_at <= _NOW)
+    .order_by(deliveries.c.due_at, deliveries.c.id)
+    .limit(_ROOM)
+    .with_for_update(skip_locked=True)
+)
+_LEASE = (
+    update(deliveries)
+    .where(deliveries.c.id.in_(_IDS))
+    .values(fence=deliveries.c.fence + 1, due_at=bindparam("until"), leased=True)
+)
+_CLAIMED = (
+    _select()
+    .add_columns(events.c.body, accounts.c.secrets_sealed)
+    .join(events, events.c.id == deliveries.c.event_id)
+    .join(accounts, accounts.c.id == deliveries.c.account_id)
+    .where(deliveries.c.id.in_(_IDS))
+)
+_FIRST_DUE = (
+    select(func.min(deliveries.c.due_at)).where(_OF_SUBSCRIBER, deliveries.c.due_at.is_not(None)).scalar_subquery()
+)
+_NEXT_DUE = select(_FIRST_DUE, subscribers.c.ready_at).where(_OPEN, _FIRST_DUE.is_not(None))
+
+
 def claim(
     connection: Connection,
     now: int,
@@ -184,13 +242,8 @@ def claim(
             failing -= 1
         if cap <= 0:
             continue
-        due = (
-            select(deliveries.c.id)
-            .where(deliveries.c.subscriber_id == subscriber.id, deliveries.c.due_at <= now)
-            .order_by(deliveries.c.due_at, deliveries.c.id)
-            .limit(cap)
-        )
-        taken = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
+        due = {"subscriber_id": subscriber.id, "now": now, "room": cap}
+        taken = connection.execute(_DUE, due).scalars().all()
         ids += taken
         shared -= max(len(taken) - first, 0)
         if subscriber.failures:
@@ -201,15 +254,8 @@ def claim(
     subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
         return ()
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id.in_(ids))
-        .values(fence=deliveries.c.fence + 1, due_at=until, leased=True)
-    )
-    query = _select().add_columns(events.c.body, accounts.c.secrets_sealed)
-    query = query.join(events, events.c.id == deliveries.c.event_id)
-    query = query.join(accounts, accounts.c.id == deliveries.c.account_id)
-    taken_rows = connection.execute(query.where(deliveries.c.id.in_(ids)))
+    connection.execute(_LEASE, {"ids": ids, "until": until})
+    taken_rows = connection.execute(_CLAIMED, {"ids": ids})
     claims = {row.id: _claim(row, chosen[row.subscriber_id]) for row in taken_rows}
     return [claims[delivery_id] for delivery_id in ids]
 
@@ -224,50 +270,24 @@ def _ready(
     connection: Connection, now: int, room: int, per_subscriber: int, troubled: int | None
 ) -> Sequence[Row[Any]]:
     """Subscribers that may be served now, each with what is ``allowed`` in flight, in the order of their turns."""
-    due_now = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at <= now)
-    allowed = _allowed(per_subscriber)
-    ready = (
-        select(subscribers, allowed.label("allowed"))
-        .where(
-            subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
-            subscribers.c.disabled.is_(False),
-            subscribers.c.deleted_at.is_(None),
-            subscribers.c.ready_at <= now,
-            due_now,
-            _in_flight_of_each(now) < allowed,
-        )
-        .order_by(subscribers.c.served_at)
-    )
+    given = {"now": now, "per_subscriber": per_subscriber}
 
     def some(query: Select[Any], limit: int) -> Sequence[Row[Any]]:
-        return connection.execute(dialect.skip_locked(connection, query.limit(limit))).all() if limit > 0 else ()
+        return connection.execute(query, {**given, "room": limit}).all() if limit > 0 else ()
 
     if troubled is None:
-        return some(ready, room)
-    steady = some(ready.where(subscribers.c.failures == 0), room)
-    failing = some(ready.where(subscribers.c.failures > 0), min(troubled, room))
+        return some(_READY, room)
+    steady = some(_READY_STEADY, room)
+    failing = some(_READY_FAILING, min(troubled, room))
     return sorted([*steady, *failing], key=lambda row: (row.served_at, row.id))[:room]
 
 
 def _under_way(connection: Connection, subscriber_ids: Sequence[str], now: int) -> Mapping[str, int]:
     """How many attempts of each of these subscribers are under way; without those that have none."""
-    query = _in_flight(now).add_columns(deliveries.c.subscriber_id)
-    query = query.where(deliveries.c.subscriber_id.in_(subscriber_ids)).group_by(deliveries.c.subscriber_id)
-    return {subscriber_id: count for count, subscriber_id in connection.execute(query)} if subscriber_ids else {}
-
-
-def _allowed(per_subscriber: int) -> ColumnElement[int]:
-    """How many attempts a subscriber may have under way: a circuit that was open is probed one at a time."""
-    return case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=per_subscriber)
-
-
-def _in_flight_of_each(now: int) -> ScalarSelect[int]:
-    return _in_flight(now).where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery()
-
-
-def _in_flight(now: int) -> Select[Any]:
-    """How many attempts are under way; a lease that has passed holds none."""
-    return select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > now)
+    if not subscriber_ids:
+        return {}
+    found = connection.execute(_UNDER_WAY_OF, {"ids": subscriber_ids, "now": now})
+    return {subscriber_id: count for count, subscriber_id in found}
 
 
 def next_due(connection: Connection, now: int, per_subscriber: int) -> int | None:
@@ -275,70 +295,8 @@ def next_due(connection: Connection, now: int, per_subscriber: int) -> int | Non
 
     What waits for an attempt of its own subscriber to end does not count: it would be looked for in vain.
     """
-    first = (
-        select(func.min(deliveries.c.due_at))
-        .where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at.is_not(None))
-        .scalar_subquery()
-    )
-    query = select(first, subscribers.c.ready_at).where(
-        subscribers.c.id.in_(select(_waiting().c.subscriber_id)),
-        subscribers.c.disabled.is_(False),
-        subscribers.c.deleted_at.is_(None),
-        first.is_not(None),
-        _in_flight_of_each(now) < _allowed(per_subscriber),
-    )
-    return min((max(due, ready) for due, ready in connection.execute(query)), default=None)
-
-
-def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple[str, int]]:
-    """Id and fence of those whose claim still holds; they stay as they are until this transaction ends.
-
-    The others were taken over by another worker after their lease, or their subscriber was deleted.
-    """
-    query = (
-        select(deliveries.c.id, deliveries.c.fence)
-        .where(deliveries.c.id.in_([delivery.id for delivery in claimed]), deliveries.c.leased.is_(True))
-        .order_by(deliveries.c.id)
-    )
-    held = {(row.id, row.fence) for row in connection.execute(dialect.locked(connection, query))}
-    return held & {(delivery.id, delivery.fence) for delivery in claimed}
-
-
-_FINISH = (
-    update(deliveries)
-    .where(deliveries.c.id == bindparam("delivery"))
-    .values({name: bindparam(name) for name in ("status", "due_at", "attempts", "trigger", "finished_at", "reason")})
-    .values(leased=False)
-)
-
-
-def finish(connection: Connection, results: Sequence[tuple[Attempt, Mapping[str, Any]]]) -> None:
-    """Write attempts and what they make of their deliveries, whose claims still hold.
-
-    With each attempt the delivery's columns: status, due_at, attempts, trigger, finished_at and reason.
-    """
-    if not results:
-        return
-    connection.execute(_FINISH, [{"delivery": attempt.delivery_id, **columns} for attempt, columns in results])
-    connection.execute(
-        insert(attempts),
-        [
-            {
-                "id": attempt.id,
-                "delivery_id": attempt.delivery_id,
-                "number": attempt.number,
-                "trigger": attempt.trigger,
-                "started_at": attempt.started_at,
-                "duration_ms": attempt.duration_ms,
-                "response_status": attempt.response_status,
-                "response_headers": json.dumps(dict(attempt.response_headers)),
-                "response_body": attempt.response_body,
-                "error": attempt.error,
-                "message": attempt.message,
-            }
-            for attempt, _ in results
-        ],
-    )
+    found = connection.execute(_NEXT_DUE, {"now": now, "per_subscriber": per_subscriber})
+    return min((max(due, ready) for due, ready in found), default=None)
 
 
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:

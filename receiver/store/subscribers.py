@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
@@ -14,6 +14,12 @@ from receiver.store.paging import page
 from receiver.store.schema import deliveries, subscribers
 
 _COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
+
+# For every turn of the worker, so made once. SQLite, with its one writer, leaves FOR UPDATE out.
+_OF_IDS = subscribers.c.id.in_(bindparam("ids", expanding=True))
+_SOME = select(subscribers).where(_OF_IDS, subscribers.c.deleted_at.is_(None))
+_SOME_HELD = _SOME.order_by(subscribers.c.id).with_for_update()
+_SERVED = update(subscribers).where(_OF_IDS).values(served_at=bindparam("now"))
 
 
 def record(row: Row[Any]) -> Subscriber:
@@ -52,10 +58,8 @@ def get(connection: Connection, subscriber_id: str) -> Subscriber | None:
 
 def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool = False) -> dict[str, Subscriber]:
     """Those of these subscribers that are not deleted, by id. ``held``: nobody else changes them meanwhile."""
-    query = select(subscribers).where(subscribers.c.id.in_(subscriber_ids), subscribers.c.deleted_at.is_(None))
-    if held:
-        query = dialect.locked(connection, query.order_by(subscribers.c.id))
-    return {row.id: record(row) for row in connection.execute(query)}
+    found = connection.execute(_SOME_HELD if held else _SOME, {"ids": list(subscriber_ids)})
+    return {row.id: record(row) for row in found}
 
 
 def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscriber | None:
@@ -133,7 +137,7 @@ def note_health(connection: Connection, subscriber: Subscriber) -> None:
 def note_served(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
     """It was the turn of these subscribers; all others come before them the next time."""
     if subscriber_ids:
-        connection.execute(update(subscribers).where(subscribers.c.id.in_(subscriber_ids)).values(served_at=now))
+        connection.execute(_SERVED, {"ids": subscriber_ids, "now": now})
 
 
 def hold(connection: Connection, subscriber_id: str, until: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +20,8 @@ from receiver.worker.lane import Rounds
 
 MOST_AT_ONCE = 100
 """Results that are written, and deliveries that are claimed, in one transaction: others write, too."""
+GATHERING = 0.001
+"""Seconds that results wait for those of other attempts in flight, to be written together."""
 RESERVED = 4
 """One seat in so many is kept for subscribers that have nothing in flight: many that hang cannot take them all."""
 TROUBLED = 2
@@ -41,6 +44,8 @@ class DeliverLane(Rounds):
 
     def make_round(self) -> bool:
         """Store what has ended and send what is due."""
+        if self._taken > len(self._ended) > 0:
+            time.sleep(GATHERING)
         outcomes = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
         room = 0 if self._stopping.is_set() else min(self.seats - self._taken + len(outcomes), MOST_AT_ONCE)
         if not outcomes and not (room and self._something_is_due()):
