@@ -9,6 +9,17 @@ from flask import Response
 
 from receiver.events import dumps
 
+STANDING: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of every answer."""
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""The Content-Security-Policy of what is no page."""
+
 
 def text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer of JSON text."""

@@ -16,12 +16,17 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]  # the library has no types
 
 from receiver.web.incoming import Arrival, Incoming
+from receiver.web.plain import plain_call
+
+if TYPE_CHECKING:
+    from receiver.web.express import Express  # what it needs belongs to the forked process
 
 PATIENCE = 30.0
 """Seconds within which a whole request must come (except a large body, see ``incoming.STREAMED``)."""
@@ -46,12 +51,18 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Visitor(TConn):  # type: ignore[misc]  # the library has no types
-    """A connection. ``incoming``: the request that is waited for, None while a thread has it."""
+    """A connection. ``incoming``: the request that is waited for, None while it is being answered.
+
+    Of a plain callback: ``ahead``: what came behind it; ``goes_on``: whether the connection is kept afterwards.
+    ``answered``: whether a request has been, so that another may be on its way.
+    """
 
     def __init__(self, worker: PatientWorker, sock: socket.socket, client: Any, server: Any) -> None:
         super().__init__(worker.cfg, sock, client, server)
         self.incoming: Incoming | None = None
         self.drained = 0
+        self.ahead = b""
+        self.goes_on = self.answered = False
         self._worker = worker
 
     def close(self, graceful: bool = False) -> None:
@@ -65,12 +76,14 @@ class Visitor(TConn):  # type: ignore[misc]  # the library has no types
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no types
     """gunicorn's threads behind a main loop that collects requests. All but ``handle`` runs in that loop.
 
-    ``body_limit``: RECEIVER_MAX_BODY, set before the first connection.
+    ``body_limit``: RECEIVER_MAX_BODY; ``express``: where plain callbacks go (None: to threads, too). Both are
+    set before the first connection.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.body_limit = DEFAULT_BODY_LIMIT
+        self.express: Express[Visitor] | None = None
         self.pending_conns: deque[Visitor] = deque()  # by deadline, since all have the same patience
         self._leaving: deque[Visitor] = deque()
         self._waiting_bytes = 0
@@ -101,15 +114,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         if self.cfg.is_ssl:  # not ours to read
             super().enqueue_req(conn)
             return
-        conn.incoming = Incoming(self.body_limit)
-        conn.timeout = time.monotonic() + PATIENCE
         conn.sock.setblocking(False)
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
         ahead = conn.parser.unreader.take_buffered() if conn.parser else b""
-        if ahead:
-            self._take(conn, ahead)
-        else:
+        self._await(conn, ahead)
+        if not ahead:
             self._read(conn)
 
     def murder_pending(self) -> None:
@@ -121,14 +129,55 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         while self._leaving and self._leaving[0].timeout <= now:
             self._end(self._leaving[0], self._leaving)
         if not self.alive:
-            for conn in [waiting for waiting in self.pending_conns if _untouched(waiting)]:
+            for conn in [new for new in self.pending_conns if _untouched(new) and not new.answered]:
                 self._end(conn, self.pending_conns)
 
     def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
         """Whether the connection can go on. A body that nobody read and that is not here ends it."""
         return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.05))
 
+    # -- plain callbacks -----------------------------------------------------------------------------
+
+    def _send_express(self, conn: Visitor) -> bool:
+        """Whether the request that is here is a plain callback, and is on its way to its answer."""
+        if self.express is None or conn.incoming is None or conn.incoming.chunked:
+            return False
+        head, body, conn.ahead = conn.incoming.split()
+        plain = plain_call(head, body)
+        if plain is None:
+            return False
+        conn.goes_on = plain.keep_alive
+        self._forget(conn, self.pending_conns)
+        self.express.put(conn, plain)
+        return True
+
+    def answer(self, answers: Sequence[tuple[Visitor, bytes]]) -> None:
+        """Have these answers sent by the main loop. The one method that any thread may call."""
+        self.method_queue.defer(self._send_answers, answers)
+
+    def _send_answers(self, answers: Sequence[tuple[Visitor, bytes]]) -> None:
+        for conn, answer in answers:
+            try:
+                sent = conn.sock.send(answer)
+            except OSError:
+                sent = 0
+            if sent == len(answer) > 0 and conn.goes_on:
+                conn.answered = True
+                self._await(conn, conn.ahead)
+            else:  # the last one; or its client is gone, or does not read
+                self.nr_conns -= 1
+                conn.close(graceful=sent == len(answer))
+
     # -- waiting -------------------------------------------------------------------------------------
+
+    def _await(self, conn: Visitor, ahead: bytes) -> None:
+        """Wait for a connection's next request, of which this has come already."""
+        conn.incoming = Incoming(self.body_limit)
+        conn.timeout = time.monotonic() + PATIENCE
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+        if ahead:
+            self._take(conn, ahead)
 
     def _read(self, conn: Visitor, _: object = None) -> None:
         try:
@@ -152,7 +201,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         arrival = conn.incoming.take(piece)
         self._waiting_bytes += len(conn.incoming.data) - before - len(piece)  # what was left out
         if arrival is Arrival.READY:
-            self._hand_over(conn)
+            if not self._send_express(conn):
+                self._hand_over(conn)
         elif arrival is not Arrival.MORE:
             self._refuse(conn, arrival)
         else:

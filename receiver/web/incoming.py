@@ -60,6 +60,17 @@ class Incoming:
             return self._look_for_last_chunk()
         return Arrival.READY if len(self.data) >= self._until else Arrival.MORE
 
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return self._chunk is not None
+
+    def split(self) -> tuple[bytes, bytes, bytes]:
+        """Of a request that is here: head, body by its declared length, and what follows it. Not for a chunked one."""
+        assert self._head is not None
+        data = bytes(self.data)
+        return data[: self._head], data[self._head : self._until], data[self._until :]
+
     def _look_for_head(self, searched: int) -> Arrival:
         while self.data.startswith(b"\r\n"):  # empty lines before a request are to be ignored
             del self.data[:2]

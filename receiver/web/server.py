@@ -104,10 +104,16 @@ def _when_ready(_: Any) -> None:
 
 
 def _post_worker_init(worker: Any) -> None:
-    """In a worker: bodies are waited for up to our limit, and SIGTERM also sends waiting requests and streams away."""
-    from receiver.web.face import face_of  # late: see load()
+    """In a worker: bodies are waited for up to our limit, plain callbacks need no thread each.
+
+    SIGTERM also sends waiting requests and streams away.
+    """
+    from receiver.web.express import Express  # late: see load()
+    from receiver.web.face import face_of
 
     face = face_of(worker.wsgi)
+    worker.express = Express(worker.wsgi, worker.answer)
+    worker.express.start()
     worker.body_limit = face.runtime.settings.max_body
     alarm = face.alarm
 
