@@ -1,7 +1,8 @@
-"""Waking sleepers in other processes of this machine, without a second of waiting.
+"""Waking sleepers in other processes, without a second of waiting.
 
-Every listener owns a Unix datagram socket in one folder; ringing sends a byte to each. A lost
-ring costs one look at the clock, never work: sleepers look by themselves every second.
+On one machine every listener owns a Unix datagram socket in one folder; ringing sends a byte to each. Where
+machines share a database, its wire carries one more message to the others, from a thread of its own and at most
+every few milliseconds. A lost ring costs one look at the clock, never work: sleepers look by themselves every second.
 """
 
 from __future__ import annotations
@@ -13,23 +14,61 @@ import select
 import socket
 import tempfile
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 _LONGEST = 90  # a Unix socket's path has about 100 bytes on every system
+
+
+BREATH = 0.005
+"""Seconds between two messages to other machines: rings that come in between are one."""
+
+
+class Ear(Protocol):
+    """Hears what came over a wire."""
+
+    def fileno(self) -> int | None:
+        """What to poll; None while there is nothing to hear with."""
+
+    def words(self) -> Sequence[str]:
+        """What was said since the last question; an empty word stands for any that may have been missed."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class Wire(Protocol):
+    """Carries words between the machines that share a database."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there can be another machine."""
+
+    def send(self, word: str) -> None:
+        """Say a word to all; never raises."""
+
+    def ear(self) -> Ear:
+        """A new ear; close it at the end."""
 
 
 class Bell:
     """Rings for all listeners that share ``place`` (any text: the database's URL)."""
 
-    def __init__(self, place: str) -> None:
-        """``place``: what listener and ringer have in common."""
+    def __init__(self, place: str, wire: Wire | None = None) -> None:
+        """``place``: what listener and ringer have in common. ``wire``: to other machines, if there can be any."""
         digest = hashlib.sha256(place.encode()).hexdigest()[:16]
         self.folder = Path(tempfile.gettempdir()) / f"receiver-{os.getuid()}-{digest}"
         if len(str(self.folder)) > _LONGEST - 30:
             self.folder = Path("/tmp") / self.folder.name  # noqa: S108  the folder is ours alone: mode 0700, owner checked
+        self._wire = wire if wire is not None and wire.connected else None
+        self._ringer = None if self._wire is None else _Ringer(self._wire, _here(self.folder))
 
     def ring(self) -> None:
         """Wake every listener; never blocks, never raises."""
+        if self._ringer is not None:
+            self._ringer.ring()
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             for path in self.folder.glob("*.bell"):
@@ -42,14 +81,67 @@ class Bell:
 
     def listen(self) -> Listener:
         """A new listener of this process; close it at the end."""
-        return Listener(self.folder)
+        return Listener(self.folder, None if self._wire is None else self._wire.ear())
+
+    def close(self) -> None:
+        """Send nothing more to other machines."""
+        if self._ringer is not None:
+            self._ringer.close()
+
+
+def _here(folder: Path) -> str:
+    """A name for all whom a socket in this folder reaches: one kernel, one file system."""
+    try:
+        kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        kernel = os.uname().nodename  # other systems than Linux
+    place = folder.parent.stat()
+    return hashlib.sha256(f"{kernel} {place.st_dev} {place.st_ino} {folder.name}".encode()).hexdigest()[:16]
+
+
+class _Ringer:
+    """Rings on other machines, so that whoever rings here waits for no database."""
+
+    def __init__(self, wire: Wire, word: str) -> None:
+        self._wire = wire
+        self._word = word
+        self._wanted = threading.Event()
+        self._closed = False
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
+        self._wanted.set()
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None and not self._closed:
+                    self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            if self._closed:
+                return
+            self._wanted.clear()
+            self._wire.send(self._word)
+            time.sleep(BREATH)
+
+    def close(self) -> None:
+        with self._starting:
+            self._closed = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(5)
 
 
 class Listener:
     """One sleeper. ``wait`` ends early when the bell rings."""
 
-    def __init__(self, folder: Path) -> None:
-        """Binds a socket of its own; without one (odd file systems) it just sleeps."""
+    def __init__(self, folder: Path, ear: Ear | None = None) -> None:
+        """Binds a socket of its own; without one (odd file systems) it just sleeps. ``ear``: for other machines."""
+        self._ear = ear
+        self._here = "" if ear is None else _here(folder)
         self._socket: socket.socket | None = None
         self._path = folder / f"{os.getpid()}-{threading.get_ident()}-{id(self)}.bell"
         self._fallback = threading.Event()
@@ -72,19 +164,39 @@ class Listener:
 
     def wait(self, seconds: float) -> bool:
         """Sleep until the bell rings or the time is over; whether it rang."""
-        if self._socket is None:
+        end = time.monotonic() + max(seconds, 0)
+        while True:
+            left = max(end - time.monotonic(), 0)
+            if self._wait_once(left):
+                return True
+            if left == 0 or self._socket is None:
+                return False
+
+    def _wait_once(self, seconds: float) -> bool:
+        """Sleep until there is anything to hear; whether it was a ring."""
+        far = None if self._ear is None else self._ear.fileno()
+        if self._socket is None and far is None:
             self._fallback.wait(min(seconds, 0.25))
             return False
         poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        ready = poller.poll(max(seconds, 0) * 1000)
-        with contextlib.suppress(OSError):
-            while ready:
-                self._socket.recv(16)
-        return bool(ready)
+        for heard in (self._socket, far):
+            if heard is not None:
+                poller.register(heard, select.POLLIN)
+        ready = {number for number, _ in poller.poll(seconds * 1000)}
+        rung = False
+        if self._ear is not None:  # asked in any case: what was missed while it was away does not show in a poll
+            rung = any(word != self._here for word in self._ear.words())  # ours have rung here already
+        if self._socket is not None and self._socket.fileno() in ready:
+            rung = True
+            with contextlib.suppress(OSError):
+                while True:
+                    self._socket.recv(16)
+        return rung
 
     def close(self) -> None:
         """Give the socket back; the last listener takes the folder with it."""
+        if self._ear is not None:
+            self._ear.close()
         if self._socket is not None:
             self._socket.close()
             self._path.unlink(missing_ok=True)

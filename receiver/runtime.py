@@ -31,6 +31,7 @@ from receiver.signing import CallbackTokens
 from receiver.stats import StatsService
 from receiver.store import Store
 from receiver.store.dialect import database_folder, password_of, place_of
+from receiver.store.wire import Wire
 from receiver.submissions import SubmissionService
 from receiver.subscribers import SubscriberService
 from receiver.sweeping import SweepService
@@ -76,7 +77,7 @@ class Runtime:
         settings = with_secret_keys(settings)
         logs.keep_out(secrets_of(settings))
         store = Store(settings.database_url)
-        bell = Bell(place_of(settings.database_url))
+        bell = Bell(place_of(settings.database_url), Wire(store))
         policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
         providers = Providers(settings.providers, clock)
         sealer = Sealer(settings.secret_keys)
@@ -121,6 +122,7 @@ class Runtime:
 
     def close(self) -> None:
         """Give connections back."""
+        self.bell.close()
         self.store.close()
 
 

@@ -104,6 +104,8 @@ def _begin_postgresql(connection: Connection) -> None:
     # The time-outs go with the BEGIN, in one message: they cost nothing that can be measured, and behind a
     # pooler they hold for this transaction alone. A reader sees one moment, as on SQLite.
     options = connection.get_execution_options()
+    if options.get("bare", False):
+        return
     seconds = {"statement_timeout": STATEMENT_SECONDS, "idle_in_transaction_session_timeout": IDLE_SECONDS}
     if options.get("migrates", False):
         seconds = dict.fromkeys(seconds, 0)
@@ -201,6 +203,42 @@ def settled_order(connection: Connection) -> int | None:
     )
     first: int | None = connection.execute(waiting, {"key": _ORDER_KEY, "prefix": _ORDER_KEY >> 48}).scalar_one()
     return given if first is None else min(given, first)
+
+
+def bare(engine: Engine) -> Engine | None:
+    """The engine of PostgreSQL for single statements without a transaction; None for SQLite."""
+    return engine.execution_options(bare=True) if engine.dialect.name == "postgresql" else None
+
+
+def notify(connection: Connection, channel: str, word: str) -> None:
+    """Say a word to every session that listens. ``connection``: bare, so that it is one message and no flush."""
+    connection.execute(text("SELECT pg_notify(:channel, :word)"), {"channel": channel, "word": word})
+
+
+def listen(connection: Connection, channel: str) -> bool:
+    """Begin to listen; ``connection`` (bare) leaves the pool. False behind a pooler, where it would be in vain."""
+    driver: Any = connection.connection.dbapi_connection
+    if behind_pooler(driver):
+        return False
+    connection.exec_driver_sql(f"LISTEN {channel}")
+    connection.detach()
+    return True
+
+
+def socket_of(connection: Connection) -> int:
+    """The number of a connection's socket, to be polled."""
+    driver: Any = connection.connection.dbapi_connection
+    return int(driver.fileno())
+
+
+def heard(connection: Connection) -> list[str] | None:
+    """The words that have come to a session that listens; None when it broke."""
+    driver: Any = connection.connection.dbapi_connection
+    errors: Any = connection.dialect.loaded_dbapi
+    try:
+        return [notice.payload for notice in driver.notifies(timeout=0)]
+    except errors.Error:
+        return None
 
 
 def skip_locked(connection: Connection, query: Select[Any]) -> Select[Any]:

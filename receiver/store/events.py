@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from receiver.models import Event, EventType, Page
+from receiver.store import dialect
 from receiver.store.paging import page
 from receiver.store.schema import events
 
@@ -26,6 +27,7 @@ def _record(row: Row[Any]) -> Event:
 
 def add(connection: Connection, new: Sequence[Event]) -> None:
     """Store events; the database gives them their places in the order."""
+    dialect.enter_order(connection)
     rows = [
         {
             "id": event.id,
@@ -52,9 +54,28 @@ def of_task(connection: Connection, task_id: str) -> Sequence[Event]:
     return [_record(row) for row in rows]
 
 
-def after(connection: Connection, account_id: str, seq: int, limit: int, types: Sequence[str] = ()) -> Sequence[Event]:
-    """An account's events behind a place in the order, oldest first."""
+def settled(connection: Connection) -> int | None:
+    """The place in the order up to which no event can come in any more; None: up to any.
+
+    Whoever goes through events by their places asks this in a transaction before the one that reads them, and
+    reads no further. An event that is further came with others that are being written; it is seen next time.
+    """
+    return dialect.settled_order(connection)
+
+
+def after(
+    connection: Connection,
+    account_id: str,
+    seq: int,
+    limit: int,
+    types: Sequence[str] = (),
+    *,
+    up_to: int | None = None,
+) -> Sequence[Event]:
+    """An account's events behind a place in the order, oldest first. ``up_to``: the last place, as ``settled`` says."""
     query = select(events).where(events.c.account_id == account_id, events.c.seq > seq)
+    if up_to is not None:
+        query = query.where(events.c.seq <= up_to)
     if types:
         query = query.where(events.c.type.in_(list(types)))
     return [_record(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
@@ -66,9 +87,11 @@ def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
     return connection.execute(query.order_by(events.c.seq.desc()).limit(1)).scalar() or 0
 
 
-def last_seq(connection: Connection, account_id: str) -> int:
-    """The place of an account's newest event, 0 when it has none."""
+def last_seq(connection: Connection, account_id: str, *, up_to: int | None = None) -> int:
+    """The place of an account's newest event, 0 when it has none. ``up_to``: the last place, as ``settled`` says."""
     query = select(events.c.seq).where(events.c.account_id == account_id).order_by(events.c.seq.desc()).limit(1)
+    if up_to is not None:
+        query = query.where(events.c.seq <= up_to)
     return connection.execute(query).scalar() or 0
 
 
