@@ -1,0 +1,59 @@
+#!/bin/sh
+# backup.sh FOLDER [KEEP]: a backup of the database while the service runs, into FOLDER; the newest KEEP (14) are kept.
+#
+# Reads RECEIVER_DATABASE_URL, as the service does. Of SQLite it makes a whole copy that is checked; of PostgreSQL a
+# dump for pg_restore. Not in it, on purpose: the secret keys. Keep those apart; without them, what is sealed in the
+# database (subscribers' secrets) is lost. How to restore: docs/operating.md, "Backup".
+set -eu
+umask 077
+if [ $# -lt 1 ]; then
+    echo "usage: $0 FOLDER [KEEP]" >&2
+    exit 2
+fi
+folder=$1
+keep=${2:-14}
+url=${RECEIVER_DATABASE_URL:-sqlite:///var/receiver.db}
+mkdir -p "$folder"
+name=$folder/receiver-$(date -u +%Y%m%dT%H%M%SZ)
+
+case $url in
+sqlite:///*)
+    file=${url#sqlite:///}
+    made=$name.db
+    # Python's sqlite3 is where the service is; the program of that name may not be. One snapshot, whoever writes.
+    "${PYTHON:-python3}" - "$file" "$made.part" <<'PYTHON'
+import sqlite3, sys
+source = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=60)
+copy = sqlite3.connect(sys.argv[2])
+source.backup(copy)
+copy.execute("PRAGMA journal_mode=DELETE")
+(said,) = copy.execute("PRAGMA integrity_check").fetchone()
+copy.close()
+sys.exit(None if said == "ok" else f"the copy is damaged: {said}")
+PYTHON
+    ;;
+postgresql*://*)
+    made=$name.dump
+    # A file that only we can read: an address with a password must not be seen in the list of processes.
+    service=$(mktemp)
+    trap 'rm -f "$service"' EXIT
+    "${PYTHON:-python3}" - >"$service" <<'PYTHON'
+import os
+from urllib.parse import parse_qsl, unquote, urlsplit
+parts = urlsplit(os.environ["RECEIVER_DATABASE_URL"])
+values = {"host": parts.hostname, "port": parts.port, "dbname": unquote(parts.path.lstrip("/")),
+          "user": unquote(parts.username or ""), "password": unquote(parts.password or ""), **dict(parse_qsl(parts.query))}
+print("[receiver]", *(f"{name}={value}" for name, value in values.items() if value), sep="\n")
+PYTHON
+    PGSERVICEFILE=$service pg_dump --format=custom --file="$made.part" "service=receiver"
+    ;;
+*)
+    echo "RECEIVER_DATABASE_URL is neither sqlite:/// nor postgresql://" >&2
+    exit 2
+    ;;
+esac
+mv "$made.part" "$made"
+echo "$made"
+# Names sort by time.
+ls -1 "$folder"/receiver-*Z.db "$folder"/receiver-*Z.dump 2>/dev/null | sort -r | tail -n "+$((keep + 1))" |
+    while read -r old; do rm -f "$old"; done

@@ -1,0 +1,96 @@
+"""A backup made while the service runs is whole, and what is restored from it works."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from receiver.store import Store, schema
+from tests import postgres
+
+SCRIPT = Path(__file__).parents[2] / "deploy" / "backup.sh"
+
+
+def back_up(url: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as cron would."""
+    path = f"{postgres.programs()}:{os.environ['PATH']}"
+    variables = {**os.environ, "RECEIVER_DATABASE_URL": url, "PYTHON": sys.executable, "PATH": path}
+    command = ["sh", str(SCRIPT), str(folder), *more]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+def fill(store: Store) -> None:
+    """A schema with an account in it."""
+    store.migrate()
+    with store.write() as connection:
+        connection.execute(schema.accounts.insert().values(id="acc_1", name="kept", secrets_sealed="x", created_at=0))
+
+
+def accounts_in(url: str) -> int:
+    """How many accounts a database holds whose schema is that of this version."""
+    store = Store(url)
+    assert store.schema_is_current()
+    with store.read() as connection:
+        found: int = connection.execute(select(func.count()).select_from(schema.accounts)).scalar_one()
+    store.close()
+    return found
+
+
+def test_sqlite_is_copied_while_somebody_writes(tmp_path: Path) -> None:
+    """One file, whole and readable by its owner alone, with what was committed and without what was not."""
+    url = f"sqlite:///{tmp_path}/receiver.db"
+    store = Store(url)
+    fill(store)
+    with store.write() as connection:  # somebody is just writing
+        connection.execute(schema.accounts.insert().values(id="acc_2", name="open", secrets_sealed="x", created_at=0))
+        done = back_up(url, tmp_path / "backups")
+    store.close()
+    assert done.returncode == 0, done.stderr
+    (made,) = (tmp_path / "backups").iterdir()
+    assert done.stdout.strip() == str(made)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert accounts_in(f"sqlite:///{made}") == 1
+
+
+def test_a_damaged_sqlite_is_told(tmp_path: Path) -> None:
+    """No backup that cannot be restored, and no half one: the script fails, and cron tells."""
+    (tmp_path / "receiver.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    done = back_up(f"sqlite:///{tmp_path}/receiver.db", tmp_path / "backups")
+    assert done.returncode != 0
+    assert not list((tmp_path / "backups").glob("*.db"))
+    assert back_up("mysql://x", tmp_path / "backups").returncode == 2
+
+
+def test_old_backups_go(tmp_path: Path) -> None:
+    """The newest ones stay, as many as asked for; other files in the folder are left alone."""
+    sqlite3.connect(tmp_path / "receiver.db").close()
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for day in range(1, 6):
+        (folder / f"receiver-2020010{day}T000000Z.db").touch()
+    (folder / "notes.txt").touch()
+    assert back_up(f"sqlite:///{tmp_path}/receiver.db", folder, "3").returncode == 0
+    left = sorted(path.name for path in folder.iterdir())
+    assert left[:3] == ["notes.txt", "receiver-20200104T000000Z.db", "receiver-20200105T000000Z.db"]
+    assert len(left) == 4
+
+
+@pytest.mark.process
+def test_postgresql_is_dumped_and_restored(tmp_path: Path) -> None:
+    """What pg_restore makes of the dump is a database of this version with everything in it."""
+    with postgres.fresh_database() as url, postgres.fresh_database() as empty:
+        store = Store(url)
+        fill(store)
+        done = back_up(url, tmp_path / "backups")
+        assert done.returncode == 0, done.stderr
+        restore = [str(postgres.programs() / "pg_restore"), "--no-owner", "--dbname", empty, done.stdout.strip()]
+        subprocess.run(restore, check=True, capture_output=True)
+        assert accounts_in(empty) == 1
+        store.close()
