@@ -280,14 +280,21 @@ class DeliveryService:
 
     def last_event(self, account_id: str) -> Event | None:
         """An account's newest event in the order, or None."""
+        settled = self._settled()
         with self._store.read() as connection:
-            newest = events.after(connection, account_id, events.last_seq(connection, account_id) - 1, 1)
+            last = events.last_seq(connection, account_id, up_to=settled)
+            newest = events.after(connection, account_id, last - 1, 1, up_to=settled)
         return newest[0] if newest else None
 
     def events_behind(self, account_id: str, seq: int, types: Sequence[str], limit: int) -> Sequence[Event]:
-        """An account's events behind a place in the order, oldest first."""
+        """An account's events behind a place in the order, oldest first; none that another may still come before."""
+        settled = self._settled()
         with self._store.read() as connection:
-            return events.after(connection, account_id, seq, limit, types)
+            return events.after(connection, account_id, seq, limit, types, up_to=settled)
+
+    def _settled(self) -> int | None:
+        with self._store.read() as connection:
+            return events.settled(connection)
 
 
 def _open_headers(sealer: Sealer, sealed: str | None, owner: str) -> tuple[Mapping[str, str], Sequence[str]]:
