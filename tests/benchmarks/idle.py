@@ -68,7 +68,7 @@ def start_time() -> tuple[float, float]:
         )
         process = start(folder, "service", [sys.executable, "-m", "receiver.cli", "run"], environment)
         try:
-            return wait_until_ready(port, folder / "service.log"), cpu_seconds([process.pid])
+            return wait_until_ready(process, port, folder / "service.log"), cpu_seconds([process.pid])
         finally:
             stop(process)
 

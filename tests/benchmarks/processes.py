@@ -121,10 +121,10 @@ def wait_for_port(port: int, seconds: float = 20.0) -> None:
     raise TimeoutError(f"nobody listens at port {port}")
 
 
-def wait_until_ready(port: int, log: Path, seconds: float = 60.0) -> float:
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 60.0) -> float:
     """Until our service says that it is ready; the seconds that took. TimeoutError shows the end of its log."""
     began = time.monotonic()
-    while (waited := time.monotonic() - began) < seconds:
+    while (waited := time.monotonic() - began) < seconds and process.poll() is None:
         with contextlib.suppress(requests.ConnectionError):
             if requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
                 return time.monotonic() - began

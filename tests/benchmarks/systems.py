@@ -137,7 +137,7 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
                 return int(connection.execute(select(func.count()).select_from(attempts).where(good)).scalar_one())
 
         try:
-            wait_until_ready(port, folder / "service.log")
+            wait_until_ready(process, port, folder / "service.log")
             yield System(f"ours, {kind}", port, secret, [process.pid, *roots], folder, prepare, delivered, prepare_old)
         finally:
             stop(process)
