@@ -8,7 +8,7 @@ from receiver.faultpoints import reached
 from receiver.store import Store, deliveries, pacing, purging
 
 STEP = 50
-"""Rows in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
+"""Rows of each kind in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
 DAY = 86_400_000
 KEYS_KEPT = 2 * DAY
 """Idempotency keys outlive the promised 24 hours by a day; their tasks stay at least as long."""
@@ -25,7 +25,7 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody; each in a transaction of its own.
+        """Purge one small batch of each kind, and end what waits for nobody, in one transaction.
 
         Returns how many rows of keys, tasks, notices, events and subscribers went: 0 when nothing old is left.
         """
@@ -34,11 +34,9 @@ class SweepService:
         with self._store.write() as connection:
             deliveries.end_orphans(connection, now)
             gone = purging.purge_keys(connection, now - KEYS_KEPT, STEP)
-        with self._store.write() as connection:
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")
-        for purge in (purging.purge_notices, purging.purge_events, purging.purge_subscribers):
-            with self._store.write() as connection:
+            for purge in (purging.purge_notices, purging.purge_events, purging.purge_subscribers):
                 gone += purge(connection, before, STEP)
         return gone
 

@@ -22,7 +22,9 @@ BEAT = 5.0
 SWEEP = 60.0
 """Seconds between looks for what is old enough to be purged."""
 REST = 4.0
-"""While there is much to purge, a rest of four times what the last step took: a fifth of the time at most."""
+LONGEST_REST = 0.2
+"""While there is much to purge, a rest of four times what the last step took, so that others come first; at most
+this many seconds, so that it goes on where they leave no gap."""
 
 log = logs.get("worker")
 
@@ -102,7 +104,7 @@ class Worker:
         while (began := time.monotonic()) < until:
             if not self._runtime.sweeping.step():
                 return True
-            if self._stopping.wait(REST * (time.monotonic() - began)):
+            if self._stopping.wait(min(REST * (time.monotonic() - began), LONGEST_REST)):
                 return False
         return False
 
