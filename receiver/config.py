@@ -132,6 +132,8 @@ def _secret_keys(text: str) -> tuple[bytes, ...]:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("RECEIVER_DATABASE_URL", "sqlite:///var/receiver.db", "SQLite, or postgresql://…", _database, secret=True),
+    Setting("RECEIVER_DATABASE_POOL", "10", "connections to PostgreSQL that each process holds at most, beside the one "
+            "on which it is woken", _count(2, 500)),
     Setting("RECEIVER_PUBLIC_URL", "http://127.0.0.1:8000",
             "where providers reach us; callback URLs begin with it", _public_url),
     Setting("RECEIVER_SECRET_KEYS", "",
@@ -178,6 +180,7 @@ class Settings:
     """All settings after reading; times in seconds. ``providers``: option texts of configured providers."""
 
     database_url: str
+    database_pool: int
     public_url: str
     secret_keys: tuple[bytes, ...]
     api_key: str

@@ -76,7 +76,7 @@ class Runtime:
         """
         settings = with_secret_keys(settings)
         logs.keep_out(secrets_of(settings))
-        store = Store(settings.database_url)
+        store = Store(settings.database_url, settings.database_pool)
         bell = Bell(place_of(settings.database_url), Wire(store))
         policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
         providers = Providers(settings.providers, clock)

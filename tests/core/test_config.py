@@ -49,6 +49,7 @@ def test_defaults(read: Set) -> None:
     found = read()
     assert found == Settings(
         database_url="sqlite:///var/receiver.db",
+        database_pool=10,
         public_url="http://127.0.0.1:8000",
         secret_keys=(),
         api_key="",
