@@ -85,7 +85,12 @@ def _greet(settings: Settings, url: str, sandbox_url: str | None, key: str | Non
     """Say where everything is, and how to begin."""
     screen = console()
     screen.print(f"Callback Receiver {__version__}\n", style="bold")
-    lines = {"service": url, "docs": f"{url}/docs", "providers": ", ".join(settings.providers) or "none configured"}
+    lines = {
+        "dashboard": f"{url}/",
+        "API": f"{url}/v1",
+        "docs": f"{url}/docs",
+        "providers": ", ".join(settings.providers) or "none configured",
+    }
     if sandbox_url is not None:
         lines["providers"] = f"emulated by the sandbox at {sandbox_url}/: nothing is bought, results are samples"
         if not os.environ.get("RECEIVER_ALLOWED_NETWORKS"):

@@ -124,6 +124,7 @@ def test_a_first_start_is_all_it_takes(start: Callable[..., Running]) -> None:
     system = start("--with-sandbox")
     system.until(system.ready, "readiness")
     said = system.said()
+    assert f"dashboard  {system.url}/\n" in said
     assert f"{system.url}/docs" in said
     assert "nothing is bought" in said
     found = re.search(r"API key +(rk_\S+)", said)

@@ -1,14 +1,15 @@
 """The timeline of a task as a picture: where each step lies, to scale, in pixels of an SVG of a fixed width.
 
-Long waits would leave no room for what happens in milliseconds. Where the gaps between two steps jump (the next
-larger one is more than three times all smaller ones together), those beyond are drawn as a short torn piece with
-their true length written on it; all else is to one scale.
+Long waits would leave no room for what happens in milliseconds. A gap between two steps that is longer than three
+times all shorter ones together is drawn as a short torn piece with its true length written on it; all else is to one
+scale. So a schedule of retries is torn where it grows, and a night of even polls is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from receiver.models import Delivery
@@ -21,9 +22,9 @@ LEFT, RIGHT = 176, 14
 LANE, TOP, BOTTOM = 30, 26, 8
 TORN = 54
 """Pixels of a long wait."""
-MOST_TORN = 12
-"""Above this many long gaps (a task that was polled all night) everything is drawn to scale."""
 JUMP = 3
+SHORTEST_TORN = 2000
+"""ms; below, the scale is fine enough as it is."""
 TICK_ROOM = 80
 
 
@@ -88,7 +89,7 @@ class Scale:
         self.points = sorted(set(times))
         if len(self.points) == 1:
             self.points.append(self.points[0] + 1)
-        gaps = [later - earlier for earlier, later in zip(self.points, self.points[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(self.points)]
         longest = _longest_to_scale(gaps)
         torn = [gap > longest for gap in gaps]
         room = WIDTH - LEFT - RIGHT - TORN * sum(torn)
@@ -133,13 +134,12 @@ class Scale:
 
 def _longest_to_scale(gaps: Sequence[int]) -> int:
     """The longest gap that is still drawn to scale."""
-    ascending = sorted(gaps)
-    total = 0
-    for place, gap in enumerate(ascending):
-        if total and gap > JUMP * total and len(ascending) - place <= MOST_TORN:
-            return ascending[place - 1]
-        total += gap
-    return ascending[-1]
+    descending = sorted(gaps, reverse=True)
+    for place, gap in enumerate(descending):
+        shorter = sum(descending[place + 1 :])
+        if gap < SHORTEST_TORN or gap <= JUMP * shorter or not shorter:
+            return gap
+    return 0  # there are no gaps at all
 
 
 def _round_up(ms: float) -> float:
@@ -223,4 +223,4 @@ def _bar(scale: Scale, start: int, end: int, tone: str, title: str, line: int | 
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= 26 else label[:25] + "…"
+    return label if len(label) <= 23 else label[:22] + "…"

@@ -190,25 +190,23 @@ def typed_from(groups: list[Group], given: Mapping[str, Any]) -> tuple[dict[str,
                 typed[field.name] = "\n".join(value)
             else:
                 typed[field.name] = _written(value)
-    left = _without_empty(rest)
-    return typed, json.dumps(left, ensure_ascii=False, indent=2) if left else ""
+    return typed, json.dumps(rest, ensure_ascii=False, indent=2) if rest else ""
 
 
 def _take(rest: dict[str, Any], path: str) -> tuple[bool, Any]:
-    """Take a value out of an object; whether it was there."""
-    *outer, name = path.split(".")
-    for part in outer:
-        inner = rest.get(part)
-        if not isinstance(inner, dict):
-            return False, None
-        rest = inner
-    return (True, rest.pop(name)) if name in rest else (False, None)
-
-
-def _without_empty(rest: Mapping[str, Any]) -> dict[str, Any]:
-    """The object without objects that all was taken out of."""
-    kept = {name: _without_empty(value) if isinstance(value, dict) else value for name, value in rest.items()}
-    return {name: value for name, value in kept.items() if value != {}}
+    """Take a value out of an object, and objects around it that have nothing left; whether it was there."""
+    name, _, further = path.partition(".")
+    if name not in rest:
+        return False, None
+    if not further:
+        return True, rest.pop(name)
+    inner = rest[name]
+    if not isinstance(inner, dict):
+        return False, None
+    found, value = _take(inner, further)
+    if found and not inner:
+        del rest[name]
+    return found, value
 
 
 def place_messages(groups: list[Group], errors: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -119,8 +119,14 @@ def _output(output: dict[str, Any]) -> dict[str, Any]:
         **output,
         "url": address if address.startswith(("https://", "http://")) else None,
         "text": (output.get("text") or "")[:_SHOWN_TEXT],
+        "expires_at": _stored_time(output.get("expires_at")),
         "data": None if data is None else json.dumps(data, ensure_ascii=False, indent=2)[:_SHOWN_TEXT],
     }
+
+
+def _stored_time(text: str | None) -> int | None:
+    """A time as outputs are stored with it, as ms."""
+    return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 @page("POST", "/tasks/<id(task):task_id>/cancel", section="tasks")

@@ -132,9 +132,10 @@ def _submit(detail: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _TONES = {"succeeded": "good", "failed": "bad", "expired": "bad", "running": "busy", "submitting": "busy"}
+_BECAME = {"running": "is running", "queued": "waits again", "canceled": "was canceled", "submitting": "is handed over"}
 
 
 def _state(detail: Mapping[str, Any]) -> tuple[str, str]:
     via = {"callback": " (told by a callback)", "poll": " (found by asking)"}.get(detail.get("via", ""), "")
     error = f": {detail['error'].replace('_', ' ')}" if detail.get("error") else ""
-    return f"The task is {detail['to']}{error}{via}", _TONES.get(detail["to"], "calm")
+    return f"The task {_BECAME.get(detail['to'], detail['to'])}{error}{via}", _TONES.get(detail["to"], "calm")

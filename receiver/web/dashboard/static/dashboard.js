@@ -43,6 +43,12 @@
       || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
   }
 
+  // A mark of the timeline opens the step that it leads to.
+  document.addEventListener("click", (event) => {
+    const mark = event.target.closest('a[href^="#step-"]');
+    if (mark) document.querySelector(`${mark.getAttribute("href")} > details`)?.setAttribute("open", "");
+  });
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;

@@ -1,0 +1,81 @@
+"""A tab of a browser that forgives nothing: what its console says, and what hinders people, fails the test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import ConsoleMessage, Page, Response
+
+SCREENSHOTS = "RECEIVER_SCREENSHOTS"
+"""Environment variable: a folder for pictures of every page; none are made without it."""
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 860}
+
+
+class Tab:
+    """A page of Playwright's, at a service. ``expected``: beginnings of addresses whose failure is part of the test."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.trouble: list[str] = []
+        self.expected_statuses: set[int] = set()
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.trouble.append(f"script: {error}"))
+        page.on("response", self._answered)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # A failed request is judged by its status below; a violation of the policy is an error here.
+        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+            self.trouble.append(f"console: {message.text}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400 and response.status not in self.expected_statuses:
+            self.trouble.append(f"{response.status}: {response.url}")
+
+    def open(self, path: str) -> None:
+        """Go to a page of the service."""
+        self.page.goto(self.url + path)
+
+    def sign_in(self, key: str) -> None:
+        """Fill in the sign-in form."""
+        self.open("/sign-in")
+        self.page.get_by_label("API key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(lambda address: "sign-in" not in address)
+
+    def check(self, name: str) -> None:
+        """Nothing was said in the console, and nothing on the page hinders anybody; pictures of it when wanted.
+
+        Light, dark, and on a phone, where nothing may need scrolling sideways.
+        """
+        page = self.page
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
+            self._look(f"{name}-{scheme}")
+            self._examine(f"{name}, {scheme}")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict is one
+        self._look(f"{name}-phone")
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{name}: {wide} pixels too wide for a phone"
+        page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]  # a plain dict is one
+        assert self.trouble == [], f"{name}: {self.trouble}"
+
+    def _examine(self, name: str) -> None:
+        found: dict[str, Any] = Axe().run(self.page).response
+        serious = [
+            f"{each['id']}: {[node['html'][:160] for node in each['nodes']][:3]}"
+            for each in found["violations"]
+            if each["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], f"{name}: {serious}"
+
+    def _look(self, name: str) -> None:
+        folder = os.environ.get(SCREENSHOTS)
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
