@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from datetime import UTC, datetime
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from handlers._records import (
-    OutputKind,
-)
+from handlers._records import Notice, OutputKind
 
 MAX_DEPTH = 64
 _ENDINGS = {
@@ -56,24 +56,31 @@ def json_object(body: bytes | str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def notice_object(notice: Notice) -> dict[str, Any] | None:
+    """``json_object`` of a notice's body, not to be changed. Parsed once for who asks several times in a row."""
+    if getattr(_last, "notice", None) is not notice:
+        _last.found = json_object(notice.body)
+        _last.notice = notice
+    found: dict[str, Any] | None = _last.found
+    return found
+
+
 def json_exactly(text: str) -> Any:
     """JSON text as a value with nothing in it changed: ``json_text`` writes it as it came. Not safe to store."""
-    return json.loads(text, parse_constant=_refuse, parse_float=Numeral)
+    return _EXACTLY.decode(text)
 
 
 def json_text(value: Any) -> str:
     """Compact JSON text of a value, its numbers with the digits that came. Raises ValueError for other infinities."""
-    match value:
-        case Numeral():
-            return value.digits
-        case dict():
-            members = (f"{_quoted(name)}:{json_text(item)}" for name, item in value.items())
-            return "{" + ",".join(members) + "}"
-        case list() | tuple():
-            return "[" + ",".join(json_text(item) for item in value) + "]"
-        case str():
-            return _quoted(value)
-    return json.dumps(value, allow_nan=False)
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, Numeral):
+        return value.digits
+    if isinstance(value, dict):
+        return "{" + ",".join([f"{_quoted(name)}:{json_text(item)}" for name, item in value.items()]) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join([json_text(item) for item in value]) + "]"
+    return _PLAINLY.encode(value)
 
 
 def text_of(value: Any) -> str | None:
@@ -133,29 +140,36 @@ def kind_of_url(url: str, otherwise: OutputKind) -> OutputKind:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=_safe_text(text) != text)
+    return encode_basestring(text) if _safe_text(text) == text else encode_basestring_ascii(text)
 
 
 def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
+# Made once: to make one costs more than to read or write a short text with it.
+_PLAINLY = json.JSONEncoder(allow_nan=False)
+_EXACTLY = json.JSONDecoder(parse_constant=_refuse, parse_float=Numeral)
+_last = threading.local()  # .notice and .found: what this thread parsed last
+
+
 def _safe(value: Any, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
-    match value:
-        case str():
-            return _safe_text(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {_safe_text(name): _safe(item, depth + 1) for name, item in value.items()}
-        case list():
-            return [_safe(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return _safe_text(value)
+    if isinstance(value, dict):
+        return {_safe_text(name): _safe(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_safe(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 
 def _safe_text(text: str) -> str:
+    if text.isascii() and "\0" not in text:
+        return text
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     try:

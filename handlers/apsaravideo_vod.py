@@ -21,7 +21,7 @@ from handlers._base import (
 )
 from handlers._http import ProviderSession, not_understood
 from handlers._options import one_of, positive
-from handlers._reading import json_object, objects, text_of
+from handlers._reading import json_object, notice_object, objects, text_of
 from handlers._records import (
     BadSignature,
     ErrorCode,
@@ -214,7 +214,7 @@ class ApsaraVideoVod(Handler):
         Raises Malformed; NotSupported for an event without a JobId at the provider-wide address,
         where all events of VOD arrive.
         """
-        event = json_object(notice.body)
+        event = notice_object(notice)
         if event is None:
             raise Malformed("the notice is not a JSON object")
         job_id = text_of(event.get("JobId"))
@@ -228,7 +228,7 @@ class ApsaraVideoVod(Handler):
 
     def notice_id(self, notice: Notice) -> str | None:
         """The job and its final status; None for anything else."""
-        event = json_object(notice.body) or {}
+        event = notice_object(notice) or {}
         job_id, status = text_of(event.get("JobId")), (text_of(event.get("Status")) or "").lower()
         known = answers.STATUSES.get(status)
         return f"{job_id}:{status}" if job_id and known is not None and known.final else None

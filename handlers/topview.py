@@ -18,7 +18,7 @@ from handlers._base import (
 )
 from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._options import boolean, positive
-from handlers._reading import json_object, objects, text_of, url_of
+from handlers._reading import json_object, notice_object, objects, text_of, url_of
 from handlers._records import (
     BadSignature,
     ErrorCode,
@@ -228,7 +228,7 @@ class TopView(Handler):
 
     def read(self, notice: Notice) -> TaskUpdate:
         """The notice's word, where it is clear; what is not (no result, no artefact) is left to the query."""
-        found, task = json_object(notice.body), notice.task
+        found, task = notice_object(notice), notice.task
         if found is None or task is None:
             raise Malformed("the notice is not a JSON object about a task")
         uuid, task_id, word = (text_of(found.get(name)) for name in ("uuid", "taskId", "status"))
@@ -254,13 +254,13 @@ class TopView(Handler):
 
     def notice_id(self, notice: Notice) -> str | None:
         """The uuid, which repetitions share, and the status."""
-        found = json_object(notice.body) or {}
+        found = notice_object(notice) or {}
         uuid, word = text_of(found.get("uuid")), text_of(found.get("status"))
         return f"{uuid}:{word.lower()}" if uuid and word else None
 
     def reply(self, notice: Notice) -> Reply:
         """The echo of the uuid, also for duplicates; without a readable uuid a failure (assumed)."""
-        uuid = text_of((json_object(notice.body) or {}).get("uuid"))
+        uuid = text_of((notice_object(notice) or {}).get("uuid"))
         code, message, verdict = ("200", "Success", "success") if uuid else ("400", "Malformed notice", "fail")
         result = {"uuid": uuid, "topviewUid": self.settings["uid"], "result": verdict}
         answer = {"code": code, "message": message, "result": result}

@@ -33,13 +33,18 @@ def rfc3339(at: int | None) -> str | None:
 
 def dumps(value: Any) -> str:
     """Compact JSON text that can be encoded. Raises ValueError for NaN and infinities, which are no JSON."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if _encodable(text):
-        return text
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)  # a lone surrogate stays an escape
+    text = _AS_WRITTEN.encode(value)
+    return text if _encodable(text) else _ASCII.encode(value)  # there a lone surrogate stays an escape
+
+
+# Made once: to make an encoder costs more than to encode a short text with it.
+_AS_WRITTEN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ASCII = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -110,7 +115,7 @@ def _as_it_came(raw: str | None) -> str:
     if raw is None:
         return "null"
     try:
-        json.loads(raw, parse_constant=_no_constant, parse_int=str, parse_float=str)
+        _READER.decode(raw)
     except (ValueError, RecursionError):
         return dumps(raw)
     return raw.strip() if _encodable(raw) else dumps(raw)
@@ -118,6 +123,9 @@ def _as_it_came(raw: str | None) -> str:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
+
+
+_READER = json.JSONDecoder(parse_constant=_no_constant, parse_int=str, parse_float=str)
 
 
 def event_body(event_type: EventType, now: int, data: str) -> str:

@@ -184,6 +184,7 @@ _TASK_BODY = r"[0-9a-hjkmnp-tv-z]{26}"  # Crockford's base32, lower case
 _TASK_ID = re.compile(_TASK_PREFIX + _TASK_BODY)
 _TOKEN = re.compile(rf"({_TASK_BODY})\.([A-Za-z0-9_-]{{43}})")
 # Not from the middle of a word, so that long texts are gone through once; after a / that a URL spells %2f, too.
+_TOKEN_END = re.compile(r"\.[A-Za-z0-9_-]{43}")
 _TOKEN_INSIDE = re.compile(rf"(?:(?<![0-9a-z])|(?<=%2f)){_TOKEN.pattern}")
 
 
@@ -192,7 +193,8 @@ def without_tokens(text: str) -> str:
 
     A provider that repeats our callback URL in its answers must not give the token away to who may read them.
     """
-    return _TOKEN_INSIDE.sub("***", text)
+    # Most texts hold none, and the end of one is found fast.
+    return _TOKEN_INSIDE.sub("***", text) if _TOKEN_END.search(text) else text
 
 
 class CallbackTokens:
