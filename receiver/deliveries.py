@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from random import random
 from typing import Any
 
-from receiver import __version__, lifecycle, schedule
+from receiver import __version__, lifecycle, metrics, schedule, tracing, watching
 from receiver import events as event_rules
 from receiver.bell import Bell
 from receiver.blanking import blanked, secrets_in
@@ -31,6 +31,7 @@ from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
 from receiver.store import Connection, Store, attempts, backlog, deliveries, events, subscribers
 from receiver.store.backlog import DRAIN_STEP
+from receiver.store.database import after_commit
 from receiver.store.deliveries import Claim, Filter
 from receiver.store.settling import publish
 
@@ -128,6 +129,10 @@ class DeliveryService:
             "webhook-timestamp": str(now // 1000),
             "webhook-signature": signature_header(keys, event_id, now // 1000, body),
         }
+        part = watching.attempt_part(claim.delivery.id, claim.delivery.attempts + 1)
+        trace = tracing.traceparent(claim.delivery.task_id or event_id, part)
+        if trace is not None:
+            headers["traceparent"] = trace
         return OutboundRequest("POST", subscriber.url, headers, body, self._timeout)
 
     def _discreet(self, outcome: Outcome) -> OutboundResult:
@@ -154,6 +159,10 @@ class DeliveryService:
             if record is not None:
                 records[record.id] = self._after(connection, record, judgement, now, counts=counts)
         attempts.finish(connection, results)
+        for _, values in results:
+            if values["status"] is not DeliveryStatus.PENDING:
+                tell = partial(metrics.observe_delivery_ended, values["status"], values["reason"])
+                after_commit(connection, tell)
         for subscriber_id, record in sorted(records.items()):
             if record != before[subscriber_id]:
                 subscribers.note_health(connection, record)

@@ -12,8 +12,8 @@ nothing of OpenTelemetry is imported.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
@@ -97,17 +97,20 @@ def trace_id(subject: str) -> int:
     return number
 
 
-def new_span_id() -> int:
-    """An id for a span that others must know before it is recorded."""
-    return secrets.randbits(64) or 1
+def span_id(part: str) -> int:
+    """The id of a span that others must know before it is recorded: made from what it is (64 bits)."""
+    return int.from_bytes(hashlib.sha256(part.encode()).digest()[:8]) or 1
 
 
-def traceparent(subject: str, span_id: int) -> str | None:
-    """What tells another service that its work belongs to a span of ours (W3C Trace Context); None when off."""
+def traceparent(subject: str, part: str) -> str | None:
+    """What tells another service that its work belongs to a span of ours (W3C Trace Context); None when off.
+
+    ``part``: as given to ``record``.
+    """
     if _provider is None:
         return None
     trace = trace_id(subject)
-    return f"00-{trace:032x}-{span_id:016x}-{'01' if _sampled(_provider, trace) else '00'}"
+    return f"00-{trace:032x}-{span_id(part):016x}-{'01' if _sampled(_provider, trace) else '00'}"
 
 
 def record(
@@ -120,14 +123,14 @@ def record(
     kind: Kind = "internal",
     failed: bool = False,
     root: bool = False,
-    span_id: int = 0,
+    part: str | None = None,
     caller: str | None = None,
 ) -> None:
     """Record something that happened, as a span; nothing when tracing is off.
 
     ``subject``: the id of the task (or event) that it is about; empty: none, it gets a trace of its own.
-    ``began``, ``ended``: ms since the epoch. ``root``: it is the subject as a whole. ``span_id``: where others
-    know it already. ``caller``: a ``traceparent`` that came with the request, whose trace goes on in this span;
+    ``began``, ``ended``: ms since the epoch. ``root``: it is the subject as a whole. ``part``: names the span where
+    others are told of it. ``caller``: a ``traceparent`` that came with the request, whose trace goes on in this span;
     the subject's trace is linked to it.
     """
     if _provider is None:
@@ -153,7 +156,7 @@ def record(
             links = [Link(whole)]
         elif not root:
             parent = set_span_in_context(NonRecordingSpan(whole), parent)
-    forced = _forced.set((trace, (trace & _HALF or 1) if root else span_id))
+    forced = _forced.set((trace, (trace & _HALF or 1) if root else span_id(part) if part else 0))
     try:
         span = provider.get_tracer("receiver", __version__).start_span(
             name,

@@ -119,10 +119,12 @@ def _rescued(was: Task, task: Task) -> bool:
 
 def attempt_made(
     delivery_id: str, event_id: str, task_id: str | None, subscriber_id: str, number: int,
-    *, began: int, duration_ms: int, status: int | None, error: str | None, span_id: int = 0,
+    *, created: int, began: int, duration_ms: int, status: int | None, error: str | None,
 ) -> None:  # fmt: skip
-    """A delivery was attempted. ``began``: ms since the epoch; ``span_id``: what the subscriber was told."""
+    """A delivery was attempted. ``created``: when there was something to deliver, ``began``: ms since the epoch."""
     metrics.observe_attempt(status, error, duration_ms / 1000)
+    if number == 1:
+        metrics.observe_first_attempt((began - created) / 1000)
     log.info("attempt", delivery=delivery_id, webhook_id=event_id, task=task_id, subscriber=subscriber_id,
              number=number, status=status, error=error, duration_ms=duration_ms)  # fmt: skip
     if tracing.on():
@@ -130,4 +132,9 @@ def attempt_made(
                 "error.type": error, "http.response.status_code": status}  # fmt: skip
         good = error is None and status is not None and 200 <= status < 300
         tracing.record("delivery attempt", task_id or event_id, began, began + duration_ms, told,
-                       kind="client", failed=not good, span_id=span_id)  # fmt: skip
+                       kind="client", failed=not good, part=attempt_part(delivery_id, number))  # fmt: skip
+
+
+def attempt_part(delivery_id: str, number: int) -> str:
+    """What the span of an attempt is called by who tells the subscriber of it (see ``tracing.traceparent``)."""
+    return f"{delivery_id} {number}"

@@ -139,6 +139,7 @@ def _tell(outcome: Outcome) -> None:
         delivery.task_id,
         delivery.subscriber_id,
         delivery.attempts + 1,
+        created=delivery.created_at,
         began=outcome.started_at,
         duration_ms=result.duration_ms,
         status=result.status,

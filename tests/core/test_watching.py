@@ -96,8 +96,8 @@ def test_the_trace_of_a_task_is_its_id(stage: Stage, spans: InMemorySpanExporter
     """All processes agree on it without telling each other; the task as a whole is the root of all the rest."""
     task = stage.running()
     watching.provider_called("toy", "submit", "accepted", [task], task.created_at, task.created_at + 20)
-    watching.attempt_made("dlv_1", "evt_1", task.id, "sub_1", 1, began=task.created_at + 30, duration_ms=5,
-                          status=500, error=None, span_id=77)  # fmt: skip
+    watching.attempt_made("dlv_1", "evt_1", task.id, "sub_1", 1, created=task.created_at,
+                          began=task.created_at + 30, duration_ms=5, status=500, error=None)  # fmt: skip
     stage.clock.pass_by(3600)
     stage.poll(broken())
     found = by_name(spans)
@@ -107,7 +107,7 @@ def test_the_trace_of_a_task_is_its_id(stage: Stage, spans: InMemorySpanExporter
     assert root.start_time == task.created_at * 1_000_000
     assert {span.parent.span_id for span in found.values() if span.parent} == {root.context.span_id}
     assert set(found) == {"submit toy", "delivery attempt", "settle running", "settle failed"}
-    assert found["delivery attempt"].context.span_id == 77
+    assert found["delivery attempt"].context.span_id == tracing.span_id("dlv_1 1")
     assert not found["delivery attempt"].status.is_ok
     assert found["submit toy"].attributes == {
         "receiver.provider": "toy", "receiver.outcome": "accepted", "receiver.operation": "draw",
@@ -118,7 +118,7 @@ def test_the_trace_of_a_task_is_its_id(stage: Stage, spans: InMemorySpanExporter
 def test_a_traceparent_is_what_the_subscriber_is_told(spans: InMemorySpanExporter) -> None:
     """It names the attempt's span in the task's trace, in the form of W3C Trace Context."""
     task = new_id("task", 1_767_225_600_000)
-    assert tracing.traceparent(task, 77) == f"00-{tracing.trace_id(task):032x}-000000000000004d-01"
+    assert tracing.traceparent(task, "x") == f"00-{tracing.trace_id(task):032x}-{tracing.span_id('x'):016x}-01"
 
 
 def test_a_callers_trace_goes_on_in_the_request_and_leads_to_the_task(spans: InMemorySpanExporter) -> None:
@@ -149,7 +149,7 @@ def test_the_sampler_decides_by_the_trace(monkeypatch: pytest.MonkeyPatch) -> No
             tracing.record(name, task, 1000, 2000, {})
         tracing.record("whole", task, 1000, 2000, {}, root=True)
     traced = [span.context.trace_id for span in exporter.get_finished_spans()]
-    told = {tracing.trace_id(task) for task in ids if (tracing.traceparent(task, 1) or "").endswith("-01")}
+    told = {tracing.trace_id(task) for task in ids if (tracing.traceparent(task, "x") or "").endswith("-01")}
     tracing.end()
     assert 40 < len(set(traced)) < 160
     assert len(traced) == 3 * len(set(traced))
@@ -161,7 +161,7 @@ def test_tracing_costs_nothing_when_nobody_asks_for_it() -> None:
     code = (
         "import json, sys; from receiver import tracing; on = tracing.set_up('web'); "
         "tracing.record('x', 'task_1', 1, 2, {}); "
-        "print(json.dumps([on, tracing.traceparent('task_1', 1), 'opentelemetry' in sys.modules]))"
+        "print(json.dumps([on, tracing.traceparent('task_1', 'x'), 'opentelemetry' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [False, None, False]
