@@ -193,8 +193,10 @@ def main() -> int:
     parser.add_argument("--latency", action="store_true", help="latency at 100/s instead of the highest rate")
     options = parser.parse_args()
     names = options.only
+    if options.latency:
+        options.events = 300 if options.quick else 2000
     if options.quick:
-        options.rounds, options.events = 1, 2000
+        options.rounds, options.events = 1, min(options.events, 2000)
         names = [name for name in names if name in (OURS, CELERY_PREFORK)]
     kinds = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
     databases = [kinds[options.database]] if options.database else [SQLITE, POSTGRESQL]
@@ -204,8 +206,8 @@ def main() -> int:
     with outside() as beyond:
         for database in databases:
             for mode in modes[:1] if options.latency else modes:
-                share = {"count": options.rounds, "events": 1000 if options.latency else options.events}
-                found = rounds(names, database, mode, beyond, **share, rate=100.0 if options.latency else None)
+                rate = 100.0 if options.latency else None
+                found = rounds(names, database, mode, beyond, count=options.rounds, events=options.events, rate=rate)
                 good = good and not any(run.faults for run in found.get(OURS, []))
                 lines += latency(found, database) if options.latency else throughput(found, database, mode)
     sys.stdout.write("\n".join(lines))

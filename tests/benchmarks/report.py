@@ -49,6 +49,7 @@ PARTS = [
     Part("Polling", "polling"),
     Part("Idle, and starting", "idle"),
     Part("Fairness", "fairness", quick=None),
+    Part("History", "history", quick=None),
     Part("Where the time goes", "profiles", quick=None),
 ]  # fmt: skip
 

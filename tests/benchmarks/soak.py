@@ -168,6 +168,20 @@ def by_minute(record: Record, arrivals: dict[str, float]) -> list[list[str]]:
     return rows
 
 
+def flatness(record: Record, arrivals: dict[str, float]) -> list[str]:
+    """Goals for a run long enough to show whether anything grows; none for a shorter one."""
+    rows = by_minute(record, arrivals)
+    if len(rows) < 5:
+        return []
+    early, late = float(rows[1][2]), float(rows[-1][2])
+    own = [web for _, web, _ in record.memory]
+    grown = statistics.mean(own[-6:]) - statistics.mean(own[len(own) // 2 :][:6])
+    return [
+        *goal("soak: the web's memory, second half", "< 10 MB more", f"{grown:+.0f} MB", grown < 10),
+        *goal("soak: p50, last minute / second minute", "≤ 2", f"{late / early:.1f}", late <= 2 * early),
+    ]
+
+
 def judge(record: Record, report: dict[str, dict[str, float]], rate: float, seats: int) -> tuple[list[str], bool]:
     """What came of it, in Markdown, and whether nothing was lost or doubled without a reason."""
     lost = sum(key not in report["arrivals"] for key in record.sent)
@@ -191,6 +205,7 @@ def judge(record: Record, report: dict[str, dict[str, float]], rate: float, seat
         *goal("soak: doubled", f"≤ {explained} ({seats} under way at each kill)", str(again), again <= explained),
         *goal("soak: callbacks not answered with 200", "0", str(sum(untaken.values())), not untaken),
         *goal("soak: badly signed", "0", str(report["forged"]), not report["forged"]),
+        *flatness(record, report["arrivals"]),
         "",
     ]
     return lines, not lost and not untaken and again <= explained and not report["forged"]
