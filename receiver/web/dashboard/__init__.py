@@ -32,7 +32,18 @@ Tests: the fixture ``visitor`` (tests/web/dashboard/conftest.py) is somebody who
 
 from __future__ import annotations
 
-from receiver.web.dashboard import home, signing_in, submit, tasks  # noqa: F401  importing a module of pages registers them
+# Importing a module of pages registers them, in this order.
+from receiver.web.dashboard import (  # noqa: F401
+    deliveries,
+    events,
+    overview,
+    settings,
+    signing_in,
+    submit,
+    subscribers,
+    tasks,
+    verify,
+)
 from receiver.web.dashboard.frame import attach, blueprint
 
 __all__ = ["attach", "blueprint"]

@@ -46,6 +46,19 @@ def local(at: int) -> datetime:
     return datetime.fromtimestamp(at / 1000, zone())
 
 
+def typed_time(text: str) -> int | None:
+    """A time as a browser's field gives it (``2026-11-22T10:00``), in the visitor's zone; None for anything else."""
+    try:
+        return round(datetime.fromisoformat(text).replace(tzinfo=zone()).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def field_time(at: int) -> str:
+    """A time as a browser's field takes it, in the visitor's zone, to the minute."""
+    return local(at).strftime("%Y-%m-%dT%H:%M")
+
+
 def moment(at: int | None, *, ms: bool = False) -> Markup:
     """``22 Nov 10:00:05``, with the year when it is another one; the whole when pointed at. ``ms``: to the ms."""
     if at is None:

@@ -11,11 +11,11 @@ import handlers
 from handlers import Callbacks
 from receiver.models import TaskStatus
 from receiver.overview import WINDOWS, Overview
+from receiver.stats import WORKER_SEEN
 from receiver.store.tasks import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard.frame import page, render
 from receiver.web.face import runtime
-from receiver.web.health import WORKER_SEEN
 
 WORDS = {"hour": "Last hour", "day": "Last 24 hours", "week": "Last 7 days"}
 LATE = 60

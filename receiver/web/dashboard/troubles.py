@@ -19,7 +19,7 @@ _ERRORS: dict[str, tuple[str, str]] = {
         "The name leads to an address that must not be reached; nothing was dialled.",
         "Use a public address, or let the operator open the network with RECEIVER_ALLOWED_NETWORKS.",
     ),
-    OutboundError.DNS_FAILURE: ("The name could not be resolved.", "Check the host name in the URL for a typing error."),
+    OutboundError.DNS_FAILURE: ("The name could not be resolved.", "Check the host name in the URL."),
     OutboundError.DNS_TIMEOUT: ("The name was not resolved in time.", "Check the name servers of the domain."),
     OutboundError.CONNECTION_REFUSED: (
         "Nobody listens there: the connection was refused.", "Start the program at that address, or correct the port.",

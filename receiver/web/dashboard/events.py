@@ -1,0 +1,37 @@
+"""Events: what was stated, to whom."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from receiver.models import EventType
+from receiver.web.auth import account
+from receiver.web.dashboard.frame import link, page, render
+from receiver.web.face import runtime
+
+PAGE_SIZE = 25
+
+
+@page("GET", "/events", nav="Events")
+def events() -> Response:
+    """Events, newest first."""
+    kind = request.args.get("type", "")
+    kind = kind if kind in set(EventType) else ""
+    cursor = request.args.get("cursor") or None
+    found = runtime().deliveries.list_events(account(), [kind] if kind else [], PAGE_SIZE, cursor)
+    chosen = {"type": kind} if kind else {}
+    return render(
+        "events.html",
+        page=found,
+        kind=kind,
+        kinds=[each.value for each in EventType],
+        first=cursor is None,
+        older=link("events", **chosen, cursor=found.next_cursor) if found.next_cursor else None,
+    )
+
+
+@page("GET", "/events/<id(evt):event_id>", section="events")
+def event(event_id: str) -> Response:
+    """One event: its body as it is sent, and where it went."""
+    found = runtime().deliveries.get_event(account(), event_id)
+    return render("event.html", event=found, deliveries=runtime().overview.deliveries_of(account(), event_id))
