@@ -2,7 +2,8 @@
 
 ``fresh_database()`` gives a database on the server that all processes of a test session share. It is
 started by the first who needs it, and stopped when the process that leads the session ends, however it
-ends. ``server()`` gives one that a test may restart or kill, or a benchmark may set up to its liking.
+ends. ``server()`` gives one that a test may restart or kill, or a benchmark may set up to its liking;
+``pooler()`` puts PgBouncer before one.
 """
 
 from __future__ import annotations
@@ -184,6 +185,42 @@ class Server:
         """End every session on a database from the server's side, as a fail-over does; how many there were."""
         found = self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name_of(url)}'")
         return len(found)
+
+
+@contextlib.contextmanager
+def pooler(behind: Server, sessions: int = 2) -> Iterator[int]:
+    """PgBouncer in transaction mode before a server: its port on 127.0.0.1. ``sessions``: for each database."""
+    folder = _new_folder()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={behind.port} user={USER}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = transaction\ndefault_pool_size = {sessions}\n"
+    )
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    with (folder / "log").open("wb") as said:
+        process = subprocess.Popen(
+            [program, "-q", str(folder / "pgbouncer.ini")], stdout=said, stderr=said, cwd="/", **_as_user()
+        )
+    try:
+        _await_port(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing answers at port {port}")
+        time.sleep(0.02)
 
 
 def name_of(url: str) -> str:

@@ -1,0 +1,172 @@
+"""What only a server can do to us: connections that end, locks and dead ends, poolers, and many who come at once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text, update
+
+from receiver.errors import Busy
+from receiver.store import Store, dialect
+from receiver.store.schema import workers
+from receiver.store.wire import Wire
+from tests import postgres
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """An empty database."""
+    with postgres.fresh_database() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """A migrated database with two rows."""
+    found = Store(url, pool=4)
+    found.migrate()
+    with found.write() as connection:
+        for name in ("a", "b"):
+            connection.execute(workers.insert().values(id=name, started_at=1, seen_at=1))
+    yield found
+    found.close()
+
+
+def setting(store: Store, name: str) -> str:
+    """What the server says in a transaction of ours."""
+    with store.read() as connection:
+        return str(connection.execute(text(f"SHOW {name}")).scalar_one())
+
+
+def test_every_transaction_has_its_time_outs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever; an operator sees in the server's list of sessions whose they are."""
+    named = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    assert [setting(store, name) for name in named] == ["10s", "30s", "1min"]
+    assert setting(store, "application_name").startswith("receiver@")
+    monkeypatch.setattr(dialect, "STATEMENT_SECONDS", 0.05)
+    with pytest.raises(Busy, match="statement timeout"), store.read() as connection:
+        connection.execute(text("SELECT pg_sleep(5)"))
+    store.ping()
+
+
+def test_a_lock_that_does_not_go_away_is_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web answers 503 and the provider comes again; nothing was stored."""
+    change = update(workers).where(workers.c.id == "a")
+    with store.write() as holder:
+        holder.execute(change.values(seen_at=2))
+        monkeypatch.setattr(dialect, "BUSY_SECONDS", 0.05)
+        with pytest.raises(Busy, match="lock timeout"), store.write() as connection:
+            connection.execute(change.values(seen_at=3))
+    with store.read() as connection:
+        assert connection.execute(select(workers.c.seen_at).where(workers.c.id == "a")).scalar_one() == 2
+
+
+def test_of_two_in_a_deadlock_one_goes_on(store: Store) -> None:
+    """The server ends one of them, which is Busy; nobody hangs, and nothing is half stored."""
+    meet = threading.Barrier(2)
+    busy: list[Busy] = []
+
+    def run(first: str, second: str, value: int) -> None:
+        try:
+            with store.write() as connection:
+                connection.execute(update(workers).where(workers.c.id == first).values(seen_at=value))
+                meet.wait(10)
+                connection.execute(update(workers).where(workers.c.id == second).values(seen_at=value))
+        except Busy as trouble:
+            busy.append(trouble)
+
+    threads = [threading.Thread(target=run, args=given) for given in (("a", "b", 5), ("b", "a", 6))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (trouble,) = busy
+    assert "deadlock" in trouble.detail
+    with store.read() as connection:
+        assert len(set(connection.execute(select(workers.c.seen_at)).scalars())) == 1
+
+
+def test_a_pool_that_is_used_up_is_busy(store: Store) -> None:
+    """Not a failure of ours: whoever gets no connection in time is told to come again."""
+    store.engine.pool._timeout = 0.05  # type: ignore[attr-defined]  # of SQLAlchemy's pool
+    with store.read(), store.read(), store.read(), store.read(), pytest.raises(Busy, match="pool"), store.read():
+        pass
+    store.ping()
+
+
+def test_connections_that_ended_in_the_pool_are_replaced_unseen(store: Store, url: str) -> None:
+    """A fail-over while nobody was in a transaction: the next one notices nothing."""
+    with store.read(), store.read(), store.read():
+        pass
+    assert postgres.shared().disconnect(url) >= 3
+    with store.write() as connection, store.read() as other:
+        assert connection.execute(select(workers.c.id)).all() == other.execute(select(workers.c.id)).all()
+
+
+def test_a_connection_that_ends_in_a_transaction_is_busy_and_stores_nothing(store: Store, url: str) -> None:
+    """Whoever was in the middle comes again; the pool is whole afterwards."""
+
+    def change() -> None:
+        with store.write() as connection:
+            connection.execute(update(workers).values(seen_at=7))
+            postgres.shared().disconnect(url)
+            connection.execute(update(workers).values(seen_at=8))
+
+    with pytest.raises(Busy):
+        change()
+    with store.read() as connection:
+        assert set(connection.execute(select(workers.c.seen_at)).scalars()) == {1}
+
+
+def test_a_primary_that_became_a_standby_is_busy(store: Store, url: str) -> None:
+    """It takes no writes any more; that passes when the connections reach the new one."""
+    postgres.shared().execute(f"ALTER DATABASE {postgres.name_of(url)} SET default_transaction_read_only = on")
+    postgres.shared().disconnect(url)
+    with pytest.raises(Busy, match="read-only"), store.write() as connection:
+        connection.execute(update(workers).values(seen_at=9))
+
+
+@pytest.mark.process
+def test_ten_who_migrate_at_once_all_succeed(url: str) -> None:
+    """Ten machines that start together on an empty database: the first migrates, the others wait for it."""
+    code = f"from receiver.store import Store; s = Store({url!r}); s.migrate(); s.ping(); s.close()"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(10)
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    store = Store(url)
+    assert store.schema_is_current()
+    store.close()
+
+
+@pytest.mark.process
+def test_behind_a_pooler_all_works_and_no_statement_is_kept(url: str) -> None:
+    """PgBouncer in transaction mode hands every transaction to another session: none may need the one before."""
+    with postgres.pooler(postgres.shared()) as port:
+        store = Store(re.sub(r":\d+/", f":{port}/", url), pool=4)
+        store.migrate()
+        wire = Wire(store)
+        ear = wire.ear()
+        assert ear.fileno() is None, "it would listen in vain"
+        for number in range(20):
+            with store.write() as connection:
+                connection.execute(workers.insert().values(id=f"{number}", started_at=1, seen_at=1))
+                with store.write() as other:  # so that the two sessions of the pooler are both in use
+                    other.execute(workers.insert().values(id=f"other-{number}", started_at=1, seen_at=1))
+                assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+            wire.send("x")
+        assert setting(store, "statement_timeout") == "30s"
+        with store.read() as connection:
+            assert connection.execute(text("SELECT count(*) FROM workers")).scalar_one() == 40
+        ear.close()
+        store.close()
