@@ -7,7 +7,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import requests
@@ -46,8 +46,10 @@ class Order:
 class Callers:
     """Threads that submit with idempotency keys, and ask again until they are answered, as callers should."""
 
-    def __init__(self, plant: Plant, seed: int, threads: int = 3) -> None:
+    def __init__(self, plant: Plant, seed: int, threads: int = 3, magic: Sequence[tuple[str, ...]] = MAGIC) -> None:
+        """``magic``: the sandbox's words, one of these for each task."""
         self._plant = plant
+        self._magic = magic
         self._stop = threading.Event()
         self.orders: list[Order] = []
         self._lock = threading.Lock()
@@ -71,7 +73,7 @@ class Callers:
         while not self._stop.wait(PAUSE):
             if ledger.rows("SELECT count(*) AS n FROM tasks WHERE status = 'queued'")[0]["n"] > MOST_QUEUED:
                 continue  # so that even a slow machine, killed every second, gets everything done in time
-            order = Order(f"{number}-{count}", dice.choice(ALL), dice.choice(MAGIC))
+            order = Order(f"{number}-{count}", dice.choice(ALL), dice.choice(self._magic))
             with self._lock:
                 self.orders.append(order)
             self._submit(order)

@@ -7,20 +7,29 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 Row = dict[str, Any]
 
 
 class Ledger:
     """A connection of its own that only reads."""
 
-    def __init__(self, path: Path) -> None:
-        """``path``: of the SQLite file."""
-        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        self._connection.row_factory = sqlite3.Row
+    def __init__(self, place: Path | str) -> None:
+        """``place``: the path of an SQLite file, or the URL of a PostgreSQL database."""
+        self._connection: Any
+        if isinstance(place, str):
+            self._connection = psycopg.connect(place, autocommit=True, row_factory=dict_row)
+            self._mark = "%s"
+        else:
+            self._connection = sqlite3.connect(f"file:{place}?mode=ro", uri=True)
+            self._connection.row_factory = sqlite3.Row
+            self._mark = "?"
 
     def rows(self, query: str, *values: Any) -> list[Row]:
-        """The rows as dictionaries."""
-        return [dict(row) for row in self._connection.execute(query, values)]
+        """The rows as dictionaries; a ``?`` in the query stands for a value."""
+        return [dict(row) for row in self._connection.execute(query.replace("?", self._mark), values)]
 
     def tasks(self) -> dict[str, Row]:
         """All tasks by id."""
