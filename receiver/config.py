@@ -148,8 +148,8 @@ SETTINGS: tuple[Setting, ...] = (
             "seconds between attempts of a delivery; jitter only ever adds; `none` for a single attempt", _schedule),
     Setting("RECEIVER_DELIVERY_TIMEOUT", "15", "total seconds for one attempt, response body included",
             _number(0.1, 120)),
-    Setting("RECEIVER_DELIVERY_CONCURRENCY", "32", "attempts in flight per worker", _count(1, 1024)),
-    Setting("RECEIVER_SUBSCRIBER_CONCURRENCY", "8", "attempts in flight per subscriber", _count(1, 1024)),
+    Setting("RECEIVER_DELIVERY_CONCURRENCY", "256", "attempts in flight per worker", _count(1, 1024)),
+    Setting("RECEIVER_SUBSCRIBER_CONCURRENCY", "32", "attempts in flight per subscriber", _count(1, 1024)),
     Setting("RECEIVER_LEASE", "30", "seconds after which the work of a worker that died is picked up again; longer "
             "than any single call may take", _number(1, 3600)),
     Setting("RECEIVER_SHUTDOWN_TIMEOUT", "25", "seconds that work in flight gets to end after SIGTERM",

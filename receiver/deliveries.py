@@ -104,7 +104,7 @@ class DeliveryService:
         self, outcomes: Sequence[Outcome], room: int, *, reserved: int = 0, troubled: int | None = None
     ) -> Sequence[Claim]:
         """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``."""
-        discreet = [replace(outcome, result=self._discreet(outcome)) for outcome in outcomes]
+        discreet = [self._discreet(outcome) for outcome in outcomes]
         with self._store.write() as connection:
             now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
             if discreet:
@@ -135,14 +135,15 @@ class DeliveryService:
             headers["traceparent"] = trace
         return OutboundRequest("POST", subscriber.url, headers, body, self._timeout)
 
-    def _discreet(self, outcome: Outcome) -> OutboundResult:
-        """The result without the subscriber's secret headers, should it answer with what it was sent."""
+    def _discreet(self, outcome: Outcome) -> Outcome:
+        """Without the subscriber's secret headers, should it answer with what it was sent."""
         result, subscriber = outcome.result, outcome.claim.subscriber
         secrets = self._headers(subscriber.headers_sealed, subscriber.id)[1]
         if not secrets:
-            return result
+            return outcome
         headers = {name: blanked(value, secrets, cut=True) for name, value in result.headers.items()}
-        return replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
+        shown = replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
+        return replace(outcome, result=shown)
 
     def _finish(self, connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
         held = attempts.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
@@ -193,7 +194,7 @@ class DeliveryService:
     ) -> Subscriber:
         """The subscriber's record after an attempt."""
         if judgement.healthy:
-            return replace(record, failures=0, failing_since=None)
+            return record if record.failing_since is None else replace(record, failures=0, failing_since=None)
         after = replace(
             record,
             failures=record.failures + (1 if counts else 0),

@@ -77,10 +77,12 @@ class Worker:
 
     def _listen(self) -> None:
         listener = self._runtime.bell.listen()
+        rang = True  # perhaps while nobody listened yet
         while not self._stopping.is_set():
-            if listener.wait(1.0):
+            if rang:
                 for lane in self.lanes:
                     lane.wake()
+            rang = listener.wait(1.0)
         listener.close()
 
     def _sweep(self) -> None:

@@ -13,6 +13,8 @@ from tests.databases import Template
 from tests.hostile.plant import working
 from tests.subscriber import Subscriber, Talk, answer
 
+SEATS = {"RECEIVER_DELIVERY_CONCURRENCY": "32", "RECEIVER_SUBSCRIBER_CONCURRENCY": "8"}
+
 
 class Hanging:
     """A behaviour that takes requests and never answers, and knows how many hang at once."""
@@ -44,7 +46,7 @@ def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Temp
     """Its backlog holds its own eight seats; all the others are served before its first attempt has ended."""
     hanging = Hanging()
     with (
-        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="8") as plant,
+        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="8", **SEATS) as plant,
         Subscriber(hanging) as dead,
         Subscriber(answer(200)) as alive,
     ):
@@ -70,7 +72,7 @@ def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrate
     """Twelve subscribers that hang with a backlog each: a quarter of the seats stays free, from the first look on."""
     hanging = Hanging()
     with (
-        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="6") as plant,
+        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="6", **SEATS) as plant,
         Subscriber(hanging) as dead,
         Subscriber(answer(200)) as alive,
     ):

@@ -1,0 +1,258 @@
+"""The courier: many requests in one thread, over connections that are kept and that never spoil an attempt."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from receiver import courier as courier_module
+from receiver import dialling
+from receiver.addresses import AddressPolicy
+from receiver.courier import Courier
+from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
+from tests.subscriber import Behaviour, Subscriber, Talk, answer, hang, stay_on_loopback
+
+LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_on_loopback(monkeypatch)
+
+
+@pytest.fixture
+def courier() -> Iterator[Courier]:
+    """A courier, sent home at the end."""
+    made = Courier("courier", LOOPBACK)
+    yield made
+    made.close()
+
+
+def begin(courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0) -> Future[OutboundResult]:
+    """Send a request; its result when it comes."""
+    came: Future[OutboundResult] = Future()
+
+    def done(result: OutboundResult | None, problem: BaseException | None) -> None:
+        if result is None:
+            came.set_exception(problem)
+        else:
+            came.set_result(result)
+
+    courier.send(OutboundRequest("POST", url, {}, body, deadline), done)
+    return came
+
+
+def send(courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0) -> OutboundResult:
+    """Send a request and wait for its result."""
+    return begin(courier, url, body, deadline).result(deadline + 10)
+
+
+def keep(*said: bytes, then: Behaviour | None = None) -> Behaviour:
+    """Answer one request after the other on one connection, and then hang up or do something else."""
+
+    def behave(talk: Talk) -> None:
+        for each in said:
+            if talk.read() is None:
+                return
+            talk.send(each)
+        (then or (lambda talk: None))(talk)
+
+    return behave
+
+
+def wait_for_end(talk: Talk) -> None:
+    """Keep the connection until the other side hangs up."""
+    talk.sock.recv(1)
+
+
+def test_a_connection_serves_one_request_after_the_other(courier: Courier) -> None:
+    """Three requests, one connection; no Connection header asks for it to be closed."""
+    with Subscriber(keep(OK, OK, OK, then=wait_for_end)) as subscriber:
+        results = [send(courier, subscriber.url) for _ in range(3)]
+        courier.close()
+    assert [(result.status, result.error, result.body) for result in results] == [(200, None, "ok")] * 3
+    assert subscriber.connections == 1
+    assert {request.header("connection") for request in subscriber.requests} == {None}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 Planted\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: identity\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20000,
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ],
+)
+def test_an_answer_whose_end_is_in_doubt_ends_its_connection(courier: Courier, said: bytes) -> None:
+    """Nothing that one answer leaves behind can be taken for the answer to the next request."""
+    with Subscriber(keep(said, then=wait_for_end), answer(204)) as subscriber:
+        first, second = send(courier, subscriber.url), send(courier, subscriber.url)
+    assert first.error is None
+    assert second.status == 204
+    assert subscriber.connections == 2
+
+
+def test_chunked_answers_keep_the_connection(courier: Courier) -> None:
+    """An answer that has come to its last chunk has a certain end."""
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n"
+    with Subscriber(keep(said, said, then=wait_for_end)) as subscriber:
+        assert [send(courier, subscriber.url).body for _ in range(2)] == ["ok", "ok"]
+        courier.close()
+    assert subscriber.connections == 1
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_a_connection_that_was_closed_while_idle_costs_no_attempt(courier: Courier, politely: bool) -> None:
+    """The request that meets the end of a kept connection goes out anew on a fresh one, in the same attempt."""
+
+    def hang_up(talk: Talk) -> None:
+        talk.read()  # the second request is taken, and not answered
+        if not politely:
+            talk.reset()
+
+    with Subscriber(keep(OK, then=hang_up), answer(200)) as subscriber:
+        assert send(courier, subscriber.url).status == 200
+        again = send(courier, subscriber.url)
+    assert (again.status, again.error) == (200, None)
+    assert subscriber.connections == 2
+
+
+def test_an_answer_that_breaks_off_on_a_kept_connection_fails(courier: Courier) -> None:
+    """Once the first byte of an answer is there, the attempt has been made: nothing is sent a second time."""
+    with Subscriber(keep(OK, b"HTTP/1.1 200 OK\r\nContent-"), answer(200)) as subscriber:
+        send(courier, subscriber.url)
+        broken = send(courier, subscriber.url)
+    assert (broken.status, broken.error) == (None, OutboundError.CONNECTION_RESET)
+    assert subscriber.connections == 1
+
+
+def test_the_deadline_holds_over_both_connections(courier: Courier) -> None:
+    """A fresh connection after a closed one gets what is left of the time, not a new allowance."""
+    with Subscriber(keep(OK, then=lambda talk: talk.read() and None), hang) as subscriber:
+        send(courier, subscriber.url)
+        late = send(courier, subscriber.url, deadline=0.4)
+    assert late.error is OutboundError.TIMEOUT
+    assert 300 <= late.duration_ms < 5000
+
+
+def until(happened: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    patience = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < patience
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("limit", ["IDLE", "AGE"])
+def test_connections_are_not_kept_for_long(courier: Courier, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Neither without a request nor with them: the name's address is asked anew after a while."""
+    monkeypatch.setattr(courier_module, limit, 0.1)
+    ended = threading.Event()
+    with Subscriber(keep(OK, then=lambda talk: (talk.sock.recv(1), ended.set())[1]), answer(200)) as subscriber:
+        send(courier, subscriber.url)
+        assert ended.wait(10), "it was not hung up"
+        send(courier, subscriber.url)
+    assert subscriber.connections == 2
+
+
+def test_idle_connections_are_bounded(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests went to one place at once, only some of their connections stay open."""
+    monkeypatch.setattr(courier_module, "IDLE_EACH", 2)
+    all_here = threading.Barrier(5)
+    ended = threading.Semaphore(0)
+
+    def behave(talk: Talk) -> None:
+        talk.read()
+        all_here.wait(10)
+        talk.send(OK)
+        talk.sock.recv(1)
+        ended.release()
+
+    with Subscriber(behave) as subscriber:
+        waiting = [begin(courier, subscriber.url) for _ in range(5)]
+        assert [came.result(10).status for came in waiting] == [200] * 5
+        for _ in range(3):
+            assert ended.acquire(timeout=10)
+        assert len(courier._connections._idle[("http", "127.0.0.1", subscriber.port)]) == 2
+        courier.close()
+
+
+def test_a_kept_connection_is_used_for_its_own_place_only(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name at the same address and port gets a connection of its own, judged by itself."""
+    monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+    with Subscriber(keep(OK, then=wait_for_end), answer(200)) as subscriber:
+        send(courier, f"http://one.example:{subscriber.port}/")
+        send(courier, f"http://two.example:{subscriber.port}/")
+        courier.close()
+    assert subscriber.connections == 2
+
+
+def test_hundreds_that_are_slow_need_one_thread(courier: Courier) -> None:
+    """All are in flight at once, in one thread, and none waits for another."""
+    here = threading.Semaphore(0)
+    go = threading.Event()
+
+    def behave(talk: Talk) -> None:
+        talk.read()
+        here.release()
+        go.wait(20)
+        talk.send(OK)
+
+    before = threading.active_count()
+    with Subscriber(behave) as subscriber:
+        waiting = [begin(courier, subscriber.url, deadline=30.0) for _ in range(200)]
+        for _ in range(200):
+            assert here.acquire(timeout=20)
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("courier") == 1
+        assert threading.active_count() - before <= 202, "the subscriber's own, one for each connection"
+        go.set()
+        assert {came.result(20).status for came in waiting} == {200}
+
+
+def test_a_mistake_of_ours_is_told_and_harms_nobody(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that is no failing network is given to who has sent the request; the thread works on."""
+    with Subscriber() as subscriber:
+        with monkeypatch.context() as patch:
+            patch.setattr("receiver.outbound.receive", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                send(courier, subscriber.url)
+        assert send(courier, subscriber.url).status == 200
+
+
+def test_many_threads_may_send(courier: Courier) -> None:
+    """Requests from anywhere reach the one thread, and each its own answer."""
+
+    def echo(talk: Talk) -> None:
+        while (request := talk.read()) is not None:
+            talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(request.body), request.body))
+
+    answers: dict[str, str] = {}
+
+    def work(name: str, url: str) -> None:
+        for number in range(20):
+            answers[f"{name}-{number}"] = send(courier, url, f"{name}-{number}".encode()).body
+
+    with Subscriber(echo) as subscriber:
+        threads = [threading.Thread(target=work, args=(str(each), subscriber.url)) for each in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        courier.close()
+    assert len(answers) == 160
+    assert all(name == body for name, body in answers.items())
+    assert subscriber.connections <= 8
