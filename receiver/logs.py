@@ -58,18 +58,15 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
     shared: list[structlog.typing.Processor] = [
         name_role,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        if as_text
+        else structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redact,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,  # the pretty one shows variables, secrets among them
-        )
-        if as_text
-        else structlog.processors.JSONRenderer()
-    )
+    if as_text:
+        shared.append(_for_people)
+    renderer: structlog.typing.Processor = _console() if as_text else structlog.processors.JSONRenderer()
     level = getattr(logging, log_level.upper())
     structlog.configure(
         processors=[*shared, renderer],
@@ -85,6 +82,56 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _for_people(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Without what says nothing on a terminal: which part speaks, and values that are not there."""
+    return {key: value for key, value in entry.items() if value is not None and key != "part"}
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    """Lines in columns: time, level, role, what happened, and what belongs to it, the task first."""
+    return structlog.dev.ConsoleRenderer(
+        columns=[
+            structlog.dev.Column("timestamp", _padded("timestamp", 8)),
+            structlog.dev.Column("level", _padded("level", 7)),
+            structlog.dev.Column("role", _padded("role", 6)),
+            structlog.dev.Column("event", _padded("event", 16)),
+            structlog.dev.Column("task", _named("task")),
+            structlog.dev.Column("", _named("")),
+        ],
+        exception_formatter=structlog.dev.plain_traceback,  # the pretty one shows variables, secrets among them
+    )
+
+
+_DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+_COLOURS = {"debug": _DIM, "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+_STYLES = {"timestamp": _DIM, "role": _DIM, "event": _BOLD}
+
+
+def _coloured(style: str, text: str) -> str:
+    return f"{style}{text}{_PLAIN}" if style and sys.stderr.isatty() else text
+
+
+def _padded(column: str, width: int) -> structlog.dev.ColumnFormatter:
+    """A value by itself, in a column of its own."""
+
+    def show(key: str, value: object) -> str:
+        style = _COLOURS.get(str(value), "") if key == "level" else _STYLES[column]
+        return _coloured(style, f"{value!s:<{width}}")
+
+    return show
+
+
+def _named(fixed: str) -> structlog.dev.ColumnFormatter:
+    """A value with its name; quoted where its end could not be seen."""
+
+    def show(key: str, value: object) -> str:
+        text = str(value)
+        quoted = repr(text) if not text or " " in text or "\n" in text else text
+        return f"{_coloured(_DIM, (fixed or key) + '=')}{quoted}"
+
+    return show
 
 
 def get(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -99,3 +100,19 @@ def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> N
     logs.set_up("", "info", "web")
     logs.get("test").info("hello")
     assert json.loads(capsys.readouterr().err)["event"] == "hello"
+
+
+def test_lines_for_people_stand_in_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time, level, role, what happened and the task: the eye runs down; nothing that says nothing; no colour codes."""
+    logs.set_up("console", "info", "web")
+    log = logs.get("watch")
+    log.info("task", was="queued", task="task_1", status="running", error=None)
+    log.warning("query", task="task_2", why="it is away")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.index("task=task_1") == second.index("task=task_2")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d info    web    task             task=task_1 status=running was=queued", first)
+    assert second.endswith("task=task_2 why='it is away'")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    logs.set_up("", "info", "web")
+    logs.get("watch").error("it broke")
+    assert "\x1b[31merror" in capsys.readouterr().err
