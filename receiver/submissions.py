@@ -26,6 +26,9 @@ HORIZON = 250
 LATE_ANSWER = 60_000
 """How long (ms) a worker that seemed lost may still come with an answer, where no callback can save the task."""
 
+KEPT_ANSWER = 2048
+"""Characters of the answer to a submission that its step keeps; the task's own copy gives way to later answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -165,7 +168,11 @@ class SubmissionService:
             current = tasks.get(connection, task.id)
             if current is None:
                 return  # ended and purged meanwhile
-            detail = {"outcome": "accepted", "provider_task_id": receipt.provider_task_id}
+            detail = {
+                "outcome": "accepted",
+                "provider_task_id": receipt.provider_task_id,
+                "answer": receipt.raw[:KEPT_ANSWER],
+            }
             tasks.add_step(connection, task.id, now, "submit", detail)
             ours = current.fence == task.fence or current.outcome_unknown
             if current.status is not TaskStatus.SUBMITTING or not ours:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from receiver.models import Step, Task
+from receiver.submissions import KEPT_ANSWER
 from receiver.tasks import History
 from receiver.web.dashboard import words
 
@@ -45,13 +46,13 @@ KEPT_BODY = 16 * 1024
 def lines_of(history: History, url: str) -> list[Line]:
     """Every step with the exchange behind it. ``url``: of this service, for commands."""
     lines = history.lines()
-    return [_line(number, step, history, url, last=step is _last_query(lines)) for number, step in enumerate(lines)]
+    return [_line(number, step, history, url, last=step is _last_answered(lines)) for number, step in enumerate(lines)]
 
 
-def _last_query(lines: list[Step]) -> Step | None:
-    """The query whose answer is the one kept with the task; none when a callback or nothing came after it."""
+def _last_answered(lines: list[Step]) -> Step | None:
+    """The call whose answer is the one kept with the task; none when a callback came after it."""
     told = [step for step in lines if step.kind in ("poll", "submit", "notice") and "failed" not in step.detail]
-    return told[-1] if told and told[-1].kind == "poll" else None
+    return told[-1] if told and told[-1].kind != "notice" else None
 
 
 def _line(number: int, step: Step, history: History, url: str, *, last: bool) -> Line:
@@ -61,9 +62,10 @@ def _line(number: int, step: Step, history: History, url: str, *, last: bool) ->
     curl = None
     match step.kind:
         case "submit":
-            messages.append(Message("What we were asked to hand over", history.task.input_json))
-            if "answer" in step.detail:
-                messages.append(Message("What the provider answered", step.detail["answer"]))
+            messages.append(Message("What the provider was given (the input)", history.task.input_json))
+            answer = step.detail.get("answer") or (history.task.provider_response if last else None)
+            if answer:
+                messages.append(Message("What the provider answered", answer, cut=len(answer) == KEPT_ANSWER))
         case "poll" if last and history.task.provider_response is not None:
             messages.append(Message("What the provider answered", history.task.provider_response))
         case "notice":

@@ -209,9 +209,13 @@ def _take(rest: dict[str, Any], path: str) -> tuple[bool, Any]:
     return found, value
 
 
+_BESIDE = {"further", "metadata", "callback_url", "deadline"}
+"""Fields of the form beside those of the schema."""
+
+
 def place_messages(groups: list[Group], errors: Mapping[str, Any]) -> dict[str, list[str]]:
     """Messages by the field that they are shown at: the nearest one; ``""`` for those without any."""
-    names = {field.name for group in groups for field in group.fields} | {"callback_url", "metadata", "deadline"}
+    names = {field.name for group in groups for field in group.fields} | _BESIDE
     placed: dict[str, list[str]] = {}
     for path, messages in errors.items():
         nearest = path

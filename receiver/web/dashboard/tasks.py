@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -60,7 +60,7 @@ def _wanted(given: dict[str, str]) -> tuple[Filter, dict[str, str]]:
     wrong: dict[str, str] = {}
     times: dict[str, int | None] = {}
     for name in ("after", "before"):
-        times[name] = _time(given[name])
+        times[name] = formatting.typed_time(given[name])
         if given[name] and times[name] is None:
             wrong[name] = "Write a time like 2026-11-22T10:00."
     pairs = dict(parse_qsl(given["metadata"], keep_blank_values=True))
@@ -75,15 +75,6 @@ def _wanted(given: dict[str, str]) -> tuple[Filter, dict[str, str]]:
         created_before=times["before"],
         metadata=pairs,
     ), wrong
-
-
-def _time(text: str) -> int | None:
-    """A time as a browser's field gives it, in the visitor's zone, as ms; None for anything else."""
-    try:
-        local = datetime.fromisoformat(text).replace(tzinfo=formatting.zone())
-        return int((local - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 @page("GET", "/tasks/<id(task):task_id>", section="tasks")
