@@ -84,7 +84,6 @@ def machine() -> list[str]:
     )
     commit = (said.stdout.strip() or "no git here") + (", with changes not committed" if changed.stdout else "")
     processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
     box = (
         f"{os.cpu_count()} × {processor[1] if processor else platform.machine()}, "
         f"{psutil.virtual_memory().total / 1e9:.0f} GB, {platform.system()} {platform.release()}, "
@@ -93,8 +92,13 @@ def machine() -> list[str]:
     return [
         f"- measured {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {commit}",
         f"- {box}",
-        f"- load averages before it began: {load} (1, 5 and 15 minutes)",
+        f"- {load()} before it began",
     ]
+
+
+def load() -> str:
+    """How busy the machine has been. Above 2 on two cores while nothing runs here, rates and latencies say little."""
+    return "load averages " + ", ".join(f"{each:.1f}" for each in os.getloadavg()) + " (1, 5 and 15 minutes)"
 
 
 def goals(results: Sequence[Result]) -> list[list[str]]:
@@ -160,6 +164,8 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="the file that gets the page")
     options = parser.parse_args()
     about = machine()
+    if options.quick:
+        about.append("- a quick run: one round, few events; `make bench` measures properly")
     if options.soak:
         result = run(Part("Soak", "soak"), quick=options.quick)
         sys.stdout.write(result.printed)
