@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from receiver.models import DeliveryStatus, Step, Subscriber, TaskStatus
-from receiver.store import Connection, Store, overview, subscribers
+from receiver.models import Delivery, DeliveryStatus, Step, Subscriber, TaskStatus
+from receiver.store import Connection, Store, deliveries, overview, subscribers
 from receiver.store.overview import Rows
 
 FRESH = 3000
 """For how long (ms) an answer is given again: any number of people who look cost as much as one."""
 MOST_FAILING = 50
+MOST_DELIVERIES = 200
 HOUR = 3_600_000
 HOURS = 24
 
@@ -100,6 +101,16 @@ class Cell:
     dead: int
 
 
+@dataclass(frozen=True, slots=True)
+class LastAttempt:
+    """What came of the newest attempt of a delivery; as in ``models.Attempt``."""
+
+    started_at: int
+    response_status: int | None
+    error: str | None
+    message: str
+
+
 class OverviewService:
     """Reads what happened; a number costs the same whatever lies in the tables."""
 
@@ -169,6 +180,28 @@ class OverviewService:
     def _failing(self, connection: Connection, account_id: str) -> list[Subscriber]:
         found = (subscribers.get(connection, each) for each in overview.failing(connection, account_id, MOST_FAILING))
         return [subscriber for subscriber in found if subscriber is not None]
+
+    def last_attempts(self, delivery_ids: Sequence[str]) -> dict[str, LastAttempt]:
+        """The newest attempt of each of some deliveries that have one, without its answer. Raises Busy."""
+        with self._store.read() as connection:
+            rows = overview.last_attempts(connection, delivery_ids)
+        return {
+            row.delivery_id: LastAttempt(row.started_at, row.response_status, row.error, row.message) for row in rows
+        }
+
+    def last_failure(self, subscriber_id: str) -> tuple[str, LastAttempt] | None:
+        """The newest attempt of a subscriber that failed, with the id of its delivery. Raises Busy."""
+        with self._store.read() as connection:
+            row = overview.last_failure(connection, subscriber_id)
+        if row is None:
+            return None
+        return row.delivery_id, LastAttempt(row.started_at, row.response_status, row.error, row.message)
+
+    def deliveries_of(self, account_id: str, event_id: str) -> Sequence[Delivery]:
+        """The deliveries of an account's event, oldest first, MOST_DELIVERIES at most. Raises Busy."""
+        with self._store.read() as connection:
+            found = deliveries.of_event(connection, event_id, MOST_DELIVERIES)
+        return [delivery for delivery in found if delivery.account_id == account_id]
 
     def health(self, subscriber_ids: Sequence[str]) -> dict[str, list[Cell]]:
         """The last 24 hours of some subscribers, oldest hour first; the present one is the last. Raises Busy."""

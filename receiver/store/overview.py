@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Subquery, func, literal_column, select, union_all
 
 from receiver.models import FINAL, DeliveryStatus, EventType, Step, TaskStatus, first_id
-from receiver.store.schema import deliveries, notices, steps, subscribers, tasks
+from receiver.store.schema import attempts, deliveries, notices, steps, subscribers, tasks
 
 MOST = 10_000
 """Rows that one number is made from at most: the newest ones."""
@@ -95,11 +95,12 @@ def delivery_times(connection: Connection, account_id: str, since: int) -> Rows:
 def troubles(connection: Connection, account_id: str, since: int) -> Sequence[tuple[str, Step]]:
     """(provider, step) of the account's calls to providers among the newest MOST steps since a time, newest first."""
     newest = select(steps).order_by(steps.c.seq.desc()).limit(MOST).subquery()
+    refused = (newest.c.kind == "poll") & newest.c.detail.like('%"failed": %')
+    refused |= (newest.c.kind == "submit") & newest.c.detail.like('%"outcome": "un%')  # unavailable or unknown
     query = (
         select(tasks.c.provider, newest.c.at, newest.c.kind, newest.c.detail)
         .join(tasks, tasks.c.id == newest.c.task_id)
-        .where(tasks.c.account_id == account_id, newest.c.at >= since, newest.c.kind.in_(["submit", "poll"]))
-        .where(newest.c.detail.like('%"failed"%') | newest.c.detail.like('%"un%'))
+        .where(tasks.c.account_id == account_id, newest.c.at >= since, refused)
         .order_by(newest.c.seq.desc())
         .limit(SOME)
     )
@@ -120,6 +121,33 @@ def failing(connection: Connection, account_id: str, limit: int) -> Sequence[str
         .limit(limit)
     )
     return connection.execute(query).scalars().all()
+
+
+def last_attempts(connection: Connection, delivery_ids: Sequence[str]) -> Rows:
+    """(delivery_id, started_at, response_status, error, message) of the newest attempt of each delivery."""
+    newest = (
+        select(attempts.c.delivery_id, func.max(attempts.c.number).label("number"))
+        .where(attempts.c.delivery_id.in_(list(delivery_ids)))
+        .group_by(attempts.c.delivery_id)
+        .subquery()
+    )
+    columns = (attempts.c.started_at, attempts.c.response_status, attempts.c.error, attempts.c.message)
+    same = (attempts.c.delivery_id == newest.c.delivery_id) & (attempts.c.number == newest.c.number)
+    return connection.execute(select(attempts.c.delivery_id, *columns).join(newest, same)).all()
+
+
+def last_failure(connection: Connection, subscriber_id: str) -> Any:
+    """(delivery_id, started_at, response_status, error, message) of the newest attempt that failed, or None.
+
+    Among the attempts of the subscriber's newest SOME deliveries.
+    """
+    own = select(deliveries.c.id).where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.attempts > 0)
+    newest = own.order_by(deliveries.c.id.desc()).limit(SOME).subquery()
+    columns = (attempts.c.started_at, attempts.c.response_status, attempts.c.error, attempts.c.message)
+    query = select(attempts.c.delivery_id, *columns).join(newest, newest.c.id == attempts.c.delivery_id)
+    return connection.execute(
+        query.where(attempts.c.error.is_not(None)).order_by(attempts.c.started_at.desc()).limit(1)
+    ).first()
 
 
 def hours(connection: Connection, subscriber_id: str, starts: Sequence[int], length: int) -> Rows:

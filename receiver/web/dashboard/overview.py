@@ -18,6 +18,7 @@ from receiver.web.dashboard.frame import page, render
 from receiver.web.face import runtime
 
 WORDS = {"hour": "Last hour", "day": "Last 24 hours", "week": "Last 7 days"}
+FIRST_TASK = "receiver submit superapp text2image inputText='a red kite' width=1024 height=768 --wait"
 LATE = 60
 """Seconds; what has been due for longer is behind."""
 
@@ -45,7 +46,7 @@ def overview() -> Response:
         charts=_charts(seen),
         newcomer=_is_newcomer(seen),
         configured=runtime().providers.names,
-        base=runtime().settings.public_url,
+        command=FIRST_TASK if "superapp" in runtime().providers.names else "receiver submit --help",
     )
 
 

@@ -18,7 +18,7 @@ from receiver.subscribers import MOST_COUNTED, NewSubscriber
 from receiver.web.auth import account
 from receiver.web.dashboard import formatting
 from receiver.web.dashboard.frame import link, page, redirect, render
-from receiver.web.dashboard.troubles import why
+from receiver.web.dashboard.troubles import explained, why
 from receiver.web.face import runtime
 from receiver.web.schemas import NewSubscriberSchema
 
@@ -170,6 +170,7 @@ def _form(subscriber: Subscriber | None, typed: dict[str, Any], wrong: Any) -> R
         subscriber=subscriber,
         typed=typed,
         wrong=by_field,
+        refused=bool(wrong),
         kinds=_KINDS,
         known=handlers.available(),
     )
@@ -208,6 +209,8 @@ def _page_of(subscriber_id: str, *, secrets_too: bool = False) -> Response:
         replayed=int(replayed) if replayed.isdecimal() and len(replayed) < 9 else 0,
         most=MOST_COUNTED,
         held=max(found.ready_at - now, 0),
+        failure=runtime().overview.last_failure(subscriber_id) if found.failing_since is not None else None,
+        explained=explained,
         overlaps=OVERLAPS,
         since=formatting.field_time(now - DAY),
     )

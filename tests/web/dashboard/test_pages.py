@@ -1,0 +1,375 @@
+"""Overview, subscribers, deliveries, events, verify and keys: what a visitor sees and can do there."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from receiver.deliveries import Outcome
+from receiver.dialling import OutboundError
+from receiver.models import Delivery, Subscriber
+from receiver.runtime import Runtime
+from receiver.subscribers import NewSubscriber
+from receiver.web.dashboard.troubles import REASONS, explained
+from tests.core.stage import answered
+from tests.markdown import ROOT, page
+from tests.web.conftest import Caller, Clock, Progress
+from tests.web.dashboard.conftest import Visitor
+
+HOOK = "http://127.0.0.1:9/hook"
+
+
+@pytest.fixture
+def account_id(runtime: Runtime) -> str:
+    """The account ``default``."""
+    return runtime.accounts.create_key("default", "x", ["read"])[0].account_id
+
+
+@pytest.fixture
+def subscriber(runtime: Runtime, account_id: str) -> Subscriber:
+    """A registered webhook."""
+    return runtime.subscribers.create(account_id, NewSubscriber(HOOK, ["*"], description="The shop"))[0]
+
+
+def attempt(runtime: Runtime, status: int | None = 200) -> None:
+    """Let what is due be attempted, all with this answer (None: no connection)."""
+    claims = runtime.deliveries.claim(100)
+    runtime.deliveries.finish([Outcome(claim, runtime.clock(), answered(status)) for claim in claims])
+
+
+def ping(runtime: Runtime, subscriber: Subscriber, *statuses: int | None) -> Delivery:
+    """A delivery whose attempts were answered so."""
+    made = runtime.subscribers.ping(subscriber.account_id, subscriber.id)
+    for status in statuses:
+        runtime.deliveries.retry(subscriber.account_id, made.id)
+        attempt(runtime, status)
+    return made
+
+
+def text(answer: TestResponse) -> str:
+    """What can be read on a page."""
+    assert answer.status_code in (200, 422), answer.text
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
+
+
+# --- Overview ----------------------------------------------------------------------------------------
+
+
+def test_the_overview_leads_newcomers(visitor: Visitor) -> None:
+    """Who has nothing yet is told the next step, with a command that works."""
+    seen = text(visitor.get("/"))
+    assert "Nothing has happened yet" in seen
+    assert "receiver submit superapp text2image" in seen
+    assert "No worker has been seen" in seen
+
+
+def test_the_overview_shows_what_happened(
+    visitor: Visitor, api: Caller, progress: Progress, runtime: Runtime, subscriber: Subscriber
+) -> None:
+    """Tasks by provider, what fails, and who gets nothing."""
+    api.submit()
+    progress.finish()
+    attempt(runtime, 500)
+    for window in ("hour", "day", "week", "nonsense"):
+        answer = visitor.get(f"/?window={window}")
+        assert "superapp" in text(answer)
+        assert "The shop" in text(answer)
+        assert "1 created" in text(answer)
+        assert "data-chart" in answer.text
+    assert "Nothing has happened" not in text(visitor.get("/"))
+
+
+# --- Subscribers -------------------------------------------------------------------------------------
+
+
+FORM = {
+    "url": HOOK,
+    "kinds": ["task.succeeded"],
+    "patterns": "subscriber.*",
+    "headers": "X-Team: a\nX-Token: hush-hush",
+}
+
+
+def made(visitor: Visitor, **changes: Any) -> TestResponse:
+    """The form, sent."""
+    return visitor.post("/subscribers/new", {**FORM, **changes})
+
+
+def test_a_subscriber_is_registered_and_its_secret_shown(visitor: Visitor, runtime: Runtime, account_id: str) -> None:
+    """The secret stands on the page that follows, for a while, and can be asked for later."""
+    answer = made(visitor)
+    address = answer.headers["Location"].removeprefix("..")
+    (found,) = runtime.subscribers.list_page(account_id, 5, None).items
+    assert found.event_types == ("task.succeeded", "subscriber.*")
+    secret = runtime.subscribers.secrets(account_id, found.id)[0].key
+    seen = visitor.follow(answer).text
+    assert secret in unescape(seen)
+    assert "hush-hush" not in seen
+    assert found.id in address
+
+
+def test_a_secret_is_not_shown_later_unless_asked_for(
+    visitor: Visitor, runtime: Runtime, subscriber: Subscriber, clock: Clock
+) -> None:
+    """Who looks over a shoulder a day later sees none."""
+    clock.ahead += 600_000
+    secret = runtime.subscribers.secrets(subscriber.account_id, subscriber.id)[0].key
+    assert secret not in unescape(visitor.get(f"/subscribers/{subscriber.id}").text)
+    assert secret in unescape(visitor.post(f"/subscribers/{subscriber.id}/secret").text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"url": "ftp://example.com"}, "http"),
+        ({"kinds": [], "patterns": ""}, "at least 1|Shorter|between 1"),
+        ({"patterns": "nonsense.*"}, "matches no event type"),
+        ({"rate_limit": "fast"}, "number"),
+        ({"headers": "Host: x"}, "cannot be chosen"),
+        ({"secret": "short"}, "begins with whsec_"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field_and_nothing_is_lost(
+    visitor: Visitor, changes: dict[str, Any], said: str
+) -> None:
+    """The form comes back with all that was typed, and a sentence beside the field."""
+    answer = made(visitor, **{"description": "typed before", **changes})
+    assert answer.status_code == 422
+    assert re.search(said, text(answer)), text(answer)
+    assert 'value="typed before"' in answer.text
+    assert 'aria-invalid="true"' in answer.text
+
+
+def test_a_subscriber_is_edited_without_losing_its_secret_headers(
+    visitor: Visitor, runtime: Runtime, account_id: str
+) -> None:
+    """A header shown as *** stays what it was; one that is taken out is gone."""
+    made(visitor)
+    (found,) = runtime.subscribers.list_page(account_id, 5, None).items
+    form = visitor.get(f"/subscribers/{found.id}/edit").text
+    assert "X-Token: ***" in form
+    answer = visitor.post(f"/subscribers/{found.id}/edit", {**FORM, "headers": "x-token: ***", "rate_limit": "2.5"})
+    assert answer.status_code == 303
+    changed = runtime.subscribers.get(account_id, found.id)
+    assert runtime.subscribers.headers(changed) == {"x-token": "hush-hush"}
+    assert changed.rate_limit == 2.5
+    assert visitor.post(f"/subscribers/{found.id}/edit", {**FORM, "url": "x"}).status_code == 422
+
+
+def test_pause_resume_rotate_and_delete(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """What the buttons say is done, and told."""
+    one = f"/subscribers/{subscriber.id}"
+    assert "Paused" in text(visitor.follow(visitor.post(f"{one}/pause")))
+    assert runtime.subscribers.get(subscriber.account_id, subscriber.id).disabled
+    assert "Resumed" in text(visitor.follow(visitor.post(f"{one}/resume")))
+    assert "new secret" in text(visitor.follow(visitor.post(f"{one}/rotate", {"overlap": "0"})))
+    assert len(runtime.subscribers.secrets(subscriber.account_id, subscriber.id)) == 1
+    for _ in range(10):
+        visitor.post(f"{one}/rotate", {"overlap": "nonsense"})
+    assert "At most 10 secrets" in text(visitor.follow(visitor.post(f"{one}/rotate")))
+    assert "is deleted" in text(visitor.follow(visitor.post(f"{one}/delete")))
+    assert visitor.get(one).status_code == 404
+
+
+def test_a_test_ping_leads_to_its_answer(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """The page waits for the answer, and shows all of it."""
+    answer = visitor.post(f"/subscribers/{subscriber.id}/ping")
+    waiting = visitor.follow(answer)
+    assert "On its way" in text(waiting)
+    assert "every 1000ms" in waiting.text
+    attempt(runtime, 204)
+    done = visitor.follow(answer)
+    assert "the subscriber answered 204" in text(done)
+    assert "webhook-id: evt_" in text(done)
+    assert "hx-trigger" not in done.text
+
+
+def test_a_failing_subscriber_says_why(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """In the list, and on its page with the words for the last failure."""
+    ping(runtime, subscriber, None)
+    assert "failing" in text(visitor.get("/subscribers"))
+    seen = text(visitor.get(f"/subscribers/{subscriber.id}"))
+    assert "Nobody listens there" in seen
+    assert "1 in a row" in seen
+
+
+def test_a_replay_is_counted_then_watched(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """First how many, then how far it is."""
+    for _ in range(3):
+        ping(runtime, subscriber, 410)
+        runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": False})
+    one = f"/subscribers/{subscriber.id}"
+    assert "3 deliveries would be sent again" in text(visitor.get(f"{one}/replay?since=2000-01-01T00:00"))
+    assert "0 deliveries" in text(visitor.get(f"{one}/replay?since=2000-01-01T00:00&until=2000-01-02T00:00&status=all"))
+    assert "Choose a date" in text(visitor.get(f"{one}/replay?since=nonsense"))
+    assert visitor.post(f"{one}/replay", {"since": ""}).status_code == 303
+    running = visitor.post(f"{one}/replay", {"since": "2000-01-01T00:00", "status": "dead"})
+    assert "0 of 3 attempted, 3 to go" in text(visitor.follow(running))
+    attempt(runtime, 200)
+    assert "3 of 3 attempted" in text(visitor.follow(running))
+    again = visitor.post(f"{one}/replay", {"since": "2000-01-01T00:00"})
+    assert "nothing to send again" in text(visitor.follow(again))
+
+
+# --- Deliveries and events ---------------------------------------------------------------------------
+
+
+def test_deliveries_are_narrowed_down(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """By status, subscriber, event and task; nonsense is left out."""
+    dead = ping(runtime, subscriber, 410)
+    runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": False})
+    good = ping(runtime, subscriber, 200)
+    shown = visitor.get("/deliveries?status=dead").text
+    assert dead.id in shown
+    assert good.id not in shown
+    assert REASONS["gone"] in unescape(shown)
+    for query in (
+        f"subscriber={subscriber.id}",
+        "event_type=subscriber.ping",
+        "status=x&task=y&subscriber=z",
+        "cursor=zzz",
+    ):
+        assert dead.id in visitor.get(f"/deliveries?{query}").text, query
+    assert "No such deliveries" in text(visitor.get("/deliveries?event_type=task.failed"))
+
+
+def test_many_are_sent_again_at_once(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """Those that are ticked, or all dead ones of a filter; what cannot be sent is told."""
+    dead = []
+    for _ in range(3):
+        dead.append(ping(runtime, subscriber, 410))
+        runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": False})
+    ticked = visitor.post("/deliveries/retry", {"delivery": [dead[0].id, "nonsense"], "status": "dead"})
+    assert "1 delivery is sent again" in text(visitor.follow(ticked))
+    every = visitor.post("/deliveries/retry", {"every": "1", "status": "dead"})
+    assert "2 deliveries are sent again" in text(visitor.follow(every))
+    assert "tick deliveries first" in text(visitor.follow(visitor.post("/deliveries/retry")))
+    runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": True})
+    refused = visitor.post("/deliveries/retry", {"delivery": [dead[0].id]})
+    assert "1 not sent: The subscriber is disabled" in text(visitor.follow(refused))
+    assert "is disabled" in text(visitor.follow(visitor.post(f"/deliveries/{dead[0].id}/retry")))
+
+
+def test_a_delivery_tells_what_was_sent_and_what_came_back(
+    visitor: Visitor, runtime: Runtime, subscriber: Subscriber
+) -> None:
+    """Each attempt with its words, its answer, and what to do."""
+    delivery = ping(runtime, subscriber, 401, None)
+    seen = text(visitor.get(f"/deliveries/{delivery.id}"))
+    assert "Not delivered yet" in seen
+    assert "Check its secret on the page Verify" in seen
+    assert "Nobody listens there" in seen
+    assert "subscriber.ping" in seen
+    sent = visitor.follow(visitor.post(f"/deliveries/{delivery.id}/retry"))
+    assert "sent again now" in text(sent)
+
+
+def test_events_show_their_body_and_where_they_went(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """From the list to one event, to its deliveries."""
+    delivery = ping(runtime, subscriber, 200)
+    assert delivery.event_id in visitor.get("/events?type=subscriber.ping").text
+    assert "No such events" in text(visitor.get("/events?type=task.failed"))
+    shown = visitor.get(f"/events/{delivery.event_id}")
+    assert delivery.id in shown.text
+    assert "nothing happened" in text(shown)
+
+
+def test_every_way_to_fail_has_words() -> None:
+    """No attempt and no dead letter is left without an explanation and a next step."""
+    for error in OutboundError:
+        assert all(explained(None, error)), error
+    for status in (302, 400, 401, 403, 404, 405, 410, 413, 415, 418, 429, 500, 503):
+        assert all(explained(status, "http_status")), status
+    assert explained(200, None) == ("", "")
+    assert set(REASONS) <= set(page("docs/webhooks.md").section("Retries").terms)
+
+
+# --- Verify ------------------------------------------------------------------------------------------
+
+
+def test_verify_compares_what_was_pasted(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """Genuine is called genuine; a changed body is pointed at; a file counts to the byte; secrets do not come back."""
+    runtime.subscribers.ping(subscriber.account_id, subscriber.id)
+    (claim,) = runtime.deliveries.claim(10)
+    headers = "\n".join(f"{name}: {value}" for name, value in runtime.deliveries.request_of(claim).headers.items())
+    form: dict[str, Any] = {"subscriber": subscriber.id, "headers": headers, "body": claim.body}
+    assert "This is a genuine webhook" in text(visitor.post("/verify", form))
+    changed = visitor.post("/verify", {**form, "body": claim.body.replace('":', '": '), "secret": "whsec_hush"})
+    assert "re-serialised" in text(changed) or "wrote it again" in text(changed)
+    assert "They part at byte" in text(changed)
+    assert "nobody here has" in text(changed)
+    assert "whsec_hush" not in changed.text
+    file = (io.BytesIO(claim.body.encode() + b"\r\n"), "body.json")
+    exact = visitor.post("/verify", {**form, "body": "", "file": file, "computed": "x"})
+    assert "newline at the end" in text(exact)
+    assert "No frequent mistake" in text(exact)
+    assert visitor.post("/verify", {"subscriber": "account"}).status_code == 200
+
+
+def test_verify_offers_the_functions_of_the_documentation(visitor: Visitor) -> None:
+    """What is shown to be copied is what the tests run."""
+    shown = unescape(visitor.get("/verify").text)
+    for name in (
+        "standard_library.py",
+        "verify.mjs",
+        "verify.go",
+        "Webhooks.java",
+        "verify.php",
+        "verify.rb",
+        "verify.sh",
+    ):
+        assert page(f"docs/snippets/{name}").text in shown, name
+
+
+# --- Keys --------------------------------------------------------------------------------------------
+
+
+def test_keys_are_made_and_revoked(visitor: Visitor, runtime: Runtime, caller: Callable[..., Caller]) -> None:
+    """A new key is shown once; a revoked one ends; the own one, and those of others, stay."""
+    answer = visitor.post("/keys/new", {"name": "ci", "scopes": ["submit", "read"]})
+    found = re.search(r"rk_[\w-]{43}", answer.text)
+    assert found
+    made = runtime.accounts.authenticate(found[0])
+    assert made is not None
+    assert found[0] not in visitor.get("/keys").text
+    assert "is revoked" in text(visitor.follow(visitor.post(f"/keys/{made.id}/revoke")))
+    assert runtime.accounts.authenticate(found[0]) is None
+    assert visitor.post("/keys/new", {"name": "none"}).status_code == 422
+    own = runtime.accounts.authenticate("rk_test_0123456789abcdefghij")
+    assert own is not None
+    assert visitor.post(f"/keys/{own.id}/revoke").status_code == 409
+    other, _ = runtime.accounts.create_key("stranger", "x", ["manage"])
+    assert visitor.post(f"/keys/{other.id}/revoke").status_code == 404
+    assert other.id not in visitor.get("/keys").text
+
+
+def test_the_signing_secret_is_shown_on_demand_and_rotated(visitor: Visitor, runtime: Runtime, account_id: str) -> None:
+    """It stands on no page by itself, but after a rotation."""
+    secret = runtime.accounts.signing_secrets(account_id)[0].key
+    assert secret not in unescape(visitor.get("/keys").text)
+    assert secret in unescape(visitor.post("/keys/secret").text)
+    after = visitor.follow(visitor.post("/keys/rotate", {"overlap": "3600"}))
+    assert runtime.accounts.signing_secrets(account_id)[0].key in unescape(after.text)
+
+
+def test_strangers_see_nothing(
+    visitor_with: Callable[[str], Visitor], runtime: Runtime, subscriber: Subscriber
+) -> None:
+    """Another account's visitor gets 404 for everything that has an id, and empty lists."""
+    delivery = ping(runtime, subscriber, 200)
+    stranger = visitor_with(runtime.accounts.create_key("stranger", "x", ["manage"])[1])
+    for path in (f"/subscribers/{subscriber.id}", f"/deliveries/{delivery.id}", f"/events/{delivery.event_id}"):
+        assert stranger.get(path).status_code == 404, path
+    for act in ("ping", "pause", "resume", "rotate", "secret", "delete", "edit", "replay"):
+        answer = stranger.post(f"/subscribers/{subscriber.id}/{act}", {**FORM, "since": "2000-01-01T00:00"})
+        assert answer.status_code == 404, act
+    assert stranger.post(f"/deliveries/{delivery.id}/retry").status_code == 404
+    for path in ("/subscribers", "/deliveries", "/events", "/"):
+        assert HOOK not in stranger.get(path).text
+    assert runtime.subscribers.get(subscriber.account_id, subscriber.id)
