@@ -1,6 +1,6 @@
 """From one event a second to ten thousand in ten regions: the sums, and a day of it minute by minute.
 
-    python -m tests.benchmarks.scale [--retention 7] [--database-us 300 ...]
+    python -m tests.benchmarks.scale [--retention 7] [--database-us 700 ...]
 
 Pure arithmetic on costs that were measured (the defaults; options replace them), so it runs anywhere in a second.
 A cell is one PostgreSQL with its standby, webs and workers, whole and independent: regions grow by cells. The day
@@ -33,18 +33,18 @@ NEAREST = (1, 9)
 
 @dataclass(frozen=True)
 class Costs:
-    """What one event costs, and what one machine can do. Bytes and processor were measured, machines are assumed.
+    """What one event costs, and what one machine can do. Bytes were measured, time is rounded up, machines are assumed.
 
     ``retention``: days. ``scaling``: what many cores of a database carry of what as many single ones would.
     ``busy``: how busy a part may be in its busiest hour.
     """
 
-    web_us: float = 300.0
-    worker_us: float = 350.0
-    database_us: float = 300.0
+    web_us: float = 600.0
+    worker_us: float = 700.0
+    database_us: float = 700.0
     bytes_kept: float = 4000.0
     wal_bytes: float = 6000.0
-    row_writes: float = 8.5
+    row_writes: float = 12.5
     retention: float = 30.0
     cores: float = 16.0
     scaling: float = 0.4
