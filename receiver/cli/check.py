@@ -13,13 +13,15 @@ from receiver.cli.screen import clean, console, word
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Also connect to each configured provider's address (buys nothing).")
+@click.option(
+    "--online", is_flag=True, help="Also call the public URL and each provider, with its credentials (buys nothing)."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(online: bool, as_json: bool) -> None:
     """Say what is wrong with the settings, and how to mend it.
 
-    Looks at the public URL, the secrets, each provider's credentials, the database and the clock. Changes
-    nothing. The exit code is 1 when there is a problem; warnings do not count.
+    Looks at the public URL, the secrets, each provider's credentials, the database, the disk, the clock, and
+    whether a worker lives. Changes nothing. The exit code is 1 when there is a problem; warnings do not count.
     """
     findings = check_all(online=online)
     if as_json:

@@ -51,7 +51,7 @@ class Finding:
 
 
 def check_all(*, online: bool = False) -> list[Finding]:
-    """Everything, in the order in which it is mended. ``online``: also call each provider's address.
+    """Everything, in the order in which it is mended. ``online``: also call the public URL and the providers.
 
     Settings that cannot be read end the check, since all else depends on them.
     """
@@ -70,9 +70,9 @@ def check_all(*, online: bool = False) -> list[Finding]:
         *clock(time.time()),
     ]
     if online:
-        from receiver.cli.reachable import providers_online  # late: most checks stay at home
+        from receiver.cli.reachable import providers_online, public_url_online  # late: most checks stay at home
 
-        found += providers_online(settings)
+        found += [*public_url_online(settings), *providers_online(settings)]
     return found
 
 
@@ -245,6 +245,7 @@ def _schema(settings: Settings) -> Iterator[Finding]:
         if store.schema_is_current():
             yield Finding(Level.OK, "database", "reachable, and its schema is up to date")
             yield from _seals(settings, store)
+            yield from _in_use(settings, store)
         else:
             yield Finding(
                 Level.WARNING,
@@ -261,6 +262,13 @@ def _schema(settings: Settings) -> Iterator[Finding]:
         )
     finally:
         store.close()
+
+
+def _in_use(settings: Settings, store: Store) -> Iterator[Finding]:
+    from receiver.cli.running import server, workers  # late: it needs what stands here
+
+    yield from server(store, settings)
+    yield from workers(store)
 
 
 def _seals(settings: Settings, store: Store) -> Iterator[Finding]:

@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from receiver.cli import checks, reachable
+from receiver.cli import checks, reachable, running
 from receiver.cli.checks import Finding, Level, check_all, clock, clock_beside
+from receiver.config import read_settings
+from receiver.runtime import Runtime, wall_clock
 from receiver.sealing import new_secret_key
+from tests import postgres
 from tests.cli.conftest import Run
 from tests.cli.service import FakeService, Said
 
@@ -208,7 +211,7 @@ def test_the_clock_is_looked_at() -> None:
 
 
 def test_online_each_provider_is_connected_to(run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``--online`` says who can be reached; the clock is held beside the provider's; no credential is sent."""
+    """``--online`` says who can be reached; the clock is held beside the provider's; no credential is shown."""
     old = Said(b"", 404, {"Date": formatdate(time.time() - 3600, usegmt=True)})
     service.answer = lambda asked: (service.asked.append(asked), old)[1]  # type: ignore[method-assign]  # any route
     set_all(monkeypatch, **TOPVIEW, TOPVIEW_BASE_URL=service.url, **SUPERAPP,
@@ -218,7 +221,84 @@ def test_online_each_provider_is_connected_to(run: Run, service: FakeService, mo
     assert f"{service.url} can be reached" in result.stdout
     assert "http://127.0.0.1:1 cannot be reached" in result.stdout
     assert "SUPERAPP_BASE_URL is right" in result.stdout
-    assert "k-secret-text" not in str(service.asked)
+    assert "k-secret-text" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "level", "text"),
+    [
+        (Said(b'{"code":"4004","message":"no such task"}', 200), Level.OK, "credentials are taken"),
+        (Said(b"", 401), Level.PROBLEM, "credentials are refused"),
+        (Said(b"", 503), Level.WARNING, "cannot be told now"),
+    ],
+)
+def test_online_credentials_are_tried(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, said: Said, level: Level, text: str
+) -> None:
+    """A question that buys nothing shows whether the provider takes them; what to correct is named."""
+    service.answer = lambda asked: (service.asked.append(asked), said)[1]  # type: ignore[method-assign]  # any route
+    set_all(monkeypatch, **TOPVIEW, TOPVIEW_BASE_URL=service.url)
+    told = [finding for finding in about(check_all(online=True), "topview") if text in finding.text]
+    assert [finding.level for finding in told] == [level]
+    if level is Level.PROBLEM:
+        assert "TOPVIEW_UID and TOPVIEW_API_KEY" in told[0].mend
+    assert any("query" in asked.path for asked in service.asked)
+
+
+@pytest.mark.parametrize(
+    ("status", "echoes", "level"), [(403, True, Level.OK), (403, False, Level.PROBLEM), (200, True, Level.PROBLEM)]
+)
+def test_online_the_public_url_must_lead_here(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, status: int, echoes: bool, level: Level
+) -> None:
+    """Called as a provider calls it: only this service refuses the token and gives the request's id back."""
+
+    def say(asked: Any) -> Said:
+        service.asked.append(asked)
+        mark = {name.lower(): value for name, value in asked.headers.items()}["x-request-id"]
+        return Said(b"{}", status, {"X-Request-Id": mark} if echoes else {})
+
+    monkeypatch.setattr(service, "answer", say)
+    set_all(monkeypatch, RECEIVER_PUBLIC_URL=service.url)
+    assert about(check_all(online=True), "public URL")[-1].level is level
+    assert service.asked[0].path.startswith("/callbacks/")
+
+
+def test_online_a_public_url_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens: a problem, with what to look at."""
+    set_all(monkeypatch, RECEIVER_PUBLIC_URL="http://127.0.0.1:1")
+    (_, finding) = [each for each in about(check_all(online=True), "public URL") if each.level is not Level.WARNING]
+    assert finding.level is Level.PROBLEM
+    assert "cannot be reached from this machine" in finding.text
+
+
+def test_a_worker_that_vanished_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None running is fine before the first start; one that stopped without saying so is not."""
+    run("migrate")
+    assert [finding.text for finding in about(check_all(), "worker")] == ["none runs now"]
+    runtime = Runtime.build(read_settings())
+    runtime.sweeping.beat("w-1")
+    assert about(check_all(), "worker")[0].text.startswith("seen")
+    monkeypatch.setattr(running, "wall_clock", lambda: wall_clock() + 60_000)
+    assert about(check_all(), "worker")[0].level is Level.WARNING
+    runtime.close()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("pool", "level", "text"), [("10", Level.OK, "of 500 connections"), ("400", Level.PROBLEM, "max_connections")]
+)
+def test_the_limits_of_postgresql_are_looked_at(
+    run: Run, monkeypatch: pytest.MonkeyPatch, pool: str, level: Level, text: str
+) -> None:
+    """Its version, and whether the pools of this machine fit into its connections."""
+    with postgres.fresh_database() as url:
+        set_all(monkeypatch, RECEIVER_DATABASE_URL=url, RECEIVER_SECRET_KEYS=new_secret_key(),
+                RECEIVER_DATABASE_POOL=pool)  # fmt: skip
+        assert run("migrate").exit_code == 0
+        found = [finding for finding in about(check_all(), "database") if "PostgreSQL" in finding.text]
+    assert [finding.level for finding in found] == [level]
+    assert text in found[0].text + found[0].mend
 
 
 def untrusted() -> ssl.SSLCertVerificationError:
