@@ -50,6 +50,7 @@ PARTS = [
     Part("Idle, and starting", "idle"),
     Part("Fairness", "fairness", quick=None),
     Part("History", "history", quick=None),
+    Part("Scale, on paper", "scale", quick=None),
     Part("Where the time goes", "profiles", quick=None),
 ]  # fmt: skip
 

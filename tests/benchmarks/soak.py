@@ -219,7 +219,8 @@ def main() -> int:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     options = parser.parse_args()
     seconds = 30.0 if options.quick else options.seconds
-    seats = int(next(each for each in SETTINGS if each.name == "RECEIVER_DELIVERY_CONCURRENCY").default)
+    # what one worker can have under way to the one subscriber, results not yet written included
+    seats = int(next(each for each in SETTINGS if each.name == "RECEIVER_SUBSCRIBER_CONCURRENCY").default)
     kind = POSTGRESQL if options.database == "postgresql" else SQLITE
     settings = {"RECEIVER_RETRY_SCHEDULE": RETRIES, "RECEIVER_RETENTION_DAYS": "1"}
     record = Record()
