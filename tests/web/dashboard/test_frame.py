@@ -168,7 +168,7 @@ def test_pages_keep_their_own_policy(app: Flask, visitor: Visitor) -> None:
             assert "style" not in attributes, (path, tag)
             assert not [name for name in attributes if name.startswith("on")], (path, tag)
             assert tag != "script" or re.match(r"(\./|(\.\./)+)assets/", attributes.get("src") or "")
-            assert tag != "form" or attributes.get("method") in ("post", "get"), path
+            assert tag != "form" or attributes.get("method", "get") in ("post", "get"), path
             assert not str(attributes.get("src", "")).startswith(("http", "//")), (path, tag)
 
 
