@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
 from receiver.store.paging import page
-from receiver.store.schema import deliveries, subscribers
+from receiver.store.schema import subscribers
 
 _COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
 
@@ -152,17 +152,3 @@ def hold(connection: Connection, subscriber_id: str, until: int) -> None:
 def release(connection: Connection, subscriber_id: str) -> None:
     """Let an attempt to a subscriber start now: somebody asked for it by hand, and knows why."""
     connection.execute(update(subscribers).where(subscribers.c.id == subscriber_id).values(ready_at=0))
-
-
-def purge_unused(connection: Connection, created_before: int, limit: int) -> int:
-    """Delete old deleted or task-only subscribers that no delivery names any more; how many."""
-    unused = (
-        select(subscribers.c.id)
-        .where(
-            subscribers.c.task_only.is_(True) | subscribers.c.deleted_at.is_not(None),
-            subscribers.c.created_at < created_before,
-            ~select(deliveries.c.id).where(deliveries.c.subscriber_id == subscribers.c.id).exists(),
-        )
-        .limit(limit)
-    )
-    return connection.execute(subscribers.delete().where(subscribers.c.id.in_(unused))).rowcount

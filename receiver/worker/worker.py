@@ -88,27 +88,28 @@ class Worker:
     def _sweep(self) -> None:
         swept = -SWEEP
         while True:
+            more = False
             try:
                 self._runtime.sweeping.beat(self.id)
                 self._runtime.polling.end_overdue()
-                if time.monotonic() - swept >= SWEEP and self._purge():
-                    swept = time.monotonic()
+                if time.monotonic() - swept >= SWEEP:
+                    more = self._purge()
+                    swept = swept if more else time.monotonic()
             except Busy as trouble:
                 log.warning("database busy", lane="sweep", why=trouble.detail)
             except Exception:
                 log.exception("sweeping failed")
-            if self._stopping.wait(BEAT):
+            if self._stopping.wait(0 if more else BEAT):
                 return
 
     def _purge(self) -> bool:
-        """Purge until nothing old is left, or the next sign of life is due; whether nothing is left."""
+        """Purge until nothing old is left, or the next sign of life is due; whether there may be more."""
         until = time.monotonic() + BEAT
-        while (began := time.monotonic()) < until:
+        while (began := time.monotonic()) < until and not self._stopping.is_set():
             if not self._runtime.sweeping.step():
-                return True
-            if self._stopping.wait(min(REST * (time.monotonic() - began), LONGEST_REST)):
                 return False
-        return False
+            self._stopping.wait(min(REST * (time.monotonic() - began), LONGEST_REST))
+        return True
 
 
 def _show_metrics(settings: Settings) -> None:
