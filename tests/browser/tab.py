@@ -9,7 +9,7 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, Response
 
-SCREENSHOTS = "RECEIVER_SCREENSHOTS"
+SCREENSHOTS = "SCREENSHOTS"
 """Environment variable: a folder for pictures of every page; none are made without it."""
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 860}
