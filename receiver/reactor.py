@@ -77,40 +77,47 @@ class Reactor:
 
     def __init__(self, name: str) -> None:
         """``name``: of the thread, which begins with the first exchange."""
-        self._selector = selectors.DefaultSelector()
+        self._name = name
         self._watched: dict[int, tuple[socket.socket, int]] = {}
         self._waiting: dict[int | _Waiting, _Waiting] = {}  # by the number of the socket; without one, by itself
         self._check_at = float("inf")  # when the next of them may have waited long enough
         self._calls: deque[Callable[[], None]] = deque()
-        self._bell, self._ringer = socket.socketpair()
-        for end in (self._bell, self._ringer):
-            end.setblocking(False)
-        self._selector.register(self._bell, READ)
         self._rung = False
         self._closed = False
-        self._started = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def start(self, make: Callable[[], Steps[T]], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Begin the exchange that ``make`` makes.
 
         ``done``: called in the reactor's thread with what it gave, or with what it raised; must not raise itself.
         """
-        if self._started.acquire(blocking=False):
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._open()
         self._call(lambda: self._go_on(make(), done, None))
 
     def close(self) -> None:
         """End the thread; exchanges that are not over are dropped, and their connections closed."""
         self._closed = True
+        if self._thread is None:
+            return
         self._ring()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         self._waiting.clear()
         self._watched.clear()
         self._selector.close()
         self._bell.close()
         self._ringer.close()
+
+    def _open(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ringer = socket.socketpair()
+        for end in (self._bell, self._ringer):
+            end.setblocking(False)
+        self._selector.register(self._bell, READ)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
 
     def watch(self, sock: socket.socket, event: int, until: float, wake: Callable[[bool], None]) -> None:
         """Call ``wake`` once: with True when the socket is ready for the event, with False at ``until``."""

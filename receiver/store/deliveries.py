@@ -183,7 +183,7 @@ _UNDER_WAY_OF = _UNDER_WAY_OF.where(deliveries.c.subscriber_id.in_(_IDS))
 _DUE = (
     select(deliveries.c.id)
     .where(deliveries.c.subscriber_id == bindparam("subscriber_id"), deliveries.c.due_at <= _NOW)
-    .order_by(deliveries.c.due_at, deliveries.c.id)
+    .order_by(deliveries.c.due_at)  # and nothing else: a replay lets a million come due in one moment, unsorted
     .limit(_ROOM)
     .with_for_update(skip_locked=True)
 )
@@ -275,8 +275,9 @@ def _ready(
     def some(query: Select[Any], limit: int) -> Sequence[Row[Any]]:
         return connection.execute(query, {**given, "room": limit}).all() if limit > 0 else ()
 
-    if troubled is None:
-        return some(_READY, room)
+    rows = some(_READY, room)
+    if troubled is None or sum(row.failures > 0 for row in rows) <= troubled:
+        return rows
     steady = some(_READY_STEADY, room)
     failing = some(_READY_FAILING, min(troubled, room))
     return sorted([*steady, *failing], key=lambda row: (row.served_at, row.id))[:room]

@@ -133,7 +133,10 @@ def test_an_address_that_was_allowed_once(build: Any, dialled: list[Any], tmp_pa
     """What was registered while a network was allowed is not dialled any more once it is not."""
     before: Stage = build(RECEIVER_RETRY_SCHEDULE="none")
     delivery = before.ping(before.subscribe(HOOK))
-    after = Plant(tmp_path, RECEIVER_ALLOWED_NETWORKS="", RECEIVER_RETRY_SCHEDULE="none")
+    database = before.settings.database_url
+    after = Plant(
+        tmp_path, RECEIVER_DATABASE_URL=database, RECEIVER_ALLOWED_NETWORKS="", RECEIVER_RETRY_SCHEDULE="none"
+    )
     after.worker.start()
     try:
         assert after.outcome(delivery)[1].error == "forbidden_address"

@@ -110,7 +110,8 @@ def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any
 
         backlog.spread = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         with visible():
-            stage = Stage(settings_in(Path({str(tmp_path)!r})), Clock())
+            database = {stage.settings.database_url!r}
+            stage = Stage(settings_in(Path({str(tmp_path)!r}), RECEIVER_DATABASE_URL=database), Clock())
             stage.runtime.subscribers.replay(stage.account, {subscriber.id!r}, 0, None, "all")
     """
     done = subprocess.run(
@@ -165,7 +166,8 @@ def test_deleting_a_subscriber_in_the_middle_of_an_attempt(tmp_path: Path, migra
         if released.wait(10):
             answer(200)(talk)
 
-    with Server(late) as server, working(tmp_path, migrated, start=False) as plant:
+    eight = {"RECEIVER_SUBSCRIBER_CONCURRENCY": "8"}
+    with Server(late) as server, working(tmp_path, migrated, start=False, **eight) as plant:
         subscriber = plant.subscribe(server.url)
         waiting = [plant.ping(subscriber) for _ in range(20)]
         plant.worker.start()
