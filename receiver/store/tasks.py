@@ -229,17 +229,6 @@ def next_due(connection: Connection, status: TaskStatus, providers: Collection[s
     return due
 
 
-def count_by_state(connection: Connection) -> Sequence[tuple[str, str, int]]:
-    """(provider, status, count) of live tasks."""
-    live = [status.value for status in LIVE]
-    query = (
-        select(tasks.c.provider, tasks.c.status, func.count())
-        .where(tasks.c.status.in_(live), tasks.c.due_at.is_not(None))
-        .group_by(tasks.c.provider, tasks.c.status)
-    )
-    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
-
-
 def remember_key(connection: Connection, account_id: str, key: str, fingerprint: str, task_id: str, now: int) -> bool:
     """Bind an idempotency key to a task. False when the key is bound already."""
     query = dialect.insert_or_nothing(connection, idempotency_keys).values(
