@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -37,6 +36,7 @@ CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
 
+_USUAL = {**requests.utils.default_headers(), "Accept-Encoding": "identity"}
 _REFUSALS = {
     401: ErrorCode.AUTHENTICATION,
     403: ErrorCode.PERMISSION,
@@ -107,12 +107,9 @@ class ProviderSession:
         self.base_url = base_url.rstrip("/")
         self.title = title
         self.total_timeout = total_timeout
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        # The adapter alone: a session of requests would add redirects, cookies and proxies.
+        self._adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32)
+        self._verify: bool | str = True  # or the authorities to believe instead of the usual ones
 
     @property
     def host(self) -> str:
@@ -159,14 +156,16 @@ class ProviderSession:
         request = requests.Request(
             method,
             self.base_url + path,
-            headers={"Accept-Encoding": "identity", **(headers or {})},
+            headers={**_USUAL, **(headers or {})},
             params=params,
             data=body,
         )
-        prepared = self._session.prepare_request(request)
         try:
-            with self._session.send(
-                prepared, timeout=(CONNECT_TIMEOUT, self.total_timeout), stream=True, allow_redirects=False
+            with self._adapter.send(
+                request.prepare(),
+                timeout=(CONNECT_TIMEOUT, self.total_timeout),
+                stream=True,
+                verify=self._verify,
             ) as response:
                 answer = Answer(
                     response.status_code,

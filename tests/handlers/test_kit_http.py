@@ -185,7 +185,7 @@ def test_deadlines_hold_over_tls_and_certificates_are_checked(tmp_path: Path) ->
         caller = session(remote)
         with pytest.raises(HandlerError):
             caller.get("/")
-        caller._session.verify = certificate
+        caller._verify = certificate
         assert caller.get("/").json_object() == {"a": 1}
         caller.total_timeout = 0.25
         for _ in range(2):
