@@ -74,6 +74,14 @@ class AccountService:
                 raise NotFound(f"There is no account {account_name!r}.")
             return accounts.list_keys(connection, account.id)
 
+    def get(self, account_id: str) -> Account:
+        """The account. Raises NotFound."""
+        with self._store.read() as connection:
+            account = accounts.get(connection, account_id)
+        if account is None:
+            raise NotFound("There is no such account.")
+        return account
+
     def revoke_key(self, key_id: str) -> None:
         """End a key. Raises NotFound."""
         with self._store.write() as connection:
@@ -111,6 +119,7 @@ class AccountService:
         """A new secret; the old ones still sign for ``overlap`` seconds. Raises Invalid when too many live."""
         now = self._clock()
         with self._store.write() as connection:
+            accounts.lock(connection, account_id)
             sealed = accounts.secrets_sealed(connection, account_id)
             if sealed is None:
                 raise NotFound("There is no such account.")

@@ -180,6 +180,7 @@ class SubscriberService:
         now = self._clock()
         self.get(account_id, subscriber_id)
         with self._store.write() as connection:
+            subscribers.lock(connection, subscriber_id)
             subscriber = subscribers.get(connection, subscriber_id)
             if subscriber is None:
                 raise NotFound("There is no such subscriber.")

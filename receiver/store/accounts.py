@@ -39,6 +39,17 @@ def find(connection: Connection, name: str) -> Account | None:
     return None if row is None else Account(row.id, row.name, row.created_at)
 
 
+def get(connection: Connection, account_id: str) -> Account | None:
+    """The account with this id, or None."""
+    row = connection.execute(select(accounts).where(accounts.c.id == account_id)).first()
+    return None if row is None else Account(row.id, row.name, row.created_at)
+
+
+def lock(connection: Connection, account_id: str) -> None:
+    """Let nobody else change an account until this transaction ends: for whoever reads it to write it anew."""
+    connection.execute(dialect.locked(connection, select(accounts.c.id).where(accounts.c.id == account_id)))
+
+
 def secrets_sealed(connection: Connection, account_id: str) -> str | None:
     """The sealed signing secrets of an account, or None when there is no such account."""
     value: str | None = connection.execute(
