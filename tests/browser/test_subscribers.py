@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.tab import DESKTOP, Tab
+from tests.browser.tab import Tab
 from tests.story.samples import SUPERAPP
 from tests.story.system import System, running
 from tests.subscriber import Subscriber, answer
@@ -28,7 +28,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def tab(browser: Browser, system: System) -> Iterator[Tab]:
     """A tab that is signed in."""
     context = browser.new_context(
-        viewport=DESKTOP, timezone_id="Europe/Berlin", locale="en-GB", reduced_motion="reduce"
+        viewport={"width": 1280, "height": 860}, timezone_id="Europe/Berlin", locale="en-GB", reduced_motion="reduce"
     )
     tab = Tab(context.new_page(), system.url)
     tab.sign_in(system.environment["RECEIVER_API_KEY"])

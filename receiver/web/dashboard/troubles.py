@@ -58,7 +58,7 @@ _STATUSES: dict[int, tuple[str, str]] = {
     410: ("The subscriber says that it is gone for good.", "Enable it again if that was a mistake."),
     413: ("The body is too large for the subscriber.", "Raise its limit for request bodies."),
     415: ("The subscriber does not take application/json.", "Let its route take this content type."),
-    429: ("The subscriber asks us to slow down.", "Set a rate_limit on the subscriber; it is retried by itself."),
+    429: ("The subscriber asks us to slow down.", "Set how many a second it gets at most: edit the subscriber."),
 }
 
 
@@ -73,7 +73,7 @@ def explained(status: int | None, error: str | None) -> tuple[str, str]:
     if status is not None and 300 <= status < 400:
         return "The subscriber redirects, which is not followed.", "Register the final address."
     if status is not None and status >= 500:
-        return "The subscriber's program failed.", "Look into its log at that time; it is retried by itself."
+        return "The subscriber's program failed.", "Look into its log at that time."
     return "The subscriber did not answer with 2xx.", "Answer 2xx once the event is taken."
 
 
