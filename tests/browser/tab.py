@@ -16,7 +16,7 @@ DESKTOP = {"width": 1280, "height": 860}
 
 
 class Tab:
-    """A page of Playwright's, at a service. ``expected``: beginnings of addresses whose failure is part of the test."""
+    """A page of Playwright's, at a service. ``expected_statuses``: error statuses that are part of the test."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
