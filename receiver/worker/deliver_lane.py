@@ -47,10 +47,10 @@ class DeliverLane(Rounds):
         if self._taken > len(self._ended) > 0:
             time.sleep(GATHERING)
         outcomes = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
-        room = 0 if self._stopping.is_set() else min(self.seats - self._taken + len(outcomes), MOST_AT_ONCE)
-        if not outcomes and not (room and self._something_is_due()):
+        free = 0 if self._stopping.is_set() else self.seats - self._taken + len(outcomes)
+        if not outcomes and not (free and self._something_is_due()):
             return False
-        claims = self._take_turn(outcomes, room)
+        claims = self._take_turn(outcomes, free)
         for outcome in outcomes:
             self._give_up_seat(outcome.claim)
         for claim in claims:
@@ -74,12 +74,14 @@ class DeliverLane(Rounds):
         self._due = self._service.next_look()
         return self._due is not None and self._due <= self.clock()
 
-    def _take_turn(self, outcomes: Sequence[Outcome], room: int) -> Sequence[Claim]:
-        """One transaction. Raises Busy; then the outcomes are there for the next round."""
+    def _take_turn(self, outcomes: Sequence[Outcome], free: int) -> Sequence[Claim]:
+        """One transaction. ``free``: seats. Raises Busy; then the outcomes are there for the next round."""
+        room = min(free, MOST_AT_ONCE)
+        reserved = max(self.seats // RESERVED - (free - room), 0)  # what is left free now is kept as well
         freed = sum(outcome.claim.subscriber.failures > 0 for outcome in outcomes)
         troubled = max(self.seats // TROUBLED, 1) - self._troubled + freed
         try:
-            claims = self._service.turn(outcomes, room, reserved=self.seats // RESERVED, troubled=troubled)
+            claims = self._service.turn(outcomes, room, reserved=reserved, troubled=troubled)
         except Busy:
             self._ended.extendleft(reversed(outcomes))
             raise

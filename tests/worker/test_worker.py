@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from receiver import sweeping
 from receiver.errors import Busy
 from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus
 from receiver.runtime import wall_clock
+from receiver.store import deliveries
 from receiver.subscribers import NewSubscriber
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
@@ -380,6 +382,20 @@ def test_a_request_that_cannot_be_made_is_an_attempt(stage: Stage, work: Work, m
     until(lambda: stage.delivery(broken).attempts == 1)
     assert stage.runtime.deliveries.get(stage.account, broken.id)[1][0].error == "invalid_request"
     until(lambda: worker.lanes[0].in_flight == 0)
+
+
+def test_a_large_backlog_fills_many_seats(build: Any, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More seats than are filled in one transaction: three quarters of them, and the rest stays for newcomers."""
+    stage: Stage = build(at=wall_clock, RECEIVER_DELIVERY_CONCURRENCY=240, RECEIVER_SUBSCRIBER_CONCURRENCY=240)
+    with Subscriber(hang) as slow, Subscriber() as quick:
+        stuck = stage.subscribe(slow.url, "subscriber.ping")
+        event = stage.ping(stuck)
+        with stage.runtime.store.write() as connection:
+            deliveries.add(connection, [replace(event, id=f"{event.id}{number:03}") for number in range(250)])
+        worker = work(stage)
+        until(lambda: worker.lanes[0].in_flight == 180, 20)
+        stage.ping(stage.subscribe(quick.url, "subscriber.ping"))
+        quick.wait_for(1)
 
 
 def test_results_wait_for_a_database_that_is_busy(stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
