@@ -27,6 +27,8 @@ for path in (*files, "/sign-in", "/healthz"):
     answer = client.get(path)
     assert answer.status_code == 200, (path, answer.status_code)
     assert answer.data
+from receiver.web.dashboard.verify import snippets
+assert all("verified" in text.lower() for *_, text in snippets())
 from receiver.sandbox import SandboxSettings, create_sandbox
 assert create_sandbox(SandboxSettings()).test_client().get("/_sandbox/").status_code == 200
 print("runs")
