@@ -57,14 +57,16 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
-bench bench-quick soak: $(VENV)/bench.stamp
-	@sh tests/ensure_postgres.sh
-	@sh tests/benchmarks/ensure_peers.sh
-	@$(BIN)/python -m tests.benchmarks.report $(BENCH_$@) $(BENCH_ARGS)
+MEASURE = sh tests/ensure_postgres.sh && sh tests/benchmarks/ensure_peers.sh && $(BIN)/python -m tests.benchmarks.report
 
-BENCH_bench       = --write BENCHMARKS.md
-BENCH_bench-quick = --quick
-BENCH_soak        = --soak --write BENCHMARKS.md
+bench: $(VENV)/bench.stamp
+	@$(MEASURE) --write BENCHMARKS.md
+
+bench-quick: $(VENV)/bench.stamp
+	@$(MEASURE) --quick
+
+soak: $(VENV)/bench.stamp
+	@$(MEASURE) --soak --write BENCHMARKS.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
