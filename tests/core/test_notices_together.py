@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -138,3 +139,28 @@ def test_a_commit_that_fails_answers_nobody(stage: Stage, monkeypatch: pytest.Mo
     monkeypatch.undo()
     assert [stage.notices(task) for task in running] == [[], []]
     assert verdicts(stage.runtime.notices.take_all(calls)) == [Verdict.BELIEVED] * 2
+
+
+def test_two_processes_that_settle_the_same_tasks_never_block_each_other(build: Any) -> None:
+    """Whatever the order in which their batches name the tasks: each task ends once, and nobody is refused."""
+    stages: list[Stage] = [build(), build()]
+    running = [stages[0].running(f"job-{number}") for number in range(12)]
+    calls = [call(stages[0], task, f"job-{at}") for at, task in enumerate(running)]
+    together = threading.Barrier(2)
+    results: list[Any] = []
+
+    def settle(stage: Stage, mine: list[Call]) -> None:
+        together.wait()
+        results.extend(stage.runtime.notices.take_all(mine))
+
+    threads = [
+        threading.Thread(target=settle, args=(stages[0], calls)),
+        threading.Thread(target=settle, args=(stages[1], calls[::-1])),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(verdicts(results), key=str) == [None] * 12 + [Verdict.BELIEVED] * 12
+    told = [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+    assert [stages[0].event_types(task) for task in running] == [told] * 12
