@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from receiver import logs
 from receiver.errors import Busy
 
-IDLE = 5.0
+IDLE = 1.0
 """Seconds after which a lane looks by itself, should every ring of the bell have been lost."""
 SHORTEST = 0.005
 """Seconds until the next look when work is due that could not be claimed (a cap is full); doubled each time."""
