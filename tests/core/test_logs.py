@@ -72,6 +72,15 @@ def test_json_lines_hold_no_secret_however_deep(capsys: pytest.CaptureFixture[st
     assert "ValueError: ***" in found["exception"]
 
 
+def test_a_secret_is_found_as_json_spells_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Quotes, backslashes and letters beyond ASCII: the line stays JSON, and holds none of it."""
+    secret = 'pä"ss\\word'
+    logs.keep_out([secret])
+    logs.set_up("json", "info", "worker")
+    logs.get("test").info("hello", given=f"<{secret}>")
+    assert json.loads(capsys.readouterr().err)["given"] == "<***>"
+
+
 def test_lines_of_other_libraries_are_of_the_same_kind(capsys: pytest.CaptureFixture[str]) -> None:
     """Warnings of what we build on come as JSON too, without secrets; their chatter does not come."""
     logs.keep_out([SECRET])
