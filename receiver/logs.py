@@ -34,7 +34,7 @@ def blank(text: str) -> str:
     return without_tokens(text)
 
 
-def _blank_line(_: Any, __: str, line: str) -> str:
+def _blank_line(_: Any, __: str, line: Any) -> str:  # the renderer in front of it gives text
     return blank(line)
 
 
