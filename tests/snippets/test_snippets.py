@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import sys
@@ -36,9 +37,15 @@ def _java(name: str, folder: Path) -> list[str]:
 
 
 def _go(name: str, folder: Path) -> list[str]:
-    program = str(folder / "driver")
-    subprocess.run(["go", "build", "-o", program, str(SNIPPETS / name), str(DRIVERS / "driver.go")], check=True)
-    return [program]
+    for source in (SNIPPETS / name, DRIVERS / "driver.go"):  # which Go builds from one folder only
+        shutil.copy(source, folder)
+    subprocess.run(
+        ["go", "build", "-o", "driver", name, "driver.go"],
+        cwd=folder,
+        env={**os.environ, "GOCACHE": str(folder / "cache"), "GO111MODULE": "off"},
+        check=True,
+    )
+    return [str(folder / "driver")]
 
 
 COMMANDS: Mapping[str, tuple[str, Callable[[str, Path], Sequence[str]]]] = {
