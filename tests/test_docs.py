@@ -240,7 +240,7 @@ def test_metrics_are_documented(app: Flask) -> None:
 
 def test_problems_are_documented() -> None:
     """Every kind of problem that the service answers is explained, and no other."""
-    assert sorted(page("docs/api.md").section("Errors").terms) == sorted(problems._TITLES)
+    assert sorted(page("docs/api.md").section("Errors").terms) == sorted(problems.TITLES)
 
 
 # --- Commands --------------------------------------------------------------------------------------

@@ -21,7 +21,10 @@ section = Section("Signing secret", "Signs what goes to tasks' `callback_url`.")
     "GET", "/signing-secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=[Scope.MANAGE]
 )
 def get_signing_secret() -> Response:
-    """Read the secrets that sign what goes to tasks' callback URLs."""
+    """Read the secrets that sign what goes to tasks' callback URLs.
+
+    During a rotation there are several: each request carries a signature by each of them.
+    """
     return secrets_answer(runtime().accounts.signing_secrets(account()))
 
 
@@ -32,6 +35,6 @@ def get_signing_secret() -> Response:
 def rotate_signing_secret(body: Mapping[str, Any]) -> Response:
     """Replace the account's signing secret; the old ones sign beside the new one for a while.
 
-    `overlap` says for how many seconds.
+    `overlap` says for how many seconds; 0 ends the old ones at once.
     """
     return secrets_answer(runtime().accounts.rotate_signing_secret(account(), body["overlap"]))

@@ -16,7 +16,7 @@ from werkzeug.routing import BaseConverter
 from receiver import __version__
 from receiver.errors import Invalid, field_errors
 from receiver.models import Scope
-from receiver.web import auth, bodies, shapes
+from receiver.web import auth, bodies, refusals, samples, shapes
 from receiver.web.fields import Matching, Texts, id_pattern, storable
 from receiver.web.schemas import Incoming
 
@@ -80,13 +80,17 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # the library has no types
 
 @dataclass(frozen=True)
 class Answer:
-    """One good answer of an operation. ``shape``: a name in ``shapes.SCHEMAS``, or None for no body."""
+    """One good answer of an operation. ``shape``: a name in ``shapes.SCHEMAS``, or None for no body.
+
+    ``headers``: what each means, and an example. ``example``: where the shape's own does not fit.
+    """
 
     status: int
     shape: str | None
     description: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     streams: str | None = None
+    example: Mapping[str, Any] | None = None
 
 
 class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has no types
@@ -126,7 +130,8 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
                 statuses |= {422}
             if body is not None:
                 optional = issubclass(body, Incoming) and body.optional_body
-                wrapped = self.arguments(body, location="json", required=not optional)(wrapped)
+                examples = {name: {"value": value} for name, value in samples.REQUESTS[body.__name__].items()}
+                wrapped = self.arguments(body, location="json", required=not optional, examples=examples)(wrapped)
                 statuses |= {400, 413, 415, 422}
             if "<" in rule:
                 statuses |= {404}
@@ -137,7 +142,9 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
                 responses={**_good(answer), **{status: {"$ref": _ref(status)} for status in sorted(statuses)}},
                 **(manual or {}),
             )(wrapped)
-            self.add_url_rule(rule, view.__name__, wrapped, methods=[method])
+            named = re.findall(r":(\w+)>", rule)
+            in_path = [{"in": "path", "name": name, **shapes.IN_PATHS[name]} for name in named]
+            self.add_url_rule(rule, view.__name__, wrapped, methods=[method], parameters=in_path)
             return view
 
         return decorate
@@ -147,13 +154,16 @@ def _good(answer: Answer) -> dict[int, Any]:
     said: dict[str, Any] = {"description": answer.description}
     if answer.headers:
         said["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
+            name: {"description": text, "schema": {"type": "string"}, "example": example}
+            for name, (text, example) in answer.headers.items()
         }
     if answer.shape is not None:
         shape = {"$ref": f"#/components/schemas/{answer.shape}"}
-        said["content"] = {"application/json": {"schema": shape, "example": shapes.EXAMPLES[answer.shape]}}
+        example = samples.EXAMPLES[answer.shape] if answer.example is None else answer.example
+        said["content"] = {"application/json": {"schema": shape, "example": example}}
     if answer.streams is not None:
-        said["content"]["text/event-stream"] = {"schema": {"type": "string", "description": answer.streams}}
+        streamed = {"type": "string", "description": answer.streams}
+        said["content"]["text/event-stream"] = {"schema": streamed, "example": samples.STREAM}
     return {answer.status: said}
 
 
@@ -187,11 +197,11 @@ def open_api(app: flask.Flask) -> Api:
     api.register_converter(IdConverter, _pattern_of)
     api.register_converter(NameConverter, _pattern_of)
     api.ma_plugin.converter.add_attribute_function(_own_schema)
-    api.ma_plugin.converter.add_parameter_attribute_function(_deep)
+    api.ma_plugin.converter.add_parameter_attribute_function(_parameter)
     api.spec.components.security_scheme("ApiKey", shapes.SECURITY)
     for name, schema in shapes.SCHEMAS.items():
         api.spec.components.schema(name, schema)
-    for status, response in shapes.PROBLEMS.items():
+    for status, response in refusals.RESPONSES.items():
         api.spec.components.response(f"Problem{status}", response)
     return api
 
@@ -200,5 +210,7 @@ def _own_schema(_: Any, loaded: Any, **__: Any) -> dict[str, Any]:
     return loaded.json_schema() if isinstance(loaded, Texts | Matching) else {}
 
 
-def _deep(_: Any, loaded: Any, **__: Any) -> dict[str, Any]:
-    return {"style": "deepObject", "explode": True} if isinstance(loaded, Texts) else {}
+def _parameter(_: Any, loaded: Any, **__: Any) -> dict[str, Any]:
+    examples = loaded.metadata.get("examples")
+    shown = {"example": examples[0]} if examples else {}
+    return shown | ({"style": "deepObject", "explode": True} if isinstance(loaded, Texts) else {})

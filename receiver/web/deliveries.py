@@ -13,6 +13,7 @@ from receiver.web import answers
 from receiver.web.api import Answer, Section
 from receiver.web.auth import account
 from receiver.web.face import runtime
+from receiver.web.samples import PENDING
 from receiver.web.schemas import DeliveryQuery
 
 section = Section("Deliveries", "Events on their way to subscribers.")
@@ -25,7 +26,10 @@ _ONE = "/deliveries/<id(dlv):delivery_id>"
     scopes=[Scope.READ], query=DeliveryQuery,
 )  # fmt: skip
 def list_deliveries(query: dict[str, Any]) -> Response:
-    """List deliveries, newest first."""
+    """List deliveries, newest first.
+
+    Every parameter narrows the list; together they must all hold.
+    """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     page = runtime().deliveries.list_page(account(), Filter(**query), limit, cursor)
     return answers.value({"data": [delivery_value(found) for found in page.items], "next_cursor": page.next_cursor})
@@ -35,13 +39,16 @@ def list_deliveries(query: dict[str, Any]) -> Response:
     "GET", _ONE, Answer(200, "DeliveryWithAttempts", "The delivery, with its attempts."), scopes=[Scope.READ]
 )
 def get_delivery(delivery_id: str) -> Response:
-    """Read a delivery with every attempt made."""
+    """Read a delivery with every attempt made.
+
+    Each attempt has its answer, or in a word (`error`) and a sentence (`message`) why there was none.
+    """
     delivery, attempts = runtime().deliveries.get(account(), delivery_id)
     return answers.value({**delivery_value(delivery), "attempts": [_attempt(attempt) for attempt in attempts]})
 
 
 @section.operation(
-    "POST", f"{_ONE}/retry", Answer(202, "Delivery", "The delivery; an attempt is due now."),
+    "POST", f"{_ONE}/retry", Answer(202, "Delivery", "The delivery; an attempt is due now.", example=PENDING),
     scopes=[Scope.MANAGE], problems=[409],
 )  # fmt: skip
 def retry_delivery(delivery_id: str) -> Response:

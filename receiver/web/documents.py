@@ -22,6 +22,7 @@ def attach(app: Flask, api: Api) -> None:
     """Keep the finished document with the application."""
     api.spec.tag({"name": "Service", "description": "Health and numbers; no key is needed."})
     document = api.spec.to_dict()
+    document["components"]["schemas"].pop("PaginationMetadata")  # the library's own; our pages need none
     document["paths"].update(outgoing.health())
     document["webhooks"] = outgoing.webhooks()
     app.extensions[_NAME] = dumps(document)

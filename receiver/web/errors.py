@@ -25,7 +25,7 @@ from receiver.events import dumps
 TYPE = "application/problem+json"
 log = logs.get("web")
 
-_TITLES = {
+TITLES = {
     "unauthorized": "No valid API key",
     "forbidden": "The API key may not do this",
     "not-found": "Not found",
@@ -64,7 +64,7 @@ def problem(
     """A problem as an answer. ``errors``: messages by field path."""
     body: dict[str, object] = {
         "type": f"urn:receiver:problem:{slug}",
-        "title": _TITLES.get(slug) or HTTPStatus(status).phrase,
+        "title": TITLES.get(slug) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }

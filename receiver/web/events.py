@@ -59,7 +59,10 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
 
 @section.operation("GET", "/events/<id(evt):event_id>", Answer(200, "Event", "The event."), scopes=[Scope.READ])
 def get_event(event_id: str) -> Response:
-    """Read an event."""
+    """Read an event.
+
+    What is sent as the webhook, byte for byte, with its id put in front.
+    """
     return answers.text(event_text(runtime().deliveries.get_event(account(), event_id)))
 
 

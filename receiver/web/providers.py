@@ -30,7 +30,10 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}
 
 @section.operation("GET", "/providers", Answer(200, "Providers", "All providers."), scopes=ANYONE)
 def list_providers() -> Response:
-    """List providers, with their operations and the JSON Schema of each operation's input."""
+    """List providers, with their operations and the JSON Schema of each operation's input.
+
+    All of them, configured or not.
+    """
     return answers.value({"data": runtime().providers.describe()})
 
 
@@ -46,6 +49,7 @@ def list_providers() -> Response:
                 "in": "query",
                 "name": "parameters",
                 "description": "The provider's own parameters, passed on.",
+                "example": {"page_size": "50"},
                 "style": "form",
                 "explode": True,
                 "schema": {"type": "object", "additionalProperties": {"type": "string"}},
@@ -78,9 +82,14 @@ def get_resource(provider: str, resource: str) -> Response:
                         "required": ["provider", "file"],
                         "properties": {
                             "provider": {"type": "string", "description": "One that takes uploads."},
-                            "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "file": {
+                                "type": "string",
+                                "contentMediaType": "application/octet-stream",
+                                "description": "The file, with its name and Content-Type.",
+                            },
                         },
-                    }
+                    },
+                    "example": {"provider": "topview", "file": "the bytes of shoe.png"},
                 }
             },
         }

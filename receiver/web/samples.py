@@ -1,10 +1,20 @@
-"""Examples for the document, one of each shape."""
+"""Examples for the document: one of each shape, the bodies of requests, and answers that differ from their shape's."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_TASK = {
+_OUTPUT = {
+    "kind": "video",
+    "url": "https://cdn.example.com/result.mp4",
+    "text": None,
+    "data": None,
+    "name": "result.mp4",
+    "status": "ok",
+    "expires_at": "2026-11-28T10:01:00.000Z",
+    "details": {"duration": 5},
+}
+_TASK: dict[str, Any] = {
     "id": "task_01kahx3mt5k0c4z7d6q8r9w2ve",
     "provider": "topview",
     "operation": "common_task_image2video",
@@ -14,18 +24,7 @@ _TASK = {
     "callback_url": None,
     "provider_task_id": "tv-123",
     "progress": 1,
-    "outputs": [
-        {
-            "kind": "video",
-            "url": "https://cdn.example.com/result.mp4",
-            "text": None,
-            "data": None,
-            "name": "result.mp4",
-            "status": "ok",
-            "expires_at": "2026-11-28T10:01:00.000Z",
-            "details": {"duration": 5},
-        }
-    ],
+    "outputs": [_OUTPUT],
     "error": None,
     "completed_via": "callback",
     "created_at": "2026-11-21T10:00:00.000Z",
@@ -83,11 +82,11 @@ _EVENT = {
 _PROVIDER = {
     "name": "topview",
     "title": "TopView",
-    "docs": "https://www.topview.ai",
+    "docs": "https://docs.topview.ai",
     "configured": True,
     "callbacks": "unsigned",
     "uploads": True,
-    "resources": {},
+    "resources": {"credit": "Credit that is left"},
     "operations": [
         {
             "name": "common_task_image2video",
@@ -101,6 +100,14 @@ _PROVIDER = {
 
 EXAMPLES: dict[str, Any] = {
     "Task": _TASK,
+    "Output": _OUTPUT,
+    "TaskError": {
+        "code": "insufficient_credit",
+        "message": "The account at the provider has not enough credit.",
+        "retryable": False,
+        "provider_code": "4100",
+        "provider_message": "Credit not enough",
+    },
     "TaskPage": {"data": [_TASK], "next_cursor": None},
     "Timeline": {
         "data": [
@@ -109,6 +116,7 @@ EXAMPLES: dict[str, Any] = {
         ]
     },
     "Providers": {"data": [_PROVIDER]},
+    "Provider": _PROVIDER,
     "Resource": {"credits": 120},
     "UploadedFile": {"provider": "topview", "file_id": "f-1", "filename": "cat.png", "size": 48211, "details": {}},
     "Subscriber": _SUBSCRIBER,
@@ -119,6 +127,93 @@ EXAMPLES: dict[str, Any] = {
     "Delivery": _DELIVERY,
     "DeliveryPage": {"data": [_DELIVERY], "next_cursor": None},
     "DeliveryWithAttempts": {**_DELIVERY, "attempts": [_ATTEMPT]},
+    "Attempt": _ATTEMPT,
     "Event": _EVENT,
     "EventPage": {"data": [_EVENT], "next_cursor": None},
+    "Problem": {
+        "type": "urn:receiver:problem:invalid",
+        "title": "Invalid request",
+        "status": 422,
+        "detail": "The request has invalid fields.",
+        "errors": {"input.prompt": ["Missing data for required field."]},
+    },
 }
+"""By the name of the shape."""
+
+_UNTOUCHED: dict[str, Any] = {"progress": None, "outputs": [], "completed_via": None, "finished_at": None}
+ACCEPTED = {
+    **_TASK, **_UNTOUCHED,
+    "status": "queued", "provider_task_id": None, "submitted_at": None, "provider_response": None,
+}  # fmt: skip
+"""A task as it was just accepted."""
+CANCELED = {**_TASK, **_UNTOUCHED, "status": "canceled", "finished_at": "2026-11-21T10:00:30.000Z"}
+"""A task after its cancellation."""
+PENDING = {**_DELIVERY, "status": "pending", "attempt_count": 0, "next_attempt_at": _DELIVERY["created_at"],
+           "finished_at": None}  # fmt: skip
+"""A delivery before its first attempt."""
+STREAM = f"""id: {_EVENT["id"]}
+event: task.succeeded
+data: {{"type":"task.succeeded","timestamp":"2026-11-21T10:01:00.120Z","data":{{"id":"{_TASK["id"]}"}}}}
+
+"""
+"""One event of a stream; its task is shortened."""
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "NewTaskSchema": {
+        "SuperApp: a picture from a text": {
+            "provider": "superapp",
+            "operation": "text2image",
+            "input": {"inputText": "a red kite", "width": 1024, "height": 768},
+            "metadata": {"order": "4711"},
+        },
+        "TopView: a video from a picture": {
+            "provider": "topview",
+            "operation": "common_task_image2video",
+            "input": {
+                "imageFileId": "f-1", "prompt": "waves at dusk", "duration": 5, "mode": "lite", "generatingCount": 1,
+            },
+            "callback_url": "https://example.com/hooks",
+            "deadline": 3600,
+        },
+        "ApsaraVideo VOD: a smart cover": {
+            "provider": "apsaravideo_vod",
+            "operation": "submit_ai_image_job",
+            "input": {
+                "VideoId": "357a8748c5774a0b89d2726e6436aa00", "AITemplateId": "ef1a8842cb9f4b6c8cea80cad902e416",
+            },
+        },
+        "Img Open: a picture from a text": {
+            "provider": "img_open",
+            "operation": "flux_text2image",
+            "input": {"prompt": "a red kite"},
+        },
+    },
+    "NewSubscriberSchema": {
+        "every end of a task": {
+            "url": "https://example.com/hooks",
+            "event_types": ["task.succeeded", "task.failed", "task.canceled", "task.expired"],
+            "description": "production",
+        },
+        "one provider, with a header and a limit": {
+            "url": "https://example.com/hooks",
+            "event_types": ["task.*"],
+            "providers": ["topview"],
+            "headers": {"X-Team": "video"},
+            "rate_limit": 20,
+        },
+    },
+    "SubscriberPatch": {
+        "pause": {"disabled": True},
+        "resume": {"disabled": False},
+        "another address": {"url": "https://example.com/new-hooks"},
+    },
+    "Rotation": {"both sign for a day": {"overlap": 86400}, "the old one has leaked": {"overlap": 0}},
+    "Overlap": {"both sign for a day": {"overlap": 86400}, "the old one has leaked": {"overlap": 0}},
+    "Replay": {
+        "what was given up since an outage": {"since": "2026-11-21T10:00:00Z"},
+        "everything of an hour": {
+            "since": "2026-11-21T10:00:00Z", "until": "2026-11-21T11:00:00Z", "status": "all",
+        },
+    },
+}  # fmt: skip
+"""Bodies of requests, by schema and by what they are for."""

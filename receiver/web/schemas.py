@@ -12,11 +12,13 @@ from receiver.models import DeliveryStatus, EventType, TaskStatus
 from receiver.signing import MAX_LIVE_SECRETS
 from receiver.tasks import MAX_DEADLINE
 from receiver.web.fields import Digits, Flag, Id, Instant, Matching, Number, Text, Texts, Whole
+from receiver.web.samples import EXAMPLES
 
 MAX_WAIT = 60
 DAY = 86_400
 MOST_OVERLAP = 7 * DAY
 
+_CURSOR = "`next_cursor` of the page before; newest first."
 _ONE_OF_PROVIDERS = validate.OneOf(handlers.available(), error="Must be one of {choices}.")
 _ONE_OF_TYPES = validate.OneOf([kind.value for kind in EventType], error="Must be one of {choices}.")
 
@@ -47,7 +49,8 @@ class NewTaskSchema(Incoming):
         keys=fields.String(),
         required=True,
         metadata=_about(
-            "The provider's own fields; their JSON Schema is in `GET /v1/providers`. Unknown fields are passed on."
+            "The provider's own fields; their JSON Schema is in `GET /v1/providers`. Unknown fields are passed on.",
+            {"imageFileId": "f-1", "duration": 5, "mode": "lite", "generatingCount": 1},
         ),
     )
     callback_url = Text(
@@ -55,7 +58,10 @@ class NewTaskSchema(Incoming):
         2048,
         allow_none=True,
         load_default=None,
-        metadata=_about("Gets this task's events beside the account's subscribers, signed with the signing secret."),
+        metadata=_about(
+            "Gets this task's events beside the account's subscribers, signed with the signing secret.",
+            "https://example.com/hooks",
+        ),
     )
     metadata = Texts(
         16,
@@ -83,42 +89,52 @@ class NewTaskHeaders(Incoming):
         data_key="Idempotency-Key",
         metadata=_about(
             "The same key with the same body gives the same task, which is started once; kept for at least a day.",
+            "order-4711",
         ),
     )
     prefer = fields.String(
         data_key="Prefer",
         load_default="",
-        metadata=_about(f"`wait=N` holds the answer until the task has ended, for N (at most {MAX_WAIT}) seconds."),
+        metadata=_about(
+            f"`wait=N` holds the answer until the task has ended, for N (at most {MAX_WAIT}) seconds.", "wait=30"
+        ),
     )
 
 
 class WaitQuery(Incoming):
     """``?wait=N``."""
 
-    wait = Digits(0, MAX_WAIT, load_default=0, metadata=_about("Seconds to hold the answer until the task has ended."))
+    wait = Digits(
+        0, MAX_WAIT, load_default=0, metadata=_about("Seconds to hold the answer until the task has ended.", 30)
+    )
 
 
 class PageQuery(Incoming):
     """What all lists take."""
 
-    limit = Digits(1, 100, load_default=20, metadata=_about("How many at most."))
+    limit = Digits(1, 100, load_default=20, metadata=_about("How many at most.", 20))
 
 
 class TaskQuery(PageQuery):
     """``GET /v1/tasks``."""
 
-    cursor = Id("task", metadata=_about("`next_cursor` of the page before."))
+    cursor = Id("task", metadata=_about(_CURSOR, EXAMPLES["Task"]["id"]))
     status = fields.String(
         validate=validate.OneOf([status.value for status in TaskStatus], error="Must be one of {choices}."),
+        metadata=_about("Only tasks in this state.", "failed"),
     )
-    provider = fields.String(validate=_ONE_OF_PROVIDERS)
-    operation = Text(1, 128)
-    created_after = Instant(metadata=_about("RFC 3339; later than this."))
-    created_before = Instant(metadata=_about("RFC 3339; earlier than this."))
+    provider = fields.String(validate=_ONE_OF_PROVIDERS, metadata=_about("Only tasks of this provider.", "topview"))
+    operation = Text(1, 128, metadata=_about("Only tasks of this operation.", "common_task_image2video"))
+    created_after = Instant(metadata=_about("RFC 3339; later than this.", "2026-11-21T10:00:00Z"))
+    created_before = Instant(metadata=_about("RFC 3339; earlier than this.", "2026-11-22T10:00:00Z"))
     metadata = Texts(
-        16, 64, 512, metadata=_about("Pairs that a task must have: `metadata[order]=4711`, or "
-                                                        "`metadata.order=4711`.")
-    )  # fmt: skip
+        16,
+        64,
+        512,
+        metadata=_about(
+            "Pairs that a task must have: `metadata[order]=4711`, or `metadata.order=4711`.", {"order": "4711"}
+        ),
+    )
 
 
 class NewSubscriberSchema(Incoming):
@@ -136,43 +152,63 @@ class NewSubscriberSchema(Incoming):
         allow_none=True,
         load_default=None,
         validate=validate.Length(1, 50),
-        metadata=_about("Only tasks of these; all when left out."),
+        metadata=_about("Only task events of these; all when left out.", ["topview"]),
     )
-    description = Text(0, 500, load_default="")
+    description = Text(0, 500, load_default="", metadata=_about("For people.", "production"))
     headers = Texts(
         20, 100, 1000, allow_none=True, load_default=None, metadata=_about("Sent with every event.", {"X-Team": "a"})
     )
     rate_limit = Number(
-        0.01, 1000, allow_none=True, load_default=None, metadata=_about("Attempts a second at most; null for no limit.")
+        0.01,
+        1000,
+        allow_none=True,
+        load_default=None,
+        metadata=_about("Attempts a second at most; null for no limit.", 20),
     )
     secret = Text(
-        1, 128, allow_none=True, load_default=None, metadata=_about("Your own `whsec_…`; made for you when left out.")
+        1,
+        128,
+        allow_none=True,
+        load_default=None,
+        metadata=_about("Your own `whsec_…`; made for you when left out.", EXAMPLES["Secrets"]["secret"]),
     )
 
 
 class SubscriberPatch(Incoming):
     """The body of ``PATCH /v1/subscribers/{id}``: what is left out stays; null clears."""
 
-    url = Text(1, 2048)
-    event_types = fields.List(Text(1, 64), validate=validate.Length(1, 20))
-    providers = fields.List(fields.String(validate=_ONE_OF_PROVIDERS), allow_none=True, validate=validate.Length(1, 50))
-    description = Text(0, 500)
+    url = Text(1, 2048, metadata=_about("Where events are sent.", "https://example.com/hooks"))
+    event_types = fields.List(
+        Text(1, 64), validate=validate.Length(1, 20), metadata=_about("Exact types, `task.*`, or `*`.", ["task.*"])
+    )
+    providers = fields.List(
+        fields.String(validate=_ONE_OF_PROVIDERS),
+        allow_none=True,
+        validate=validate.Length(1, 50),
+        metadata=_about("Only task events of these; null for all.", ["topview"]),
+    )
+    description = Text(0, 500, metadata=_about("For people.", "production"))
     headers = Texts(
         20,
         100,
         1000,
         removable=True,
         allow_none=True,
-        metadata=_about("Merged with those that are set; null takes one (or all) away, `***` leaves one as it is."),
+        metadata=_about(
+            "Merged with those that are set; null takes one (or all) away, `***` leaves one as it is.",
+            {"X-Team": "video", "X-Old": None},
+        ),
     )
-    rate_limit = Number(0.01, 1000, allow_none=True)
-    disabled = Flag(metadata=_about("A backlog is kept, and drains when it is enabled again."))
+    rate_limit = Number(
+        0.01, 1000, allow_none=True, metadata=_about("Attempts a second at most; null for no limit.", 20)
+    )
+    disabled = Flag(metadata=_about("A backlog is kept, and drains when it is enabled again.", True))
 
 
 class SubscriberQuery(PageQuery):
     """``GET /v1/subscribers``."""
 
-    cursor = Id("sub", metadata=_about("`next_cursor` of the page before."))
+    cursor = Id("sub", metadata=_about(_CURSOR, EXAMPLES["Subscriber"]["id"]))
 
 
 class Overlap(Incoming):
@@ -194,7 +230,11 @@ class Rotation(Overlap):
     """The body of a rotation of a subscriber's secret."""
 
     secret = Text(
-        1, 128, allow_none=True, load_default=None, metadata=_about("Your own `whsec_…`; made for you when left out.")
+        1,
+        128,
+        allow_none=True,
+        load_default=None,
+        metadata=_about("Your own `whsec_…`; made for you when left out.", EXAMPLES["Secrets"]["secret"]),
     )
 
 
@@ -202,11 +242,15 @@ class Replay(Incoming):
     """The body of ``POST /v1/subscribers/{id}/replay``."""
 
     since = Instant(required=True, metadata=_about("Deliveries created from here on.", "2026-11-21T10:00:00Z"))
-    until = Instant(allow_none=True, load_default=None, metadata=_about("... and before; now when left out."))
+    until = Instant(
+        allow_none=True,
+        load_default=None,
+        metadata=_about("... and before; now when left out.", "2026-11-21T11:00:00Z"),
+    )
     status = fields.String(
         load_default="dead",
         validate=validate.OneOf(["dead", "all"], error="Must be one of {choices}."),
-        metadata=_about("`dead`: only those given up; `all`: those delivered too."),
+        metadata=_about("`dead`: only those given up; `all`: those delivered too.", "dead"),
     )
 
     @validates_schema
@@ -223,14 +267,16 @@ def _known_pattern(pattern: str) -> None:
 class EventQuery(PageQuery):
     """``GET /v1/events``."""
 
-    cursor = Id("evt", metadata=_about("`next_cursor` of the page before (newest first)."))
+    cursor = Id("evt", metadata=_about(_CURSOR, EXAMPLES["Event"]["id"]))
     after = Id(
         "evt",
         empty=True,
-        metadata=_about("Events behind this one, oldest first; empty: from the beginning."),
+        metadata=_about("Events behind this one, oldest first; empty: from the beginning.", EXAMPLES["Event"]["id"]),
     )
-    wait = Digits(0, MAX_WAIT, load_default=0, metadata=_about("With `after`: seconds to wait for a first event."))
-    event_type = fields.String(load_default="*", validate=_known_pattern, metadata=_about("A type, `task.*` or `*`."))
+    wait = Digits(0, MAX_WAIT, load_default=0, metadata=_about("With `after`: seconds to wait for a first event.", 30))
+    event_type = fields.String(
+        load_default="*", validate=_known_pattern, metadata=_about("A type, `task.*` or `*`.", "task.*")
+    )
 
     @validates_schema
     def _one_way(self, data: dict[str, Any], **_: Any) -> None:
@@ -245,17 +291,20 @@ class EventHeaders(Incoming):
         "evt",
         empty=True,
         data_key="Last-Event-ID",
-        metadata=_about("Where a stream that broke off goes on."),
+        metadata=_about("Where a stream that broke off goes on.", EXAMPLES["Event"]["id"]),
     )
 
 
 class DeliveryQuery(PageQuery):
     """``GET /v1/deliveries``."""
 
-    cursor = Id("dlv", metadata=_about("`next_cursor` of the page before."))
+    cursor = Id("dlv", metadata=_about(_CURSOR, EXAMPLES["Delivery"]["id"]))
     status = fields.String(
         validate=validate.OneOf([status.value for status in DeliveryStatus], error="Must be one of {choices}."),
+        metadata=_about("Only deliveries in this state.", "dead"),
     )
-    subscriber = Id("sub")
-    task = Id("task")
-    event_type = fields.String(validate=_ONE_OF_TYPES)
+    subscriber = Id("sub", metadata=_about("Only what goes to this subscriber.", EXAMPLES["Subscriber"]["id"]))
+    task = Id("task", metadata=_about("Only what tells of this task.", EXAMPLES["Task"]["id"]))
+    event_type = fields.String(
+        validate=_ONE_OF_TYPES, metadata=_about("Only deliveries of this event.", "task.succeeded")
+    )

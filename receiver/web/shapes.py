@@ -1,8 +1,7 @@
-"""What goes out, as JSON Schema, for the document: schemas by name, an example of each, and the problems by status."""
+"""What goes out, as JSON Schema, for the document: schemas by name, each with an example, and what stands in paths."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from handlers import ErrorCode, OutputKind, OutputStatus
@@ -10,7 +9,7 @@ from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus,
 from receiver.web.fields import id_pattern
 from receiver.web.samples import EXAMPLES
 
-__all__ = ["ABOUT", "EXAMPLES", "PROBLEMS", "SCHEMAS", "SECURITY"]
+__all__ = ["ABOUT", "IN_PATHS", "SCHEMAS", "SECURITY"]
 
 ABOUT = """One service between your software and generative-AI providers. Submit a task with
 `POST /v1/tasks`; its end comes to your subscribers as a signed webhook
@@ -28,17 +27,35 @@ SECURITY = {
 }
 
 
-def _object(**members: Any) -> dict[str, Any]:
-    return {"type": "object", "required": list(members), "properties": members}
+def _object(about: str, /, **members: Any) -> dict[str, Any]:
+    return {"type": "object", "description": about, "required": list(members), "properties": members}
 
 
-def _text(about: str = "", **more: Any) -> dict[str, Any]:
-    return {"type": "string", **({"description": about} if about else {}), **more}
+def _text(about: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": about, **more}
+
+
+def _flag(about: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": about}
+
+
+def _time(about: str) -> dict[str, Any]:
+    return _text(about, format="date-time")
+
+
+def _count(about: str, least: int = 0) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "description": about}
+
+
+def _open(about: str) -> dict[str, Any]:
+    return {"type": "object", "description": about}
+
+
+def _pairs(about: str) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": {"type": "string"}, "description": about}
 
 
 def _maybe(schema: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        return {"anyOf": [schema, {"type": "null"}]}
     more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
     return {**schema, "type": [schema["type"], "null"], **more}
 
@@ -47,211 +64,231 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _list(items: dict[str, Any], about: str = "") -> dict[str, Any]:
-    return {"type": "array", "items": items, **({"description": about} if about else {})}
+def _list(items: dict[str, Any], about: str) -> dict[str, Any]:
+    return {"type": "array", "items": items, "description": about}
 
 
-def _page(name: str, prefix: str) -> dict[str, Any]:
+def _page(name: str, prefix: str, about: str) -> dict[str, Any]:
     cursor = _maybe(_text("Give it as `cursor` for the next page; null at the end.", pattern=f"^{id_pattern(prefix)}$"))
-    return _object(data=_list(_ref(name)), next_cursor=cursor)
+    return _object(about, data=_list(_ref(name), "The page, newest first."), next_cursor=cursor)
 
 
-def _words(words: Any, about: str = "") -> dict[str, Any]:
+def _words(words: Any, about: str) -> dict[str, Any]:
     return _text(about, enum=[str(word) for word in words])
 
 
-def _id(prefix: str, about: str = "") -> dict[str, Any]:
+def _id(prefix: str, about: str) -> dict[str, Any]:
     return _text(about, pattern=f"^{id_pattern(prefix)}$")
 
 
-_TIME = _text(format="date-time")
-_PAIRS = {"type": "object", "additionalProperties": {"type": "string"}}
-_COUNT = {"type": "integer", "minimum": 0}
-
 _DELIVERY = {
-    "id": _id("dlv"),
-    "event_id": _id("evt", "Sent as `webhook-id`."),
-    "event_type": _words(EventType),
-    "task_id": _maybe(_id("task")),
-    "subscriber": _maybe(_id("sub", "Null when it goes to a task's `callback_url`.")),
-    "url": _text(),
-    "status": _words(DeliveryStatus),
-    "attempt_count": _COUNT,
-    "next_attempt_at": _maybe(_TIME),
-    "created_at": _TIME,
-    "finished_at": _maybe(_TIME),
-    "reason": _maybe(_text("Why it is dead.")),
+    "id": _id("dlv", "The delivery's id."),
+    "event_id": _id("evt", "The event that is delivered; sent as `webhook-id`."),
+    "event_type": _words(EventType, "The event's type."),
+    "task_id": _maybe(_id("task", "The task that the event tells of; null for events about subscribers.")),
+    "subscriber": _maybe(_id("sub", "To whom; null when it goes to a task's `callback_url`.")),
+    "url": _text("Where it goes now: the subscriber's present address."),
+    "status": _words(DeliveryStatus, "`pending`: to be attempted; `delivered`: answered with 2xx; `dead`: given up."),
+    "attempt_count": _count("Attempts made so far, those by hand included."),
+    "next_attempt_at": _maybe(_time("When the next attempt is due; null once it has ended.")),
+    "created_at": _time("When it was stored, together with the event."),
+    "finished_at": _maybe(_time("When it was delivered or given up.")),
+    "reason": _maybe(_text("Why it is dead: `exhausted`, `gone`, `not_retried` or `subscriber_deleted`.")),
 }
 _SUBSCRIBER = {
-    "id": _id("sub"),
-    "url": _text(),
-    "event_types": _list(_text()),
-    "providers": {"type": ["array", "null"], "items": _text()},
-    "description": _text(),
-    "headers": {**_PAIRS, "description": "Values that look like secrets are shown as `***`."},
-    "rate_limit": {"type": ["number", "null"], "description": "Attempts a second at most."},
-    "disabled": {"type": "boolean"},
-    "disabled_reason": _maybe(_text()),
-    "failing_since": _maybe(_TIME),
-    "created_at": _TIME,
+    "id": _id("sub", "The subscriber's id."),
+    "url": _text("Where its events are sent."),
+    "event_types": _list({"type": "string"}, "The events it gets: exact types, `task.*` or `*`."),
+    "providers": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "description": "Only task events of these providers; null for all.",
+    },
+    "description": _text("For people."),
+    "headers": _pairs("Sent with every event. Values that look like secrets are shown as `***`."),
+    "rate_limit": {"type": ["number", "null"], "description": "Attempts a second at most; null for no limit."},
+    "disabled": _flag("Whether deliveries are held back. They are kept, and go out when it is enabled again."),
+    "disabled_reason": _maybe(
+        _text("`by request`, `failing` (nothing but failures for days) or `gone` (it answered 410).")
+    ),
+    "failing_since": _maybe(_time("The first failure since its last success; null while all is well.")),
+    "created_at": _time("When it was registered."),
 }
+_SECRET = _text("A signing secret, `whsec_` and base64.")
 
 SCHEMAS: dict[str, Any] = {
     "Task": _object(
-        id=_id("task"),
-        provider=_text(),
-        operation=_text(),
-        status=_words(TaskStatus),
-        input={"type": "object"},
-        metadata=_PAIRS,
-        callback_url=_maybe(_text()),
-        provider_task_id=_maybe(_text()),
-        progress={"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        outputs=_list(_ref("Output")),
-        error=_maybe(_ref("TaskError")),
-        completed_via=_maybe(_words(CompletedVia)),
-        created_at=_TIME,
-        submitted_at=_maybe(_TIME),
-        finished_at=_maybe(_TIME),
-        deadline_at=_TIME,
-        provider_response={"description": "The provider's last answer, as it came."},
+        "One piece of work handed to a provider.",
+        id=_id("task", "The task's id; it begins with its time of creation, so ids sort by time."),
+        provider=_text("The provider's name."),
+        operation=_text("What the provider does."),
+        status=_words(TaskStatus, "Where it stands. `succeeded`, `failed`, `canceled` and `expired` are final."),
+        input=_open("The input, as it was given."),
+        metadata=_pairs("Your own pairs, as they were given."),
+        callback_url=_maybe(_text("An address that gets this task's events beside the subscribers.")),
+        provider_task_id=_maybe(_text("The provider's own id of the task, as soon as it is known.")),
+        progress={
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 1,
+            "description": "How far it is, where the provider says so; 1 after a success.",
+        },
+        outputs=_list(_ref("Output"), "What it made. Addresses are the provider's own and often expire."),
+        error={
+            "anyOf": [_ref("TaskError"), {"type": "null"}],
+            "description": "Why it failed; null unless `status` is `failed`.",
+        },
+        completed_via=_maybe(
+            _words(CompletedVia, "What brought its end: the provider's callback, or our query; null while it is open.")
+        ),
+        created_at=_time("When it was accepted."),
+        submitted_at=_maybe(_time("When the provider took it.")),
+        finished_at=_maybe(_time("When it came into a final state.")),
+        deadline_at=_time("When it expires unless it has ended."),
+        provider_response={
+            "description": "The provider's last answer, as it came; any JSON, or null before the first."
+        },
     ),
     "Output": _object(
-        kind=_words(OutputKind),
-        url=_maybe(_text()),
-        text=_maybe(_text()),
-        data={},
-        name=_maybe(_text()),
-        status=_words(OutputStatus),
-        expires_at=_maybe(_TIME),
-        details={"type": "object"},
+        "One thing that a task made. `url`, `text` or `data` holds it when `status` is `ok`.",
+        kind=_words(OutputKind, "What it is."),
+        url=_maybe(_text("Where to fetch it.")),
+        text=_maybe(_text("The text itself.")),
+        data={"description": "The data itself: any JSON."},
+        name=_maybe(_text("The provider's field that held it.")),
+        status=_words(OutputStatus, "`ok`; `failed`: it is missing; `blocked`: withheld by the provider's moderation."),
+        expires_at=_maybe(_time("When `url` stops working, where that is known.")),
+        details=_open("What else the provider says of it, in the provider's names."),
     ),
     "TaskError": _object(
-        code=_words(ErrorCode),
-        message=_text(),
-        retryable={"type": "boolean", "description": "The same task, submitted anew, may succeed."},
-        provider_code=_maybe(_text()),
-        provider_message=_maybe(_text()),
+        "Why a task failed.",
+        code=_words(ErrorCode, "A word to program by."),
+        message=_text("A sentence for people."),
+        retryable=_flag("Whether the same task, submitted anew, may succeed."),
+        provider_code=_maybe(_text("The provider's own code.")),
+        provider_message=_maybe(_text("What the provider said.")),
     ),
-    "TaskPage": _page("Task", "task"),
+    "TaskPage": _page("Task", "task", "A page of tasks."),
     "Timeline": _object(
+        "Everything that happened to a task.",
         data=_list(
             _object(
-                at=_TIME,
-                kind=_text("created, submit, state, poll, notice, event or attempt"),
-                detail={"type": "object"},
+                "One step.",
+                at=_time("When."),
+                kind=_text("`created`, `submit`, `state`, `poll`, `notice`, `event` or `attempt`."),
+                detail=_open("What belongs to a step of this kind."),
             ),
             "Oldest first.",
-        )
-    ),
-    "Providers": _object(data=_list(_ref("Provider"))),
-    "Provider": _object(
-        name=_text(),
-        title=_text(),
-        docs=_text("Where the provider documents it."),
-        configured={"type": "boolean", "description": "Whether this service has credentials."},
-        callbacks=_words(["none", "unsigned", "signed"]),
-        uploads={"type": "boolean"},
-        resources={**_PAIRS, "description": "What `GET /v1/providers/{provider}/{resource}` can read."},
-        operations=_list(
-            _object(
-                name=_text(),
-                title=_text(),
-                callbacks={"type": "boolean"},
-                experimental={"type": "boolean"},
-                input={"type": "object", "description": "JSON Schema (2020-12) of a task's `input`."},
-            )
         ),
     ),
-    "Resource": {"description": "The provider's own JSON."},
+    "Providers": _object("All providers.", data=_list(_ref("Provider"), "By name.")),
+    "Provider": _object(
+        "What a provider can do.",
+        name=_text("Its name in this API."),
+        title=_text("Its name for people."),
+        docs=_text("Where the provider documents it."),
+        configured=_flag("Whether this service has credentials for it."),
+        callbacks=_words(["none", "unsigned", "signed"], "Whether it calls back, and whether it signs that."),
+        uploads=_flag("Whether it takes files by `POST /v1/uploads`."),
+        resources=_pairs("What `GET /v1/providers/{provider}/{resource}` can read: name and meaning."),
+        operations=_list(
+            _object(
+                "One thing it can do.",
+                name=_text("For a task's `operation`."),
+                title=_text("For people."),
+                callbacks=_flag("Whether it calls back for this operation."),
+                experimental=_flag("Rests on an address or a rule that no page of the provider states."),
+                input=_open("JSON Schema (2020-12) of a task's `input`."),
+            ),
+            "All its operations.",
+        ),
+    ),
+    "Resource": {"description": "The provider's own JSON, as it came."},
     "UploadedFile": _object(
-        provider=_text(),
-        file_id=_text("For a task's input."),
-        filename=_text(),
-        size=_COUNT,
-        details={"type": "object"},
+        "A file that the provider has now.",
+        provider=_text("Who has it."),
+        file_id=_text("For a task's input: fields that end in `FileId`."),
+        filename=_text("Its name."),
+        size=_count("Bytes."),
+        details=_open("What else the provider says of it."),
     ),
-    "Subscriber": _object(**_SUBSCRIBER),
-    "SubscriberWithSecret": _object(**_SUBSCRIBER, secret=_text("Verify webhooks with it.")),
-    "SubscriberPage": _page("Subscriber", "sub"),
+    "Subscriber": _object("A registered webhook.", **_SUBSCRIBER),
+    "SubscriberWithSecret": _object(
+        "A registered webhook, with the secret that signs what it gets.",
+        **_SUBSCRIBER,
+        secret=_text("Verify webhooks with it."),
+    ),
+    "SubscriberPage": _page("Subscriber", "sub", "A page of subscribers."),
     "Secrets": _object(
+        "The secrets that sign now.",
         secret=_text("The newest."),
-        secrets=_list(_object(secret=_text(), expires_at=_maybe(_TIME)), "All that sign now, newest first."),
+        secrets=_list(
+            _object(
+                "One of them.",
+                secret=_SECRET,
+                expires_at=_maybe(_time("When it stops signing; null for the newest.")),
+            ),
+            "All that sign now, newest first.",
+        ),
     ),
-    "Replayed": _object(replayed={**_COUNT, "description": "How many deliveries are pending again."}),
-    "Delivery": _object(**_DELIVERY),
-    "DeliveryPage": _page("Delivery", "dlv"),
-    "DeliveryWithAttempts": _object(**_DELIVERY, attempts=_list(_ref("Attempt"), "Oldest first.")),
+    "Replayed": _object("What a replay did.", replayed=_count("How many deliveries are pending again.")),
+    "Delivery": _object("One event on its way to one receiver.", **_DELIVERY),
+    "DeliveryPage": _page("Delivery", "dlv", "A page of deliveries."),
+    "DeliveryWithAttempts": _object(
+        "One event on its way to one receiver, with every attempt.",
+        **_DELIVERY,
+        attempts=_list(_ref("Attempt"), "Oldest first."),
+    ),
     "Attempt": _object(
-        id=_id("att"),
-        number={"type": "integer", "minimum": 1},
-        trigger=_words(Trigger),
-        started_at=_TIME,
-        duration_ms=_COUNT,
-        response_status={"type": ["integer", "null"]},
-        response_headers={**_PAIRS, "description": "Those of note."},
-        response_body=_text("The first 16 KiB."),
-        error=_maybe(_text("A word; null for a success.")),
-        message=_text("A sentence."),
+        "One POST of a delivery.",
+        id=_id("att", "The attempt's id."),
+        number=_count("1 for the first.", 1),
+        trigger=_words(Trigger, "`schedule`: by the plan of retries; `manual`: somebody asked for it."),
+        started_at=_time("When it began."),
+        duration_ms=_count("Milliseconds until its end."),
+        response_status={"type": ["integer", "null"], "description": "The HTTP status; null when no answer came."},
+        response_headers=_pairs("Headers of note of the answer."),
+        response_body=_text("The first 16 KiB of the answer."),
+        error=_maybe(_text("Why it failed, in a word; null for a success.")),
+        message=_text("How it went, in a sentence."),
     ),
     "Event": _object(
-        id=_id("evt"),
-        type=_words(EventType),
-        timestamp=_TIME,
-        data={"type": "object", "description": "The task as it was, or what the event is about."},
+        "One statement to subscribers: what is sent as the webhook, and its id.",
+        id=_id("evt", "Sent as `webhook-id`."),
+        type=_words(EventType, "What happened."),
+        timestamp=_time("When it happened."),
+        data=_open("The task as it was then, or what the event is about."),
     ),
-    "EventPage": _page("Event", "evt"),
+    "EventPage": _page("Event", "evt", "A page of events."),
     "Problem": {
         "type": "object",
+        "description": "An error (RFC 9457).",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": _text("Stable: `urn:receiver:problem:…`.", format="uri"),
-            "title": _text(),
-            "status": {"type": "integer"},
-            "detail": _text(),
+            "type": _text("What programs should look at, stable: `urn:receiver:problem:…`.", format="uri"),
+            "title": _text("The kind of problem, for people."),
+            "status": {"type": "integer", "description": "The HTTP status."},
+            "detail": _text("What is wrong with this request."),
             "errors": {
                 "type": "object",
-                "additionalProperties": _list(_text()),
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
                 "description": "Messages by field path, e.g. `input.prompt`.",
             },
         },
     },
 }
+for _name, _schema in SCHEMAS.items():
+    _schema["examples"] = [EXAMPLES[_name]]
 
-_WHY = {
-    400: ("malformed", "The body cannot be read: it is no JSON, ends early, or is nested too deep."),
-    401: ("unauthorized", "There is no API key, or it is not known, or was revoked."),
-    403: ("forbidden", "The API key lacks the scope."),
-    404: ("not-found", "There is no such thing, or it belongs to another account."),
-    409: ("conflict", "Not possible in the present state."),
-    413: ("too-large", "The body is larger than what this service takes."),
-    415: ("unsupported-media-type", "The Content-Type is not the one documented."),
-    422: ("invalid", "Fields, parameters or headers are invalid; `errors` says which and why."),
-    429: ("too-many-requests", "The API key asks too often, or too many wrong keys came from this address."),
-    500: ("internal", "Something went wrong on our side."),
-    502: ("provider-failed", "The provider refused the call."),
-    503: ("busy", "Not now, but later: the database or the provider does not answer. Nothing was stored."),
+IN_PATHS: dict[str, dict[str, Any]] = {
+    "task_id": {"description": "The task's id.", "example": EXAMPLES["Task"]["id"]},
+    "subscriber_id": {"description": "The subscriber's id.", "example": EXAMPLES["Subscriber"]["id"]},
+    "delivery_id": {"description": "The delivery's id.", "example": EXAMPLES["Delivery"]["id"]},
+    "event_id": {
+        "description": "The event's id, which webhooks carry as `webhook-id`.",
+        "example": EXAMPLES["Event"]["id"],
+    },
+    "provider": {"description": "The provider's name, as `GET /v1/providers` shows it.", "example": "img_open"},
+    "resource": {"description": "One of the provider's `resources`.", "example": "models"},
 }
-
-
-def _problem(status: int) -> dict[str, Any]:
-    slug, detail = _WHY[status]
-    example: dict[str, Any] = {
-        "type": f"urn:receiver:problem:{slug}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if status == 422:
-        example["errors"] = {"input.prompt": ["Missing data for required field."]}
-    said: dict[str, Any] = {
-        "description": detail,
-        "content": {"application/problem+json": {"schema": _ref("Problem"), "example": example}},
-    }
-    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}.get(status)
-    if header is not None:
-        said["headers"] = {header: {"schema": {"type": "string"}}}
-    return said
-
-
-PROBLEMS: dict[int, Any] = {status: _problem(status) for status in _WHY}
+"""What stands in the paths of operations, by the parameter's name."""

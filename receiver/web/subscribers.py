@@ -18,6 +18,7 @@ from receiver.web.api import Answer, Section
 from receiver.web.auth import account
 from receiver.web.deliveries import delivery_value
 from receiver.web.face import runtime
+from receiver.web.samples import EXAMPLES, PENDING
 from receiver.web.schemas import NewSubscriberSchema, Replay, Rotation, SubscriberPatch, SubscriberQuery
 
 section = Section("Subscribers", "Webhooks that get the account's events.")
@@ -29,7 +30,12 @@ _ONE = "/subscribers/<id(sub):subscriber_id>"
 @section.operation(
     "POST",
     "/subscribers",
-    Answer(201, "SubscriberWithSecret", "The subscriber, with its secret.", {"Location": "Where to read it."}),
+    Answer(
+        201,
+        "SubscriberWithSecret",
+        "The subscriber, with its secret.",
+        {"Location": ("Where to read it.", f"/v1/subscribers/{EXAMPLES['Subscriber']['id']}")},
+    ),
     scopes=_MANAGE,
     body=NewSubscriberSchema,
 )
@@ -48,14 +54,20 @@ def create_subscriber(body: Mapping[str, Any]) -> Response:
     scopes=[Scope.READ], query=SubscriberQuery,
 )  # fmt: skip
 def list_subscribers(query: Mapping[str, Any]) -> Response:
-    """List subscribers, newest first."""
+    """List subscribers, newest first.
+
+    Their secrets are not shown; `GET /v1/subscribers/{subscriber_id}/secret` reads them.
+    """
     page = runtime().subscribers.list_page(account(), query["limit"], query.get("cursor"))
     return answers.value({"data": [_shown(found) for found in page.items], "next_cursor": page.next_cursor})
 
 
 @section.operation("GET", _ONE, Answer(200, "Subscriber", "The subscriber."), scopes=[Scope.READ])
 def get_subscriber(subscriber_id: str) -> Response:
-    """Read a subscriber."""
+    """Read a subscriber.
+
+    `disabled`, `disabled_reason` and `failing_since` say how it is.
+    """
     return answers.value(_shown(runtime().subscribers.get(account(), subscriber_id)))
 
 
@@ -77,14 +89,20 @@ def change_subscriber(body: dict[str, Any], subscriber_id: str) -> Response:
 
 @section.operation("DELETE", _ONE, Answer(204, None, "It is gone."), scopes=_MANAGE)
 def delete_subscriber(subscriber_id: str) -> Response:
-    """Remove a subscriber; what was still to be delivered ends as dead, and stays listed."""
+    """Remove a subscriber.
+
+    What was still to be delivered to it ends as dead (`subscriber_deleted`), and stays listed.
+    """
     runtime().subscribers.delete(account(), subscriber_id)
     return answers.nothing()
 
 
 @section.operation("GET", f"{_ONE}/secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=_MANAGE)
 def get_subscriber_secret(subscriber_id: str) -> Response:
-    """Read the secrets that sign what this subscriber gets."""
+    """Read the secrets that sign what this subscriber gets.
+
+    During a rotation there are several: each request carries a signature by each of them.
+    """
     return secrets_answer(runtime().subscribers.secrets(account(), subscriber_id))
 
 
@@ -95,20 +113,28 @@ def get_subscriber_secret(subscriber_id: str) -> Response:
 def rotate_subscriber_secret(body: Mapping[str, Any], subscriber_id: str) -> Response:
     """Replace the secret; the old ones sign beside the new one for a while.
 
-    `overlap` says for how many seconds.
+    `overlap` says for how many seconds; 0 ends the old ones at once.
     """
     done = runtime().subscribers.rotate_secret(account(), subscriber_id, body["overlap"], body["secret"])
     return secrets_answer(done)
 
 
 @section.operation(
-    "POST", f"{_ONE}/ping", Answer(202, "Delivery", "The delivery of the ping.", {"Location": "Where to follow it."}),
+    "POST",
+    f"{_ONE}/ping",
+    Answer(
+        202,
+        "Delivery",
+        "The delivery of the ping.",
+        {"Location": ("Where to follow it.", f"/v1/deliveries/{PENDING['id']}")},
+        example={**PENDING, "event_type": "subscriber.ping", "task_id": None},
+    ),
     scopes=_MANAGE,
 )  # fmt: skip
 def ping_subscriber(subscriber_id: str) -> Response:
     """Send a ping event to this subscriber alone.
 
-    Its type is `subscriber.ping`.
+    Its type is `subscriber.ping`. The delivery's attempts show how it was answered.
     """
     delivery = runtime().subscribers.ping(account(), subscriber_id)
     return answers.value(delivery_value(delivery), 202, {"Location": f"/v1/deliveries/{delivery.id}"})
@@ -118,7 +144,11 @@ def ping_subscriber(subscriber_id: str) -> Response:
     "POST", f"{_ONE}/replay", Answer(200, "Replayed", "How many are sent again."), scopes=_MANAGE, body=Replay
 )
 def replay_to_subscriber(body: Mapping[str, Any], subscriber_id: str) -> Response:
-    """Send the ended deliveries of a span of time again. Safe to repeat: what is pending already is left alone."""
+    """Send the ended deliveries of a span of time again.
+
+    They go out at a bounded rate, with the same `webhook-id` and body. Safe to repeat: what is pending already is left
+    alone.
+    """
     replayed = runtime().subscribers.replay(account(), subscriber_id, body["since"], body["until"], body["status"])
     return answers.value({"replayed": replayed})
 

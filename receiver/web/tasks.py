@@ -17,6 +17,7 @@ from receiver.web import answers
 from receiver.web.api import Answer, Section
 from receiver.web.auth import account
 from receiver.web.face import alarm, runtime
+from receiver.web.samples import ACCEPTED, CANCELED
 from receiver.web.schemas import MAX_WAIT, NewTaskHeaders, NewTaskSchema, TaskQuery, WaitQuery
 
 section = Section("Tasks", "Work handed to providers.")
@@ -33,10 +34,11 @@ _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*", re.IGNORECASE | re.ASCII
         "Task",
         "The task is accepted, or (replayed, waited for) further on.",
         {
-            "Location": "Where to read the task.",
-            "Idempotency-Replayed": "`true` when the task was made by an earlier request.",
-            "Preference-Applied": "`wait=N` when the answer was held for up to N seconds.",
+            "Location": ("Where to read the task.", f"/v1/tasks/{ACCEPTED['id']}"),
+            "Idempotency-Replayed": ("`true` when the task was made by an earlier request.", "true"),
+            "Preference-Applied": ("`wait=N` when the answer was held for up to N seconds.", "wait=30"),
         },
+        example=ACCEPTED,
     ),
     scopes=[Scope.SUBMIT],
     body=NewTaskSchema,
@@ -66,7 +68,10 @@ def submit_task(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Response
 
 @section.operation("GET", "/tasks", Answer(200, "TaskPage", "Tasks, newest first."), scopes=READERS, query=TaskQuery)
 def list_tasks(query: dict[str, Any]) -> Response:
-    """List tasks, newest first."""
+    """List tasks, newest first.
+
+    Every parameter narrows the list; together they must all hold. Times are compared with `created_at`.
+    """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
     page = runtime().tasks.list_page(account(), Filter(**query), limit, cursor)
     return answers.listing(map(task_json, page.items), page.next_cursor)
@@ -88,7 +93,7 @@ def get_task(query: Mapping[str, Any], task_id: str) -> Response:
 
 
 @section.operation(
-    "POST", "/tasks/<id(task):task_id>/cancel", Answer(200, "Task", "The task, canceled."),
+    "POST", "/tasks/<id(task):task_id>/cancel", Answer(200, "Task", "The task, canceled.", example=CANCELED),
     scopes=[Scope.SUBMIT], problems=[409],
 )  # fmt: skip
 def cancel_task(task_id: str) -> Response:
@@ -104,7 +109,11 @@ def cancel_task(task_id: str) -> Response:
     "GET", "/tasks/<id(task):task_id>/timeline", Answer(200, "Timeline", "Every step, oldest first."), scopes=READERS
 )
 def get_timeline(task_id: str) -> Response:
-    """What happened to a task: submits, polls, notices with their verdicts, states, events, delivery attempts."""
+    """Read everything that happened to a task.
+
+    Submits, polls, notices with their verdicts, changes of state, events, and every attempt of their deliveries, in
+    the order in which they were stored.
+    """
     steps = runtime().tasks.timeline(account(), task_id)
     return answers.value(
         {"data": [{"at": rfc3339(step.at), "kind": step.kind, "detail": dict(step.detail)} for step in steps]}
