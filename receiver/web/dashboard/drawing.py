@@ -127,9 +127,16 @@ class Scale:
             place = self.x(at)
             inside = any(piece.x < place < piece.x + piece.width for piece in self.torn)
             if not inside and place >= free and place <= WIDTH - RIGHT - 30:
-                found.append((place, "0" if number == 0 else f"+{duration(number * step)}"))
+                found.append((place, "0" if number == 0 else f"+{_since(number * step, step)}"))
                 free = place + TICK_ROOM * 0.8
         return tuple(found)
+
+
+def _since(ms: float, step: float) -> str:
+    """A time as exact as neighbouring ones must be to differ by ``step``."""
+    if ms < 1000 or step >= 1000:
+        return duration(ms)
+    return f"{ms / 1000:.{1 if step >= 100 else 2 if step >= 10 else 3}f} s"
 
 
 def _longest_to_scale(gaps: Sequence[int]) -> int:
@@ -223,4 +230,5 @@ def _bar(scale: Scale, start: int, end: int, tone: str, title: str, line: int | 
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= 23 else label[:22] + "…"
+    """Both ends of a long label: addresses often differ in their last part only."""
+    return label if len(label) <= 23 else f"{label[:11]}…{label[-11:]}"
