@@ -66,7 +66,8 @@ def inner(schema: Any, where: str) -> Iterator[Part]:
 def shown(part: dict[str, Any]) -> list[Any]:
     """The examples of a parameter, body or header."""
     given = [part["example"]] if "example" in part else []
-    return given + [example["value"] for example in part.get("examples", {}).values()]
+    given += [example["value"] for example in part.get("examples", {}).values()]
+    return given or part["schema"].get("examples", [])
 
 
 def validator(document: Any, schema: Any) -> jsonschema.Draft202012Validator:

@@ -211,6 +211,7 @@ def _own_schema(_: Any, loaded: Any, **__: Any) -> dict[str, Any]:
 
 
 def _parameter(_: Any, loaded: Any, **__: Any) -> dict[str, Any]:
-    examples = loaded.metadata.get("examples")
-    shown = {"example": examples[0]} if examples else {}
-    return shown | ({"style": "deepObject", "explode": True} if isinstance(loaded, Texts) else {})
+    """The example goes into the text: as the parameter's own it would be filled into the page's form, as a filter."""
+    if isinstance(loaded, Texts):
+        return {"style": "deepObject", "explode": True}
+    return {"description": f"{loaded.metadata['description']} For example `{loaded.metadata['examples'][0]}`."}
