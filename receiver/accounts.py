@@ -137,8 +137,11 @@ class AccountService:
             return present
         account = Account(new_id("acct", now), name, now)
         sealed = self._sealer.seal(dump_secrets([Secret(new_secret(), now, None)]), account.id)
-        accounts.add(connection, account, sealed)
-        return account
+        if accounts.add(connection, account, sealed):
+            return account
+        present = accounts.find(connection, name)
+        assert present is not None  # another transaction has just made it
+        return present
 
 
 def digest_of(text: str) -> str:

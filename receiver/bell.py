@@ -182,9 +182,11 @@ class Listener:
         for heard in (self._socket, far):
             if heard is not None:
                 poller.register(heard, select.POLLIN)
+        if self._ear is not None and self._ear.missed:
+            seconds = 0  # it can hear only from now on: what was missed does not show in a poll
         ready = {number for number, _ in poller.poll(seconds * 1000)}
         rung = False
-        if self._ear is not None:  # asked in any case: what was missed while it was away does not show in a poll
+        if self._ear is not None:
             rung = any(word != self._here for word in self._ear.words())  # ours have rung here already
         if self._socket is not None and self._socket.fileno() in ready:
             rung = True

@@ -146,9 +146,10 @@ class DeliveryService:
         return replace(outcome, result=shown)
 
     def _finish(self, connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
+        # Subscribers before their deliveries, as everybody takes them: so no two transactions wait for each other.
+        records = self._records_for(connection, outcomes)
         held = attempts.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
         ours = [one for one in outcomes if (one.claim.delivery.id, one.claim.delivery.fence) in held]
-        records = self._records_for(connection, ours)
         before = dict(records)
         results = []
         for outcome in ours:
@@ -240,12 +241,12 @@ class DeliveryService:
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
         now = self._clock()
-        self.get(account_id, delivery_id)
+        named, _ = self.get(account_id, delivery_id)
         with self._store.write() as connection:
-            delivery = deliveries.get(connection, delivery_id)
+            subscriber = subscribers.some(connection, [named.subscriber_id], held=True).get(named.subscriber_id)
+            delivery = deliveries.hold(connection, delivery_id)
             if delivery is None:
                 raise NotFound("There is no such delivery.")
-            subscriber = subscribers.get(connection, delivery.subscriber_id)
             if subscriber is None:
                 raise Conflict("The subscriber of this delivery was deleted.")
             if subscriber.disabled and subscriber.task_only:  # nobody else could enable it

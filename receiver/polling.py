@@ -133,9 +133,10 @@ class PollingService:
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
         ids = {claimed.id for _, claimed in claims}
         with self._store.write() as connection:
-            for answer in answers:
-                if answer.pause:
-                    pacing.postpone(connection, f"{answer.batch[0].provider}:query", now + answer.pause)
+            # In order, so that two transactions that both have several never wait for each other.
+            pauses = ((answer.batch[0].provider, answer.pause) for answer in answers if answer.pause)
+            for provider, pause in sorted(pauses):
+                pacing.postpone(connection, f"{provider}:query", now + pause)
             held = tasks.hold(connection, ids)
             hints = notices.last_hints(connection, ids)
             ours = [
@@ -176,7 +177,7 @@ class PollingService:
             if not tasks.overdue(connection, *asked, 1):
                 return 0
         with self._store.write() as connection:
-            found = tasks.overdue(connection, *asked, STEP)
+            found = tasks.overdue(connection, *asked, STEP, held=True)
             for task in found:
                 settle(connection, task, lifecycle.past_deadline(task), now)
         self._bell.ring()

@@ -165,7 +165,7 @@ class SubmissionService:
         """
         now = self._clock()
         with self._store.write() as connection:
-            current = tasks.get(connection, task.id)
+            current = tasks.hold(connection, [task.id]).get(task.id)
             if current is None:
                 return  # ended and purged meanwhile
             detail = {
@@ -261,8 +261,8 @@ class SubmissionService:
         self._bell.ring()
 
     def _ours(self, connection: Connection, task: Task) -> Task | None:
-        """The claimed task as it is now; None when it has moved on, or another worker has the lease."""
-        current = tasks.get(connection, task.id)
+        """The claimed task as it is and stays; None when it has moved on, or another worker has the lease."""
+        current = tasks.hold(connection, [task.id]).get(task.id)
         if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
             return None
         return current

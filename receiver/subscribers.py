@@ -211,6 +211,7 @@ class SubscriberService:
         self.get(account_id, subscriber_id)
         now = self._clock()
         with self._store.write() as connection:
+            subscribers.lock(connection, subscriber_id)  # nobody else claims, retries or replays for it meanwhile
             ids = backlog.replayable(connection, subscriber_id, _span(since, until, status, now))
             revived = backlog.revive(connection, ids, now, Trigger.MANUAL)
             backlog.spread(connection, subscriber_id, now, DRAIN_STEP)

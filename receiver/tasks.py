@@ -218,7 +218,7 @@ class TaskService:
         self.get(account_id, task_id)
         now = self._clock()
         with self._store.write() as connection:
-            task = tasks.get(connection, task_id)
+            task = tasks.hold(connection, [task_id]).get(task_id)
             if task is None:
                 raise NotFound("There is no such task.")
             change = Change(TaskStatus.CANCELED, task.progress, None, None, EventType.TASK_CANCELED)

@@ -47,7 +47,7 @@ def get(connection: Connection, account_id: str) -> Account | None:
 
 def lock(connection: Connection, account_id: str) -> None:
     """Let nobody else change an account until this transaction ends: for whoever reads it to write it anew."""
-    connection.execute(dialect.locked(connection, select(accounts.c.id).where(accounts.c.id == account_id)))
+    connection.execute(dialect.locked(select(accounts.c.id).where(accounts.c.id == account_id)))
 
 
 def secrets_sealed(connection: Connection, account_id: str) -> str | None:

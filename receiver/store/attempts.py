@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from receiver.models import Attempt, Delivery
+from receiver.store import dialect
 from receiver.store.schema import attempts, deliveries
 
-# Made once: making a statement costs as much as executing it. SQLite, with its one writer, leaves FOR UPDATE out.
-_HELD = (
+# Made once: making a statement costs as much as executing it.
+_HELD = dialect.locked(
     select(deliveries.c.id, deliveries.c.fence)
     .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.leased.is_(True))
     .order_by(deliveries.c.id)
-    .with_for_update()
 )
 _FINISH = (
     update(deliveries)

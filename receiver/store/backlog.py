@@ -99,7 +99,7 @@ def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigge
 
 
 def spread(connection: Connection, subscriber_id: str, now: int, per_second: int) -> None:
-    """Let a subscriber's overdue deliveries come due one after the other, oldest first, at a bounded rate."""
+    """Let the overdue deliveries of a subscriber that is held come due in turn, oldest first, at a bounded rate."""
     overdue = (
         select(deliveries.c.id)
         .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now, deliveries.c.leased.is_(False))

@@ -86,6 +86,12 @@ def get(connection: Connection, delivery_id: str) -> Delivery | None:
     return None if row is None else _record(row)
 
 
+def hold(connection: Connection, delivery_id: str) -> Delivery | None:
+    """The delivery, or None; nobody else changes it until this transaction ends."""
+    connection.execute(dialect.locked(select(deliveries.c.id).where(deliveries.c.id == delivery_id)))
+    return get(connection, delivery_id)
+
+
 def of_task(connection: Connection, task_id: str) -> Sequence[Delivery]:
     """All deliveries of a task's events, oldest first."""
     rows = connection.execute(_select().where(deliveries.c.task_id == task_id).order_by(deliveries.c.id))
@@ -168,24 +174,22 @@ _OPEN = and_(  # subscribers that have something waiting, and a free seat
     subscribers.c.deleted_at.is_(None),
     _UNDER_WAY.where(_OF_SUBSCRIBER).scalar_subquery() < _ALLOWED,
 )
-# Others that claim now are passed over (SQLite has one writer anyway, and leaves FOR UPDATE out).
-_READY = (
+# Those for which another worker claims now are passed over.
+_READY = dialect.skip_locked(
     select(subscribers, _ALLOWED.label("allowed"))
     .where(_OPEN, subscribers.c.ready_at <= _NOW, exists().where(_OF_SUBSCRIBER, deliveries.c.due_at <= _NOW))
     .order_by(subscribers.c.served_at)
     .limit(_ROOM)
-    .with_for_update(skip_locked=True)
 )
 _READY_STEADY = _READY.where(subscribers.c.failures == 0)
 _READY_FAILING = _READY.where(subscribers.c.failures > 0)
 _UNDER_WAY_OF = _UNDER_WAY.add_columns(deliveries.c.subscriber_id).group_by(deliveries.c.subscriber_id)
 _UNDER_WAY_OF = _UNDER_WAY_OF.where(deliveries.c.subscriber_id.in_(_IDS))
-_DUE = (
+_DUE = dialect.skip_locked(
     select(deliveries.c.id)
     .where(deliveries.c.subscriber_id == bindparam("subscriber_id"), deliveries.c.due_at <= _NOW)
     .order_by(deliveries.c.due_at)  # and nothing else: a replay lets a million come due in one moment, unsorted
     .limit(_ROOM)
-    .with_for_update(skip_locked=True)
 )
 _LEASE = (
     update(deliveries)
@@ -301,10 +305,14 @@ def next_due(connection: Connection, now: int, per_subscriber: int) -> int | Non
 
 
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
-    """Give up all pending deliveries of a subscriber; how many."""
-    query = update(deliveries).where(
+    """Give up all pending deliveries of a subscriber; how many.
+
+    Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
+    """
+    pending = select(deliveries.c.id).where(
         deliveries.c.subscriber_id == subscriber_id, deliveries.c.status == DeliveryStatus.PENDING.value
     )
+    query = update(deliveries).where(deliveries.c.id.in_(dialect.locked(pending.order_by(deliveries.c.id))))
     values = {"status": DeliveryStatus.DEAD, "due_at": None, "leased": False, "finished_at": now, "reason": reason}
     return connection.execute(query.values(fence=deliveries.c.fence + 1, **values)).rowcount
 
@@ -314,7 +322,7 @@ def end_orphans(connection: Connection, now: int) -> int:
     orphaned = select(subscribers.c.id).where(
         subscribers.c.id.in_(select(_waiting().c.subscriber_id)), subscribers.c.deleted_at.is_not(None)
     )
-    ids = connection.execute(orphaned).scalars().all()
+    ids = connection.execute(orphaned.order_by(subscribers.c.id)).scalars().all()
     return sum(end_pending(connection, subscriber_id, now, "subscriber_deleted") for subscriber_id in ids)
 
 

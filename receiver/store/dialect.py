@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.sql import ClauseElement
 
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
@@ -242,22 +244,52 @@ def heard(connection: Connection) -> list[str] | None:
         return None
 
 
-def skip_locked(connection: Connection, query: Select[Any]) -> Select[Any]:
-    """The rows of a claim, without those that another worker is claiming now (SQLite has one writer anyway)."""
-    if connection.dialect.name == "postgresql":
-        return query.with_for_update(skip_locked=True)
-    return query
+# SQLite, with its one writer, leaves out every clause that locks rows. ``key_share`` makes it FOR NO KEY UPDATE: who
+# only adds a row that refers to a held one (an event to its task, a delivery to its subscriber) need not wait.
 
 
-def locked(connection: Connection, query: Select[Any]) -> Select[Any]:
-    """The rows of a query, held for this transaction; who wants them too waits (SQLite has one writer anyway)."""
-    return query.with_for_update() if connection.dialect.name == "postgresql" else query
+def skip_locked(query: Select[Any]) -> Select[Any]:
+    """The rows of a claim, without those that another worker is claiming now."""
+    return query.with_for_update(skip_locked=True, key_share=True)
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """The rows of a query, held for this transaction; who wants to change them too waits."""
+    return query.with_for_update(key_share=True)
+
+
+def kept(query: Select[Any]) -> Select[Any]:
+    """The rows of a query, which nobody can delete until this transaction ends; others may change them."""
+    return query.with_for_update(read=True, key_share=True)
+
+
+def deletable(query: Select[Any]) -> Select[Any]:
+    """Rows that nobody holds or is referring to now, held to be deleted."""
+    return query.with_for_update(skip_locked=True)
 
 
 def insert_or_nothing(connection: Connection, table: Table) -> Insert:
     """An INSERT that does nothing where a unique row is there already; its rowcount tells."""
     kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     return kind(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+
+def kind_of(connection: Connection) -> str:
+    """Which database it is: what is made once for each is kept under this."""
+    return connection.dialect.name
+
+
+def in_text(kind: str, statement: ClauseElement, names: Sequence[str]) -> tuple[str, list[str]]:
+    """A statement as its driver takes it, and the names of its parameters in the order of their places.
+
+    ``names``: the columns that an INSERT fills; of any other statement, those of its parameters.
+    """
+    dialects: Any = postgresql.psycopg if kind == "postgresql" else sqlite
+    form = dialects.dialect(paramstyle="format" if kind == "postgresql" else "qmark")
+    if isinstance(statement, Insert):
+        statement = statement.inline()  # nobody asks for the number that the database gives the row
+    compiled: Any = statement.compile(dialect=form, column_keys=list(names))
+    return compiled.string, compiled.positiontup
 
 
 def inline(word: str) -> BindParameter[str]:
@@ -288,18 +320,25 @@ def server(connection: Connection) -> Server | None:
     return Server(*row)
 
 
-def database_folder(url: str) -> Path | None:
-    """The folder of a SQLite file, or None for any other database."""
+def database_file(url: str) -> Path | None:
+    """The absolute path of a SQLite file, or None for any other database."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return None
-    return Path(parsed.database).resolve().parent
+    path = Path(parsed.database)
+    return path.resolve().parent / path.name
+
+
+def database_folder(url: str) -> Path | None:
+    """The folder of a SQLite file, or None for any other database."""
+    file = database_file(url)
+    return None if file is None else file.parent
 
 
 def place_of(url: str) -> str:
     """What all processes that share a database call it: the absolute path of a SQLite file, else the URL."""
-    folder = database_folder(url)
-    return url if folder is None else str(folder / Path(str(make_url(url).database)).name)
+    file = database_file(url)
+    return url if file is None else str(file)
 
 
 def password_of(url: str) -> str:

@@ -24,7 +24,7 @@ def take_turn(connection: Connection, name: str) -> int:
     """Keep all others from reserving calls of this name until the transaction ends; when the next may start."""
     connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
     query = select(paces.c.next_free).where(paces.c.name == name)
-    free: int = connection.execute(dialect.locked(connection, query)).scalar_one()
+    free: int = connection.execute(dialect.locked(query)).scalar_one()
     return free
 
 

@@ -1,14 +1,15 @@
 """Queries of retention: each deletes a few rows, found by an index at a cost that does not grow with what is young.
 
 Ids sort by time, so "older than" is a range of ids and needs no index of its own. On PostgreSQL rows that
-somebody holds are passed over: workers that purge side by side share the work and keep nobody waiting.
+somebody holds are passed over: workers that purge side by side share the work and keep nobody waiting. Deliveries
+that go with their events are taken in the order of their ids, as everybody takes them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, func, select
 
 from receiver.models import first_id
 from receiver.store import dialect
@@ -35,7 +36,14 @@ def purge_tasks(connection: Connection, finished_before: int, limit: int) -> int
         ~held,
         ~_owed(deliveries.c.task_id == tasks.c.id),
     )
-    return _delete(connection, tasks, tasks.c.id, old.order_by(tasks.c.finished_at).limit(limit))
+    old = old.order_by(tasks.c.finished_at).limit(limit)
+    return _delete(connection, tasks, tasks.c.id, old, deliveries.c.task_id)
+
+
+def count_tasks(connection: Connection, finished_before: int) -> int:
+    """How many tasks ended before a time (ms); the index alone is read."""
+    old = select(func.count()).where(tasks.c.finished_at.is_not(None), tasks.c.finished_at < finished_before)
+    return int(connection.execute(old.select_from(tasks)).scalar_one())
 
 
 def purge_notices(connection: Connection, received_before: int, limit: int) -> int:
@@ -51,7 +59,7 @@ def purge_events(connection: Connection, created_before: int, limit: int) -> int
         events.c.id < first_id("evt", created_before),
         ~_owed(deliveries.c.event_id == events.c.id),
     )
-    return _delete(connection, events, events.c.id, old.limit(limit))
+    return _delete(connection, events, events.c.id, old.limit(limit), deliveries.c.event_id)
 
 
 def purge_subscribers(connection: Connection, created_before: int, limit: int) -> int:
@@ -74,6 +82,14 @@ def _owed(of_row: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def _delete(connection: Connection, table: Table, key: Column[str], old: Select[Any]) -> int:
-    ids = connection.execute(dialect.skip_locked(connection, old)).scalars().all()
-    return connection.execute(table.delete().where(key.in_(ids))).rowcount if ids else 0
+def _delete(
+    connection: Connection, table: Table, key: Column[str], old: Select[Any], cascade: Column[str] | None = None
+) -> int:
+    """Delete the rows of a query; how many. ``cascade``: the column of those deliveries that go with them."""
+    ids = connection.execute(dialect.deletable(old)).scalars().all()
+    if not ids:
+        return 0
+    if cascade is not None:
+        theirs = select(deliveries.c.id).where(cascade.in_(ids)).order_by(deliveries.c.id)
+        connection.execute(dialect.locked(theirs))
+    return connection.execute(table.delete().where(key.in_(ids))).rowcount

@@ -15,10 +15,10 @@ from receiver.store.schema import subscribers
 
 _COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
 
-# For every turn of the worker, so made once. SQLite, with its one writer, leaves FOR UPDATE out.
+# For every turn of the worker, so made once.
 _OF_IDS = subscribers.c.id.in_(bindparam("ids", expanding=True))
 _SOME = select(subscribers).where(_OF_IDS, subscribers.c.deleted_at.is_(None))
-_SOME_HELD = _SOME.order_by(subscribers.c.id).with_for_update()
+_SOME_HELD = dialect.locked(_SOME.order_by(subscribers.c.id))
 _SERVED = update(subscribers).where(_OF_IDS).values(served_at=bindparam("now"))
 
 
@@ -63,11 +63,11 @@ def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool 
 
 
 def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscriber | None:
-    """The hidden subscriber behind a task's callback URL, or None."""
+    """The hidden subscriber behind a task's callback URL, or None; it is not purged before this transaction ends."""
     query = select(subscribers).where(
         subscribers.c.account_id == account_id, subscribers.c.url == url, subscribers.c.task_only.is_(True)
     )
-    row = connection.execute(query).first()
+    row = connection.execute(dialect.kept(query)).first()
     return None if row is None else record(row)
 
 
@@ -124,7 +124,7 @@ def list_page(connection: Connection, account_id: str, limit: int, cursor: str |
 
 def lock(connection: Connection, subscriber_id: str) -> None:
     """Let nobody else change a subscriber until this transaction ends: for whoever reads it to write it anew."""
-    connection.execute(dialect.locked(connection, select(subscribers.c.id).where(subscribers.c.id == subscriber_id)))
+    connection.execute(dialect.locked(select(subscribers.c.id).where(subscribers.c.id == subscriber_id)))
 
 
 def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]) -> bool:

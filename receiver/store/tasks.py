@@ -68,7 +68,7 @@ def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
     Taken in the order of their ids, so that two transactions that want the same ones never wait for each other.
     """
     query = select(tasks).where(tasks.c.id.in_(list(ids))).order_by(tasks.c.id)
-    return {row.id: _record(row) for row in connection.execute(dialect.locked(connection, query))}
+    return {row.id: _record(row) for row in connection.execute(dialect.locked(query))}
 
 
 def find_by_provider_id(connection: Connection, provider: str, provider_task_id: str) -> Task | None:
@@ -134,7 +134,7 @@ def claim(
         .order_by(tasks.c.due_at)
         .limit(limit)
     )
-    ids = connection.execute(dialect.skip_locked(connection, due)).scalars().all()
+    ids = connection.execute(dialect.skip_locked(due)).scalars().all()
     if not ids:
         return ()
     rows = connection.execute(
@@ -196,11 +196,18 @@ def count_due(connection: Connection, provider: str, status: TaskStatus, now: in
 
 
 def overdue(
-    connection: Connection, providers: Collection[str], now: int, abandoned_before: int, limit: int
+    connection: Connection,
+    providers: Collection[str],
+    now: int,
+    abandoned_before: int,
+    limit: int,
+    *,
+    held: bool = False,
 ) -> Sequence[Task]:
     """Live tasks past their deadline that no lane ends: those still queued, and those of other providers than these.
 
-    The latter only when their deadline passed before ``abandoned_before``.
+    The latter only when their deadline passed before ``abandoned_before``. ``held``: without those that somebody
+    is changing now; the others stay as they are until this transaction ends.
     """
     abandoned = tasks.c.provider.not_in(list(providers)) & (tasks.c.deadline_at < abandoned_before)
     query = select(tasks).where(
@@ -208,7 +215,8 @@ def overdue(
         tasks.c.deadline_at <= now,
         abandoned | (tasks.c.status == TaskStatus.QUEUED.value),
     )
-    return [_record(row) for row in connection.execute(query.order_by(tasks.c.deadline_at).limit(limit))]
+    query = query.order_by(tasks.c.deadline_at).limit(limit)
+    return [_record(row) for row in connection.execute(dialect.skip_locked(query) if held else query)]
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:

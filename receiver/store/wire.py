@@ -61,7 +61,8 @@ class Ear:
         self._wire = wire
         self._connection: Connection | None = None
         self._next_try = 0.0
-        self._missed = False
+        self.missed = False
+        """Whether ``words`` has to tell of what may have been missed: nobody who polls should sleep first."""
 
     def fileno(self) -> int | None:
         """What to poll for words; None while there is no connection."""
@@ -73,8 +74,8 @@ class Ear:
 
     def words(self) -> list[str]:
         """What was said since the last question. An empty word stands for all that may have been missed."""
-        said = [""] if self._missed else []
-        self._missed = False
+        said = [""] if self.missed else []
+        self.missed = False
         if self._connection is None:
             return said
         heard = dialect.heard(self._connection)
@@ -97,5 +98,5 @@ class Ear:
         except SQLAlchemyError:
             self._next_try = time.monotonic() + AGAIN
         else:
-            self._missed = self._connection is not None
+            self.missed = self._connection is not None
             self._next_try = float("inf")  # behind a pooler for good; else ``words`` says when to try again

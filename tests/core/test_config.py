@@ -58,8 +58,8 @@ def test_defaults(read: Set) -> None:
         web_threads=32,
         retry_schedule=(5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         delivery_timeout=15,
-        delivery_concurrency=32,
-        subscriber_concurrency=8,
+        delivery_concurrency=256,
+        subscriber_concurrency=32,
         lease=30,
         shutdown_timeout=25,
         disable_after=432_000,
@@ -70,6 +70,7 @@ def test_defaults(read: Set) -> None:
         retention_days=30,
         log_format="",
         log_level="info",
+        worker_metrics_bind=None,
         providers={},
     )
     assert {setting.name for setting in SETTINGS} == {

@@ -27,6 +27,9 @@ MODULES = [
 COMPARED = {
     "handlers/_signatures.py": "every provider's signature of a notice (`same`)",
     "receiver/signing.py": "webhook signatures (`verify`), secrets in use (`rotate`)",
+    "receiver/verifying/examining.py": "signatures of a webhook that somebody asks about",
+    "receiver/verifying/mistakes.py": "the same, with the mistakes that receivers make",
+    "receiver/web/dashboard/sessions.py": "the token in the dashboard's forms",
 }
 """Every place in the code that compares secrets, beside itsdangerous (callback tokens) and AES-GCM's own tag."""
 

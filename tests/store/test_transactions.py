@@ -67,7 +67,7 @@ def test_writers_wait_their_turn(stage: Stage) -> None:
     def run() -> None:
         for _ in range(5):
             with stage.runtime.store.write() as connection:
-                seen = connection.execute(dialect.locked(connection, select(workers.c.seen_at))).scalar_one()
+                seen = connection.execute(dialect.locked(select(workers.c.seen_at))).scalar_one()
                 connection.execute(text("UPDATE workers SET seen_at = :seen"), {"seen": seen + 1})
 
     threads = [threading.Thread(target=run) for _ in range(20)]
