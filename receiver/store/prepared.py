@@ -1,0 +1,103 @@
+"""Statements of the busiest paths: compiled once for each kind of database, run on the driver's own cursor.
+
+SQLAlchemy looks every statement up, wraps its result and each row of it, which costs several times what the
+database needs for a small one. Here the statements are still SQLAlchemy's; values go in and rows come out as
+plain tuples. Errors are those that SQLAlchemy raises, a broken connection included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from sqlalchemy import BindParameter, Connection, bindparam
+from sqlalchemy.sql import ClauseElement
+
+from receiver.store import dialect
+
+T = TypeVar("T")
+Values = Sequence[Any]
+"""In the order of a statement's names: str, bytes, int, float, bool or None."""
+
+
+class Prepared:
+    """A statement. Safe to share between threads."""
+
+    def __init__(self, statement: ClauseElement, *names: str) -> None:
+        """``names``: of its parameters, or of the columns of an INSERT, in the order in which values are given."""
+        self._statement = statement
+        self._names = names
+        self._compiled: dict[str, tuple[str, Callable[[Values], Values]]] = {}
+
+    def fetch(self, connection: Connection, values: Values = ()) -> list[tuple[Any, ...]]:
+        """The rows that a query gives. On SQLite, truth is 0 or 1."""
+        sql, ordered = self._for(connection)
+        given = ordered(values)
+        return _on_cursor(connection, sql, lambda cursor: cursor.execute(sql, given).fetchall())
+
+    def run(self, connection: Connection, rows: Collection[Values]) -> int:
+        """Execute it with each of these; how many rows of the database that touched. Nothing for none."""
+        if not rows:
+            return 0
+        sql, ordered = self._for(connection)
+        given = [ordered(values) for values in rows]
+
+        def execute(cursor: Any) -> int:
+            cursor.executemany(sql, given)
+            return int(cursor.rowcount)
+
+        return _on_cursor(connection, sql, execute)
+
+    def _for(self, connection: Connection) -> tuple[str, Callable[[Values], Values]]:
+        """The text, and what brings values into its order."""
+        kind = dialect.kind_of(connection)
+        if kind not in self._compiled:
+            sql, order = dialect.in_text(kind, self._statement, self._names)
+            places = [self._names.index(name) for name in order]
+            same = places == list(range(len(self._names)))
+            self._compiled[kind] = sql, (tuple if same else _picker(places))
+        return self._compiled[kind]
+
+
+class PreparedAmong:
+    """A query about some of many, such as the rows with these ids: one ``Prepared`` for each size, a power of two."""
+
+    def __init__(self, make: Callable[[list[BindParameter[Any]]], ClauseElement], *names: str) -> None:
+        """``make``: the query for so many parameters, to stand in an ``in_()``. ``names``: of its others."""
+        self._names = names
+        self._make = make
+        self._of_size = lru_cache(maxsize=None)(self._prepare)
+
+    def fetch(self, connection: Connection, among: Collection[Any], values: Values = ()) -> list[tuple[Any, ...]]:
+        """The rows for those of ``among``; none for none. ``values``: of the other parameters."""
+        if not among:
+            return []
+        given = list(among)
+        size = 1 << (len(given) - 1).bit_length()
+        given += given[-1:] * (size - len(given))  # the same once more finds nothing new
+        return self._of_size(size).fetch(connection, (*given, *values))
+
+    def _prepare(self, size: int) -> Prepared:
+        some = [f"among_{number}" for number in range(size)]
+        return Prepared(self._make([bindparam(name) for name in some]), *some, *self._names)
+
+
+def _picker(places: list[int]) -> Callable[[Values], Values]:
+    if len(places) == 1:
+        return lambda values: (values[places[0]],)
+    return itemgetter(*places)
+
+
+def _on_cursor(connection: Connection, sql: str, work: Callable[[Any], T]) -> T:
+    driver: Any = connection.connection.dbapi_connection
+    cursor = driver.cursor()
+    try:
+        return work(cursor)
+    except BaseException as error:  # noqa: BLE001  raised again by what it is handed to
+        # What SQLAlchemy itself does then: name the error, see whether the connection broke, empty the pool. It
+        # offers no other door to it. Values stay out of the error's text.
+        connection._handle_dbapi_exception(error, sql, (), cursor, None)
+    finally:
+        cursor.close()

@@ -1,0 +1,123 @@
+"""Statements on the driver's own cursor: the same values, rows and errors as SQLAlchemy's, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import OperationalError as Failed
+
+from receiver.errors import Busy
+from receiver.store import dialect
+from receiver.store.prepared import Prepared, PreparedAmong
+from receiver.store.schema import workers
+from tests import postgres
+from tests.core.stage import Stage
+from tests.databases import on_postgresql, on_sqlite
+
+ADD = Prepared(insert(workers), "id", "seen_at", "started_at")
+SEE = Prepared(update(workers).where(workers.c.id == bindparam("name")).values(seen_at=bindparam("at")), "name", "at")
+SOME = PreparedAmong(
+    lambda ids: (
+        select(workers.c.id, workers.c.seen_at)
+        .where(workers.c.id.in_(ids), workers.c.seen_at >= bindparam("since"))
+        .order_by(workers.c.id)
+    ),
+    "since",
+)
+
+
+def seen(stage: Stage) -> dict[str, int]:
+    """What is stored."""
+    return {row.id: row.seen_at for row in stage.rows("SELECT id, seen_at FROM workers")}
+
+
+def impatient(connection: Connection) -> Connection:
+    """A connection to an SQLite file that waits for no lock."""
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    return connection
+
+
+def test_many_rows_go_in_at_once_and_are_counted(stage: Stage) -> None:
+    """Values are given in the order of the names, whatever the order in the statement; none at all is nothing."""
+    with stage.runtime.store.write() as connection:
+        assert ADD.run(connection, [("a", 1, 0), ("b", 2, 0), ("c", 3, 0)]) == 3
+        assert SEE.run(connection, [("a", 7), ("c", 9), ("nobody", 8)]) == 2
+        assert ADD.run(connection, []) == 0
+    assert seen(stage) == {"a": 7, "b": 2, "c": 9}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 100])
+def test_rows_for_some_of_many(stage: Stage, count: int) -> None:
+    """However many are asked for, each is found once; what is not there is left out."""
+    names = [f"w{number:03}" for number in range(count)]
+    with stage.runtime.store.write() as connection:
+        ADD.run(connection, [(name, 5, 0) for name in ["other", *names]])
+    with stage.runtime.store.read() as connection:
+        assert SOME.fetch(connection, names, (5,)) == [(name, 5) for name in names]
+        assert SOME.fetch(connection, ["missing", *names], (6,)) == []
+
+
+def test_a_row_that_is_there_already_is_an_integrity_error(stage: Stage) -> None:
+    """Whoever inserts learns it as from SQLAlchemy; the error tells the statement but no value."""
+    with pytest.raises(IntegrityError) as caught, stage.runtime.store.write() as connection:
+        ADD.run(connection, [("secret-name", 1, 0), ("secret-name", 2, 0)])
+    assert "INSERT INTO workers" in str(caught.value)
+    assert "[parameters" not in str(caught.value)
+    assert seen(stage) == {}
+
+
+def test_a_statement_that_the_database_does_not_know(stage: Stage) -> None:
+    """An error of ours stays one, and is not said to pass by itself; the connection goes on."""
+    wrong = Prepared(text("SELECT nothing FROM nowhere"))
+    with stage.runtime.store.read() as connection, pytest.raises((ProgrammingError, Failed)) as caught:
+        wrong.fetch(connection)
+    assert "nowhere" in str(caught.value)
+    stage.runtime.store.ping()
+
+
+def test_a_value_that_no_column_takes(stage: Stage) -> None:
+    """Nothing is stored of any of the rows."""
+    with pytest.raises(Exception, match="INSERT INTO workers"), stage.runtime.store.write() as connection:
+        ADD.run(connection, [("a", 1, 0), ("b", object(), 0)])
+    assert seen(stage) == {}
+
+
+@on_sqlite
+def test_a_file_that_another_writes_is_busy(stage: Stage) -> None:
+    """A lock that does not go away is the same passing trouble as everywhere."""
+    store = stage.runtime.store
+    with store.write() as holder:
+        ADD.run(holder, [("a", 2, 0)])
+        with pytest.raises(Busy, match="locked"), store.read() as other:
+            ADD.run(impatient(other), [("b", 3, 0)])
+    assert seen(stage) == {"a": 2}
+
+
+@on_postgresql
+def test_a_row_that_another_holds_is_busy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a transaction waits for a lock at most, and no longer."""
+    store = stage.runtime.store
+    with store.write() as connection:
+        ADD.run(connection, [("a", 1, 0)])
+    with store.write() as holder:
+        SEE.run(holder, [("a", 2)])
+        monkeypatch.setattr(dialect, "BUSY_SECONDS", 0.05)
+        with pytest.raises(Busy, match="lock timeout"), store.write() as other:
+            SEE.run(other, [("a", 3)])
+    assert seen(stage) == {"a": 2}
+
+
+@on_postgresql
+def test_a_connection_that_ends_is_busy_and_replaced(stage: Stage) -> None:
+    """In the middle of a transaction: nothing is stored, and the pool gives a new connection to the next one."""
+
+    def change() -> None:
+        with stage.runtime.store.write() as connection:
+            ADD.run(connection, [("a", 1, 0)])
+            postgres.shared().disconnect(stage.settings.database_url)
+            SEE.run(connection, [("a", 2)])
+
+    with pytest.raises(Busy):
+        change()
+    assert seen(stage) == {}
