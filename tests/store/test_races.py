@@ -1,0 +1,258 @@
+"""Two transactions in each other's way on PostgreSQL, one begun in the midst of the other: both come out right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Connection, select, text
+
+from receiver.lifecycle import Change
+from receiver.models import Account, DeliveryStatus, EventType, StoredNotice, TaskStatus, Verdict, new_id
+from receiver.store import accounts, attempts, deliveries, dialect, notices, purging, subscribers, tasks
+from receiver.store.deliveries import Claim
+from receiver.store.schema import tasks as task_rows
+from receiver.store.settling import settle
+from tests import postgres
+from tests.core.stage import Clock, Stage
+from tests.databases import on_postgresql
+
+pytestmark = on_postgresql
+
+T = TypeVar("T")
+URL = "http://127.0.0.1:9/own"
+
+
+def nothing(_: Connection) -> None:
+    """Do no more."""
+
+
+def overtaken(
+    stage: Stage,
+    first: Callable[[Connection], object],
+    second: Callable[[], T],
+    then: Callable[[Connection], object] = nothing,
+) -> T:
+    """Begin ``second`` when ``first`` is written and not committed; once it waits, do ``then``, and commit.
+
+    What ``second`` gives. AssertionError when it does not wait, Busy when the two are in a deadlock.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        with stage.runtime.store.write() as connection:
+            first(connection)
+            other = pool.submit(second)
+            while not waiting(stage):
+                assert not other.done(), f"it did not wait: {other.result()}"
+                time.sleep(0.005)
+            then(connection)
+        return other.result(20)
+
+
+def waiting(stage: Stage) -> bool:
+    """Whether a session on the database waits for another one's lock."""
+    url = stage.settings.database_url
+    query = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{postgres.name_of(url)}' AND wait_event_type = 'Lock'"
+    return bool(postgres.shared().execute(query))
+
+
+def claims_of_three(stage: Stage) -> list[Claim]:
+    """A subscriber, and three of its deliveries in a worker's hands."""
+    subscriber = stage.subscribe()
+    for _ in range(3):
+        stage.ping(subscriber)
+    return sorted(stage.runtime.deliveries.claim(10), key=lambda claim: claim.delivery.id)
+
+
+def test_an_account_that_two_make_at_once_is_one(stage: Stage) -> None:
+    """Web and worker start together on a new database: both find the account that one of them has made."""
+
+    def made(connection: Connection) -> None:
+        accounts.add(connection, Account(new_id("acct", 1), "team", 1), "sealed")
+
+    key, _ = overtaken(stage, made, lambda: stage.runtime.accounts.create_key("team", "ci", ["read"]))
+    assert [found.id for found in stage.runtime.accounts.list_keys("team")] == [key.id]
+
+
+def test_a_cancel_sees_what_came_before_it(stage: Stage) -> None:
+    """The event tells of the progress that was stored while the cancel waited, not of what it had read before."""
+    task = stage.running()
+
+    def progress(connection: Connection) -> None:
+        tasks.move(connection, task.id, {"progress": 0.5})
+
+    canceled = overtaken(stage, progress, lambda: stage.runtime.tasks.cancel(stage.account, task.id))
+    assert (canceled.status, canceled.progress) == (TaskStatus.CANCELED, 0.5)
+
+
+def test_a_hint_is_not_lost_to_the_answer_of_the_submission(stage: Stage) -> None:
+    """A notice that is being stored when the receipt comes still brings the first query forward."""
+    task = stage.create()
+    start = stage.claim_one()
+
+    def hint(connection: Connection) -> None:
+        tasks.hold(connection, [task.id])
+        stored = StoredNotice(new_id("ntc", stage.clock()), "toy", task.id, stage.clock(), {}, b"", Verdict.HINT)
+        notices.add(connection, [(stored, "once")])
+
+    overtaken(stage, hint, lambda: stage.accept(start))
+    assert stage.task(task).due_at == stage.clock()
+
+
+def test_the_id_of_a_task_that_ends_during_its_submission_is_kept(stage: Stage) -> None:
+    """A cancel that is being stored when the receipt comes: the task stays canceled, and names the provider's task."""
+    task = stage.create()
+    start = stage.claim_one()
+
+    def cancel(connection: Connection) -> None:
+        change = Change(TaskStatus.CANCELED, None, None, None, EventType.TASK_CANCELED)
+        assert settle(connection, tasks.hold(connection, [task.id])[task.id], change, stage.clock())
+
+    overtaken(stage, cancel, lambda: stage.accept(start))
+    after = stage.task(task)
+    assert (after.status, after.provider_task_id) == (TaskStatus.CANCELED, "job-1")
+
+
+def test_a_task_that_is_being_claimed_does_not_expire(stage: Stage, clock: Clock) -> None:
+    """A worker whose clock is behind has it in hand: the sweep of another one passes it over."""
+    task = stage.create(deadline=10)
+    clock.pass_by(11)
+    with stage.runtime.store.write() as connection:
+        assert tasks.claim(connection, "toy", TaskStatus.QUEUED, TaskStatus.SUBMITTING, clock(), clock() + 1000, 1)
+        assert stage.runtime.polling.end_overdue() == 0
+    assert stage.task(task).status is TaskStatus.SUBMITTING
+
+
+def test_who_writes_events_keeps_nobody_from_claiming(stage: Stage) -> None:
+    """A subscriber to which somebody is just writing a delivery is served all the same."""
+    subscriber = stage.subscribe()
+    waits = stage.ping(subscriber)
+    task = stage.running()
+    with stage.runtime.store.write() as connection:
+        change = Change(TaskStatus.CANCELED, None, None, None, EventType.TASK_CANCELED)
+        assert settle(connection, task, change, stage.clock())
+        assert waits.id in [claim.delivery.id for claim in stage.runtime.deliveries.claim(10)]
+
+
+def test_a_delete_in_the_midst_of_finished_attempts(stage: Stage) -> None:
+    """It waits for their deliveries in the order of ids: no deadlock, and none is left for a deleted subscriber."""
+    claims = claims_of_three(stage)
+    first, *others = [claim.delivery for claim in claims]
+    subscriber = claims[0].subscriber
+    overtaken(
+        stage,
+        lambda connection: attempts.still_held(connection, [first]),
+        lambda: stage.runtime.subscribers.delete(stage.account, subscriber.id),
+        lambda connection: attempts.still_held(connection, others),
+    )
+    assert {stage.delivery(one).status for one in (first, *others)} == {DeliveryStatus.DEAD}
+
+
+def test_failed_attempts_in_the_midst_of_a_delete(stage: Stage) -> None:
+    """Who writes them waits for the subscriber before it takes a delivery: no deadlock, and nothing is revived."""
+    claims = claims_of_three(stage)
+    subscriber = claims[0].subscriber
+
+    def rest(connection: Connection) -> None:
+        subscribers.change(connection, subscriber.id, {"deleted_at": stage.clock()})
+        assert deliveries.end_pending(connection, subscriber.id, stage.clock(), "subscriber_deleted") == 3
+
+    overtaken(
+        stage,
+        lambda connection: subscribers.lock(connection, subscriber.id),
+        lambda: stage.finish(claims, 500),
+        rest,
+    )
+    assert {stage.delivery(claim.delivery).status for claim in claims} == {DeliveryStatus.DEAD}
+
+
+def test_a_retry_by_hand_in_the_midst_of_a_failed_attempt(stage: Stage) -> None:
+    """It waits for the subscriber first, and then sees what the attempt made of the delivery: a dead one is revived."""
+    claims = claims_of_three(stage)
+    claim = claims[0]
+
+    def die(connection: Connection) -> None:
+        deliveries.end_pending(connection, claim.subscriber.id, stage.clock(), "exhausted")
+
+    retried = overtaken(
+        stage,
+        lambda connection: subscribers.lock(connection, claim.subscriber.id),
+        lambda: stage.runtime.deliveries.retry(stage.account, claim.delivery.id),
+        die,
+    )
+    assert (retried.status, retried.due_at) == (DeliveryStatus.PENDING, stage.clock())
+
+
+def test_a_replay_leaves_claimed_deliveries_to_their_lease(stage: Stage) -> None:
+    """What a worker is just claiming is not made due a second time: nothing is sent twice for it."""
+    subscriber = stage.subscribe()
+    for _ in range(60):
+        stage.ping(subscriber)
+    claimed: list[str] = []
+
+    def claim(connection: Connection) -> None:
+        found = deliveries.claim(connection, stage.clock(), stage.clock() + 30_000, 60, 60)
+        claimed.extend(one.delivery.id for one in found)
+
+    overtaken(stage, claim, lambda: stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all"))
+    assert len(claimed) == 60
+    assert {stage.delivery(one).due_at for one in claimed} == {stage.clock() + 30_000}
+
+
+def test_a_callback_url_that_is_just_purged_is_made_again(stage: Stage, clock: Clock) -> None:
+    """A task that is settled in the midst of the purge of its hidden subscriber finds it, or makes it anew."""
+    task = stage.create(callback_url=URL)
+    start = stage.claim_one()
+
+    def purge(connection: Connection) -> None:
+        assert purging.purge_subscribers(connection, clock() + 1, 10) == 1
+
+    overtaken(stage, purge, lambda: stage.accept(start))
+    assert [delivery.url for delivery in stage.deliveries_of(task)] == [URL]
+
+
+def test_a_purge_in_the_midst_of_finished_attempts(stage: Stage, clock: Clock) -> None:
+    """It waits for the deliveries of an old task in the order of their ids, and then takes all of them away."""
+    subscriber = stage.subscribe()
+    task = stage.running()
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    claims = sorted(stage.runtime.deliveries.claim(10), key=lambda claim: claim.delivery.id)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
+    first, *others = [claim.delivery for claim in claims]
+    assert others
+    clock.pass_by(40 * 86_400)
+    overtaken(
+        stage,
+        lambda connection: attempts.still_held(connection, [first]),
+        stage.runtime.sweeping.step,
+        lambda connection: attempts.still_held(connection, others),
+    )
+    assert stage.rows("SELECT id FROM deliveries") == stage.rows("SELECT id FROM tasks") == []
+
+
+def test_what_is_referred_to_is_not_purged(stage: Stage) -> None:
+    """A row to which somebody is adding another one is passed over until that is done."""
+    task = stage.running()
+    with stage.runtime.store.write() as connection:
+        connection.execute(
+            text("INSERT INTO steps (task_id, at, kind, detail) VALUES (:id, 1, 'x', '{}')"), {"id": task.id}
+        )
+        with stage.runtime.store.write() as other:
+            query = select(task_rows.c.id)
+            assert other.execute(dialect.deletable(query)).all() == []
+            assert other.execute(dialect.skip_locked(query)).all() == [(task.id,)]
+
+
+def test_attempts_are_judged_by_what_others_stored_before(stage: Stage) -> None:
+    """Two workers store failures of one subscriber at once: both are counted."""
+    claims = claims_of_three(stage)
+    subscriber = claims[0].subscriber
+
+    def failed(connection: Connection) -> None:
+        (held,) = subscribers.some(connection, [subscriber.id], held=True).values()
+        subscribers.note_health(connection, held)
+        connection.execute(text("UPDATE subscribers SET failures = 3, failing_since = 1"))
+
+    overtaken(stage, failed, lambda: stage.finish(claims[:1], 500))
+    assert stage.subscriber(subscriber).failures == 4
