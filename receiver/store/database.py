@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from receiver import metrics
 from receiver.errors import Busy
 from receiver.store import dialect
+from receiver.store.turns import Turns
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _AFTERWARDS = "after commit"
@@ -27,6 +28,7 @@ class Store:
         self.url = url
         self.engine = dialect.open_engine(url, pool)
         self._writer = self.engine.execution_options(writes=True)
+        self._turns = Turns(dialect.database_file(url))
         event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
         event.listen(self.engine, "checkin", lambda *_: metrics.CONNECTIONS.dec())
         self._migrator = self.engine.execution_options(writes=True, migrates=True)
@@ -45,7 +47,7 @@ class Store:
         safe all the same: every write that matters carries a key, a state or a fence that it expects.
         """
         afterwards: list[Callable[[], None]] = []
-        with _busy("the database takes no writes now"), _transaction(self._writer) as connection:
+        with _busy("the database takes no writes now"), self._turns.taken(), _transaction(self._writer) as connection:
             connection.info[_AFTERWARDS] = afterwards
             yield connection
         for tell in afterwards:
