@@ -149,16 +149,17 @@ def test_every_provider_is_documented_everywhere() -> None:
         assert f"`{provider}`" in page("README.md").text
         assert f"| `{provider}` |" in page("handlers/README.md").text
         assert f"`{provider}`" in page("docs/settings.md").section(title).text
-        assert page("docs/providers.md").section(title).rows
+        assert f"(providers/{provider}.md)" in page("docs/providers.md").text
         for heading in ("When the answer to a submission is lost", "Callbacks and queries"):
             assert provider in page("docs/tasks.md").section(heading).terms
 
 
 @pytest.mark.parametrize("provider", handlers.available())
 def test_operations_are_documented(provider: str) -> None:
-    """The page on providers lists exactly the operations, their needed inputs, callbacks and resources."""
+    """A provider's page lists exactly its operations, their needed inputs, callbacks and resources."""
     handler = handlers.find(provider)
-    section = page("docs/providers.md").section(handler.title)
+    found = page(f"docs/providers/{provider}.md")
+    section = found.section("Operations")
     assert section.terms == list(handler.operations)
     for row in section.rows:
         operation = handler.operations[row[0].strip("`")]
@@ -168,6 +169,22 @@ def test_operations_are_documented(provider: str) -> None:
         if len(row) == 4:
             assert (row[2] == "yes") == operation.callbacks, operation.name
     assert all(f"`{resource}`" in section.text for resource in handler.resources)
+    assert found.text.startswith(f"# {handler.title}\n")
+    assert handler.docs in found.text
+    credentials = [option for option in handlers.options_of(handler) if option.credential]
+    assert all(handlers.variable_of(provider, option) in found.section("Credentials").text for option in credentials)
+    assert all(found.section(heading).text.strip() for heading in ("Callbacks", "Quirks and limits"))
+
+
+@pytest.mark.parametrize("provider", handlers.available())
+def test_assumptions_are_listed_with_the_settings_that_change_them(provider: str) -> None:
+    """Whatever a provider leaves open stands on its page, so that who knows better finds the setting."""
+    handler = handlers.find(provider)
+    listed = page(f"docs/providers/{provider}.md").section("What is assumed").text
+    rows = page("docs/settings.md").section(handler.title).rows
+    assumed = [row[0].strip("`") for row in rows if "assumed" in row[2]]
+    assumed += [handlers.variable_of(provider, option) for option in handler.options if "assumed" in option.help]
+    assert [name for name in assumed if name not in listed] == []
 
 
 # --- Routes ----------------------------------------------------------------------------------------
