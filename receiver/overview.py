@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from receiver.models import Delivery, DeliveryStatus, Step, Subscriber, TaskStatus
+from receiver.models import CompletedVia, Delivery, DeliveryStatus, Step, Subscriber, TaskStatus
 from receiver.store import Connection, Store, deliveries, overview, subscribers
 from receiver.store.overview import Rows
 
@@ -45,12 +45,15 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class ProviderView:
-    """One provider lately. ``states``: status → tasks. ``waited``: in our queue; ``ran``: with the provider."""
+    """One provider lately. ``states``: status → tasks. ``waited``: in our queue; ``ran``: with the provider.
+
+    ``by_callback``, ``by_poll``: operation → tasks whose end came that way.
+    """
 
     name: str
     states: dict[str, int]
-    by_callback: int
-    by_poll: int
+    by_callback: dict[str, int]
+    by_poll: dict[str, int]
     waited: Times
     ran: Times
 
@@ -221,13 +224,14 @@ def _providers(tasks: Rows, times: Rows) -> list[ProviderView]:
     views = []
     for name in sorted({row.provider for row in tasks}):
         own = [row for row in tasks if row.provider == name]
-        states, ways = Counter[str](), Counter[str]()
+        states, ways = Counter[str](), {via: Counter[str]() for via in (*CompletedVia, None)}
         for row in own:
             states[row.status] += row.number
-            ways[row.completed_via or ""] += row.number
+            ways[row.completed_via][row.operation] += row.number
         measured = [row for row in times if row.provider == name]
         waited, ran = _times([row.waited for row in measured]), _times([row.ran for row in measured])
-        views.append(ProviderView(name, dict(states), ways["callback"], ways["poll"], waited, ran))
+        called, polled = dict(ways[CompletedVia.CALLBACK]), dict(ways[CompletedVia.POLL])
+        views.append(ProviderView(name, dict(states), called, polled, waited, ran))
     return views
 
 

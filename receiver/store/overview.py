@@ -25,20 +25,20 @@ _FINAL_EVENTS = [str(EventType(f"task.{status}")) for status in FINAL]
 
 
 def _recent_tasks(account_id: str, since: int) -> Subquery:
-    columns = (tasks.c.id, tasks.c.provider, tasks.c.status, tasks.c.completed_via, tasks.c.created_at)
-    times = (tasks.c.submitted_at, tasks.c.finished_at, tasks.c.error_json)
+    columns = (tasks.c.id, tasks.c.provider, tasks.c.operation, tasks.c.status, tasks.c.completed_via)
+    times = (tasks.c.created_at, tasks.c.submitted_at, tasks.c.finished_at, tasks.c.error_json)
     query = select(*columns, *times).where(tasks.c.account_id == account_id, tasks.c.id >= first_id("task", since))
     return query.order_by(tasks.c.id.desc()).limit(MOST).subquery()
 
 
 def task_counts(connection: Connection, account_id: str, since: int, step: int) -> Rows:
-    """(provider, status, completed_via, place, number, oldest) of tasks created since a time (ms), newest MOST of them.
+    """(provider, operation, status, completed_via, place, number, oldest) of the newest MOST tasks since a time (ms).
 
     ``place``: how many times ``step`` ms after ``since`` they were created. ``oldest``: when the first of them was.
     """
     recent = _recent_tasks(account_id, since)
     place = ((recent.c.created_at - since) // step).label("place")
-    group = (recent.c.provider, recent.c.status, recent.c.completed_via, place)
+    group = (recent.c.provider, recent.c.operation, recent.c.status, recent.c.completed_via, place)
     oldest = func.min(recent.c.created_at).label("oldest")
     return connection.execute(select(*group, func.count().label("number"), oldest).group_by(*group)).all()
 

@@ -43,7 +43,7 @@ def test_tasks_by_provider_state_and_way(stage: Stage) -> None:
     found = seen(stage, "day")
     (toy,) = found.providers
     assert toy.states == {"succeeded": 2, "queued": 1}
-    assert (toy.by_callback, toy.by_poll) == (1, 1)
+    assert (toy.by_callback, toy.by_poll) == ({"draw": 1}, {"draw": 1})
     assert toy.ran.median is not None
     assert (sum(found.created), sum(found.succeeded), sum(found.failed)) == (3, 2, 0)
     assert found.covers == found.since

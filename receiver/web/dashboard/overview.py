@@ -10,7 +10,7 @@ from flask import Response, request
 import handlers
 from handlers import Callbacks
 from receiver.models import TaskStatus
-from receiver.overview import WINDOWS, Overview
+from receiver.overview import WINDOWS, Overview, ProviderView
 from receiver.stats import WORKER_SEEN
 from receiver.store.tasks import Filter
 from receiver.web.auth import account
@@ -41,13 +41,19 @@ def overview() -> Response:
         worker_late=WORKER_SEEN / 1000,
         task_age=max((age for *_, age in now.task_ages), default=0.0),
         waiting={status: sum(number for _, one, number in now.tasks if one == status) for status in TaskStatus},
-        rescued=sum(view.by_poll for view in seen.providers if view.name in calling_back),
+        rescued=sum(rescued(view) for view in seen.providers),
         calling_back=calling_back,
         charts=_charts(seen),
         newcomer=_is_newcomer(seen),
         configured=runtime().providers.names,
         command=FIRST_TASK if "superapp" in runtime().providers.names else "receiver submit --help",
     )
+
+
+def rescued(view: ProviderView) -> int:
+    """Tasks that a poll ended although their operation calls back."""
+    operations = handlers.find(view.name).operations
+    return sum(number for name, number in view.by_poll.items() if name in operations and operations[name].callbacks)
 
 
 def _is_newcomer(seen: Overview) -> bool:

@@ -14,8 +14,10 @@ from werkzeug.test import TestResponse
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
 from receiver.models import Delivery, Subscriber
+from receiver.overview import ProviderView, Times
 from receiver.runtime import Runtime
 from receiver.subscribers import NewSubscriber
+from receiver.web.dashboard import overview
 from receiver.web.dashboard.troubles import REASONS, explained
 from tests.core.stage import answered
 from tests.markdown import ROOT, page
@@ -365,3 +367,10 @@ def test_strangers_see_nothing(
     for path in ("/subscribers", "/deliveries", "/events", "/"):
         assert HOOK not in stranger.get(path).text
     assert runtime.subscribers.get(subscriber.account_id, subscriber.id)
+
+
+def test_only_what_should_have_called_back_counts_as_rescued() -> None:
+    """A poll is the only way for some operations of a provider with callbacks: their results were not rescued."""
+    nothing = Times(None, None)
+    view = ProviderView("img_open", {}, {}, {"face_swap_v1": 4, "face_fusion": 2, "of_old": 1}, nothing, nothing)
+    assert overview.rescued(view) == 2
