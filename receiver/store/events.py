@@ -10,7 +10,10 @@ from sqlalchemy import Connection, Row, insert, select
 from receiver.models import Event, EventType, Page
 from receiver.store import dialect
 from receiver.store.paging import page
+from receiver.store.prepared import Prepared
 from receiver.store.schema import events
+
+_ADD = Prepared(insert(events), "id", "account_id", "type", "task_id", "created_at", "body")
 
 
 def _record(row: Row[Any]) -> Event:
@@ -28,18 +31,8 @@ def _record(row: Row[Any]) -> Event:
 def add(connection: Connection, new: Sequence[Event]) -> None:
     """Store events; the database gives them their places in the order."""
     dialect.enter_order(connection)
-    rows = [
-        {
-            "id": event.id,
-            "account_id": event.account_id,
-            "type": event.type,
-            "task_id": event.task_id,
-            "created_at": event.created_at,
-            "body": event.body,
-        }
-        for event in new
-    ]
-    connection.execute(insert(events), rows)
+    rows = [(event.id, event.account_id, event.type, event.task_id, event.created_at, event.body) for event in new]
+    _ADD.run(connection, rows)
 
 
 def get(connection: Connection, event_id: str) -> Event | None:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from receiver.models import StoredNotice, Verdict
 from receiver.signing import without_tokens
+from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import notices
+
+_KEPT = PreparedAmong(
+    lambda keys: select(notices.c.notice_key).where(
+        notices.c.provider == bindparam("of_provider"), notices.c.notice_key.in_(keys)
+    ),
+    "of_provider",
+)
+_ADD = Prepared(
+    insert(notices), "id", "provider", "task_id", "notice_key", "received_at", "headers", "body", "verdict", "copies"
+)
 
 
 def kept(connection: Connection, providers: Collection[str], keys: Collection[str]) -> set[str]:
     """Under which of these keys a notice of these providers is kept already."""
-    query = select(notices.c.notice_key).where(
-        notices.c.provider.in_(list(providers)), notices.c.notice_key.in_(list(keys))
-    )
-    return set(connection.execute(query).scalars())
+    return {key for provider in providers for (key,) in _KEPT.fetch(connection, keys, (provider,))}
 
 
 def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None:
@@ -26,21 +34,20 @@ def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None
     Callback tokens, which a provider may repeat, are left out of what is stored.
     """
     rows = [
-        {
-            "id": notice.id,
-            "provider": notice.provider,
-            "task_id": notice.task_id,
-            "notice_key": key,
-            "received_at": notice.received_at,
-            "headers": json.dumps(dict(notice.headers)),
-            "body": without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
-            "verdict": notice.verdict,
-            "copies": 1,
-        }
+        (
+            notice.id,
+            notice.provider,
+            notice.task_id,
+            key,
+            notice.received_at,
+            json.dumps(notice.headers),
+            without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
+            notice.verdict,
+            1,
+        )
         for notice, key in new
     ]
-    if rows:
-        connection.execute(insert(notices), rows)
+    _ADD.run(connection, rows)
 
 
 def count_copy(connection: Connection, provider: str, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -11,23 +12,41 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
 from receiver.store.paging import page
+from receiver.store.prepared import Prepared
 from receiver.store.schema import subscribers
 
 _COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
+
+_NAMES = [column.name for column in _COLUMNS]
 
 # For every turn of the worker, so made once.
 _OF_IDS = subscribers.c.id.in_(bindparam("ids", expanding=True))
 _SOME = select(subscribers).where(_OF_IDS, subscribers.c.deleted_at.is_(None))
 _SOME_HELD = dialect.locked(_SOME.order_by(subscribers.c.id))
+_OF_ACCOUNT = Prepared(
+    select(*_COLUMNS)
+    .where(
+        subscribers.c.account_id == bindparam("of_account"),
+        subscribers.c.task_only.is_(False),
+        subscribers.c.deleted_at.is_(None),
+    )
+    .order_by(subscribers.c.id),
+    "of_account",
+)
 _SERVED = update(subscribers).where(_OF_IDS).values(served_at=bindparam("now"))
 
 
 def record(row: Row[Any]) -> Subscriber:
     """A row as a Subscriber."""
-    values = {column.name: row._mapping[column] for column in _COLUMNS}
+    return _made({column.name: row._mapping[column] for column in _COLUMNS})
+
+
+def _made(values: dict[str, Any]) -> Subscriber:
     values["event_types"] = tuple(json.loads(values["event_types"]))
     if values["providers"] is not None:
         values["providers"] = tuple(json.loads(values["providers"]))
+    for name in ("task_only", "disabled"):  # numbers on SQLite, from the driver itself
+        values[name] = bool(values[name])
     return Subscriber(**values)
 
 
@@ -104,12 +123,13 @@ def enable(connection: Connection, subscriber_id: str) -> None:
 
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:
     """All registered subscribers of an account, disabled ones included."""
-    query = select(subscribers).where(
-        subscribers.c.account_id == account_id,
-        subscribers.c.task_only.is_(False),
-        subscribers.c.deleted_at.is_(None),
-    )
-    return [record(row) for row in connection.execute(query.order_by(subscribers.c.id))]
+    return [_known(row) for row in _OF_ACCOUNT.fetch(connection, (account_id,))]
+
+
+@lru_cache(maxsize=1024)
+def _known(row: tuple[Any, ...]) -> Subscriber:
+    """A row of ``_COLUMNS`` as a Subscriber; the same row gives the same record, which costs nothing to read again."""
+    return _made(dict(zip(_NAMES, row, strict=True)))
 
 
 def list_page(connection: Connection, account_id: str, limit: int, cursor: str | None) -> Page[Subscriber]:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
 from receiver.store import dialect
 from receiver.store.paging import page
+from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
 
+_WHOLE = [tasks.c[part.name] for part in fields(Task)]
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "status": TaskStatus,
+    "metadata": lambda text: {} if text == "{}" else json.loads(text),
+    "completed_via": lambda word: None if word is None else CompletedVia(word),
+    "outcome_unknown": bool,  # a number on SQLite
+}
+_READERS = [(place, _READ[column.name]) for place, column in enumerate(_WHOLE) if column.name in _READ]
 
-def _record(row: Row[Any]) -> Task:
-    values = dict(row._mapping)
-    values["status"] = TaskStatus(values["status"])
-    values["metadata"] = json.loads(values["metadata"])
-    if values["completed_via"] is not None:
-        values["completed_via"] = CompletedVia(values["completed_via"])
-    return Task(**values)
+_SOME = PreparedAmong(lambda ids: select(*_WHOLE).where(tasks.c.id.in_(ids)))
+_SOME_HELD = PreparedAmong(lambda ids: dialect.locked(select(*_WHOLE).where(tasks.c.id.in_(ids)).order_by(tasks.c.id)))
+_ADD_STEP = Prepared(insert(steps), "task_id", "at", "kind", "detail")
+
+
+def _record(row: Sequence[Any]) -> Task:
+    """A row of ``_WHOLE`` as a Task."""
+    values = list(row)
+    for place, read in _READERS:
+        values[place] = read(values[place])
+    return Task(*values)
 
 
 def add(connection: Connection, task: Task) -> None:
@@ -52,14 +66,13 @@ def add(connection: Connection, task: Task) -> None:
 
 def get(connection: Connection, task_id: str) -> Task | None:
     """The task, or None."""
-    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    row = connection.execute(select(*_WHOLE).where(tasks.c.id == task_id)).first()
     return None if row is None else _record(row)
 
 
 def get_all(connection: Connection, ids: Collection[str]) -> Mapping[str, Task]:
     """Those of these tasks that exist, by id."""
-    rows = connection.execute(select(tasks).where(tasks.c.id.in_(list(ids))))
-    return {row.id: _record(row) for row in rows}
+    return {row[0]: _record(row) for row in _SOME.fetch(connection, ids)}
 
 
 def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
@@ -67,13 +80,12 @@ def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
 
     Taken in the order of their ids, so that two transactions that want the same ones never wait for each other.
     """
-    query = select(tasks).where(tasks.c.id.in_(list(ids))).order_by(tasks.c.id)
-    return {row.id: _record(row) for row in connection.execute(dialect.locked(query))}
+    return {row[0]: _record(row) for row in _SOME_HELD.fetch(connection, ids)}
 
 
 def find_by_provider_id(connection: Connection, provider: str, provider_task_id: str) -> Task | None:
     """The newest task that a provider knows by this id, or None."""
-    query = select(tasks).where(tasks.c.provider == provider, tasks.c.provider_task_id == provider_task_id)
+    query = select(*_WHOLE).where(tasks.c.provider == provider, tasks.c.provider_task_id == provider_task_id)
     row = connection.execute(query.order_by(tasks.c.id.desc()).limit(1)).first()
     return None if row is None else _record(row)
 
@@ -92,7 +104,7 @@ class Filter:
 
 def list_page(connection: Connection, account_id: str, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
     """An account's tasks, newest first."""
-    query = select(tasks).where(tasks.c.account_id == account_id)
+    query = select(*_WHOLE).where(tasks.c.account_id == account_id)
     for column, value in (
         (tasks.c.status, wanted.status),
         (tasks.c.provider, wanted.provider),
@@ -141,7 +153,7 @@ def claim(
         update(tasks)
         .where(tasks.c.id.in_(ids), tasks.c.status == status)
         .values(fence=tasks.c.fence + 1, due_at=until, status=moved_to, submits=tasks.c.submits + submits)
-        .returning(*tasks.c)
+        .returning(*_WHOLE)
     ).all()
     order = {task_id: place for place, task_id in enumerate(ids)}
     return sorted((_record(row) for row in rows), key=lambda task: order[task.id])
@@ -171,18 +183,23 @@ def move_held(connection: Connection, moves: Sequence[tuple[Task, Mapping[str, A
     Callback tokens are left out here, too. Raises RuntimeError when a task is not as it was held.
     """
     moved: list[Task] = []
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    by_columns: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
     for task, values in moves:
         kept = _without_tokens(values)
-        named = {f"new_{name}": value for name, value in kept.items()}
-        by_columns.setdefault(tuple(kept), []).append({**named, "held_id": task.id, "held_status": task.status})
+        by_columns.setdefault(tuple(kept), []).append((*kept.values(), task.id, task.status))
         moved.append(replace(task, **kept))
-    held = (tasks.c.id == bindparam("held_id")) & (tasks.c.status == bindparam("held_status"))
     for names, rows in by_columns.items():
-        query = update(tasks).where(held).values({name: bindparam(f"new_{name}") for name in names})
-        if connection.execute(query, rows).rowcount != len(rows):
+        if _move(names).run(connection, rows) != len(rows):
             raise RuntimeError("a task that this transaction holds was changed by another")
     return moved
+
+
+@cache
+def _move(names: tuple[str, ...]) -> Prepared:
+    """Sets these columns of a task that is held, and is in the state that it was held in."""
+    held = (tasks.c.id == bindparam("held_id")) & (tasks.c.status == bindparam("held_status"))
+    query = update(tasks).where(held).values({name: bindparam(f"new_{name}") for name in names})
+    return Prepared(query, *(f"new_{name}" for name in names), "held_id", "held_status")
 
 
 def _without_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +227,7 @@ def overdue(
     is changing now; the others stay as they are until this transaction ends.
     """
     abandoned = tasks.c.provider.not_in(list(providers)) & (tasks.c.deadline_at < abandoned_before)
-    query = select(tasks).where(
+    query = select(*_WHOLE).where(
         tasks.c.due_at.is_not(None),
         tasks.c.deadline_at <= now,
         abandoned | (tasks.c.status == TaskStatus.QUEUED.value),
@@ -261,12 +278,10 @@ def add_step(connection: Connection, task_id: str, at: int, kind: str, detail: M
 
 def add_steps(connection: Connection, new: Sequence[tuple[str, Step]]) -> None:
     """Add lines to timelines: the task's id, and the line."""
-    rows = [
-        {"task_id": task_id, "at": step.at, "kind": step.kind, "detail": without_tokens(json.dumps(dict(step.detail)))}
-        for task_id, step in new
-    ]
-    if rows:
-        connection.execute(insert(steps), rows)
+    _ADD_STEP.run(
+        connection,
+        [(task_id, step.at, step.kind, without_tokens(json.dumps(dict(step.detail)))) for task_id, step in new],
+    )
 
 
 def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
