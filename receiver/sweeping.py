@@ -40,6 +40,11 @@ class SweepService:
                 gone += purge(connection, before, STEP)
         return gone
 
+    def count_old_tasks(self) -> int:
+        """How many tasks ended before the time of retention; those that are kept for a subscriber count too."""
+        with self._store.read() as connection:
+            return purging.count_tasks(connection, self._clock() - self._kept)
+
     def beat(self, worker_id: str) -> None:
         """Note that a worker lives."""
         with self._store.write() as connection:

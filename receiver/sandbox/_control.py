@@ -25,6 +25,7 @@ _LINKS = {
     "starts": "GET: how many tasks were started; ?key= for one caller id, callback URL or [sandbox:key=...]",
     "callbacks": "GET: every callback attempt; ?task_id=&limit=",
     "faults": "GET: what is queued; POST {fault, value, times, provider, operation}",
+    "answer": "any method, answer/<status>: that status, as a subscriber might answer",
     "clock": "GET; POST {shift: seconds} moves the calendar, {signature_skew: seconds} what stamps are checked by",
     "reset": "POST: forget everything",
 }
@@ -165,6 +166,12 @@ def _add_knobs(blueprint: Blueprint, world: World) -> None:
 
 
 def _add_files(blueprint: Blueprint, world: World) -> None:
+    @blueprint.route("/answer/<int:status>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    def answer(status: int) -> tuple[str, int]:
+        if not 200 <= status <= 599:
+            raise BadRequest("the status must be from 200 to 599")
+        return "", status
+
     @blueprint.get("/files/<name>")
     def file(name: str) -> Response | tuple[Response, int]:
         return _guarded(lambda: Response(*_typed(world.artefacts.open(name, request.args))))

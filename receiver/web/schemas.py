@@ -239,7 +239,7 @@ class Rotation(Overlap):
 
 
 class Replay(Incoming):
-    """The body of ``POST /v1/subscribers/{id}/replay``."""
+    """Which deliveries a replay is about: a body, or the parameters of a question."""
 
     since = Instant(required=True, metadata=_about("Deliveries created from here on.", "2026-11-21T10:00:00Z"))
     until = Instant(

@@ -188,6 +188,11 @@ SCHEMAS: dict[str, Any] = {
         title=_text("Its name for people."),
         docs=_text("Where the provider documents it."),
         configured=_flag("Whether this service has credentials for it."),
+        base_url={
+            "type": ["string", "null"],
+            "format": "uri",
+            "description": "Where this service reaches it (`<PROVIDER>_BASE_URL`); null unless it is configured.",
+        },
         callbacks=_words(["none", "unsigned", "signed"], "Whether it calls back, and whether it signs that."),
         uploads=_flag("Whether it takes files by `POST /v1/uploads`."),
         resources=_pairs("What `GET /v1/providers/{provider}/{resource}` can read: name and meaning."),
@@ -232,6 +237,12 @@ SCHEMAS: dict[str, Any] = {
         ),
     ),
     "Replayed": _object("What a replay did.", replayed=_count("How many deliveries are pending again.")),
+    "Backlog": _object(
+        "What waits for a subscriber. 100000 stands for more.",
+        replayable=_count("How many deliveries a replay of this span would send again now."),
+        waiting=_count("How many deliveries wait, for their first attempt or another one."),
+        replaying=_count("How many of these were sent again by a replay or by hand, and not attempted since."),
+    ),
     "Delivery": _object("One event on its way to one receiver.", **_DELIVERY),
     "DeliveryPage": _page("Delivery", "dlv", "A page of deliveries."),
     "DeliveryWithAttempts": _object(

@@ -140,6 +140,18 @@ def ping_subscriber(subscriber_id: str) -> Response:
     return answers.value(delivery_value(delivery), 202, {"Location": f"/v1/deliveries/{delivery.id}"})
 
 
+@section.operation("GET", f"{_ONE}/replay", Answer(200, "Backlog", "How many there are."), scopes=_MANAGE, query=Replay)
+def count_replay(query: Mapping[str, Any], subscriber_id: str) -> Response:
+    """Count what a replay would send again, and what waits already.
+
+    Ask before a replay, and again while it runs: it is over when `replaying` is 0.
+    """
+    service = runtime().subscribers
+    replayable = service.count_replay(account(), subscriber_id, query["since"], query["until"], query["status"])
+    waiting, replaying = service.waiting(account(), subscriber_id)
+    return answers.value({"replayable": replayable, "waiting": waiting, "replaying": replaying})
+
+
 @section.operation(
     "POST", f"{_ONE}/replay", Answer(200, "Replayed", "How many are sent again."), scopes=_MANAGE, body=Replay
 )

@@ -40,6 +40,7 @@ MANAGE = [
     ("POST", f"/v1/subscribers/{A_SUBSCRIBER}/rotate-secret"),
     ("POST", f"/v1/subscribers/{A_SUBSCRIBER}/ping"),
     ("POST", f"/v1/subscribers/{A_SUBSCRIBER}/replay"),
+    ("GET", f"/v1/subscribers/{A_SUBSCRIBER}/replay"),
     ("POST", f"/v1/deliveries/{A_DELIVERY}/retry"),
     ("GET", "/v1/signing-secret"),
     ("POST", "/v1/signing-secret/rotate"),
@@ -127,8 +128,9 @@ def test_another_accounts_things_look_missing(api: Caller, stranger: Caller, pro
         for missing, own in mine.items():
             if missing in path:
                 body = bodies.get(method) or bodies.get(path.rpartition("/")[2]) or {}
-                never = stranger(method, path, json=body)
-                foreign = stranger(method, path.replace(missing, own), json=body)
+                asked = {"query_string": body} if method == "GET" else {"json": body}
+                never = stranger(method, path, **asked)
+                foreign = stranger(method, path.replace(missing, own), **asked)
                 assert_problem(foreign, 404, "not-found")
                 assert foreign.text == never.text
     for noun in ("tasks", "subscribers", "deliveries", "events"):

@@ -23,7 +23,7 @@ OPERATIONS = [
     "submit_task", "list_tasks", "get_task", "cancel_task", "get_timeline",
     "list_providers", "get_resource", "upload_file",
     "create_subscriber", "list_subscribers", "get_subscriber", "change_subscriber", "delete_subscriber",
-    "get_subscriber_secret", "rotate_subscriber_secret", "ping_subscriber", "replay_to_subscriber",
+    "get_subscriber_secret", "rotate_subscriber_secret", "ping_subscriber", "count_replay", "replay_to_subscriber",
     "list_events", "get_event", "list_deliveries", "get_delivery", "retry_delivery",
     "get_signing_secret", "rotate_signing_secret", "live", "ready", "show_metrics",
 ]  # fmt: skip
