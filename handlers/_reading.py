@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from handlers._records import Notice, OutputKind
 
@@ -23,6 +24,8 @@ _ENDINGS = {
     OutputKind.VIDEO: (".mp4", ".mov", ".webm", ".avi", ".m4v"),
     OutputKind.AUDIO: (".mp3", ".wav", ".m4a", ".aac", ".ogg"),
 }
+_COMPACT_TIME = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_EXPIRY = re.compile(r"(?:^|&)(x-(?:amz|oss)-(?:date|expires)|expires)=([^&]+)", re.IGNORECASE)
 _END_OF_TIME = 253_402_300_799  # seconds; the last second of the year 9999
 
 
@@ -50,7 +53,9 @@ def json_object(body: bytes | str) -> dict[str, Any] | None:
     """
     try:
         text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
-        value = _safe(json_exactly(text), 0)
+        value = _READER.decode(text)
+        if not (text.isascii() and "\\u" not in text and text.count("{") + text.count("[") <= MAX_DEPTH):
+            value = _safe(value, 0)  # anything else has nothing in it that could be unsafe
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -73,7 +78,9 @@ def json_exactly(text: str) -> Any:
 def json_text(value: Any) -> str:
     """Compact JSON text of a value, its numbers with the digits that came. Raises ValueError for other infinities."""
     if isinstance(value, str):
-        return _quoted(value)
+        return encode_basestring(value) if value.isascii() else _quoted(value)
+    if value is None:
+        return "null"
     if isinstance(value, Numeral):
         return value.digits
     if isinstance(value, dict):
@@ -115,17 +122,23 @@ def url_expiry(url: str) -> int | None:
     (OSS), ``Expires`` in seconds since the epoch (both, older, and CloudFront).
     """
     try:
-        given = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+        given = {name.lower(): unquote_plus(value) for name, value in _EXPIRY.findall(urlsplit(url).query)}
         for family in ("x-amz", "x-oss"):
             if f"{family}-date" in given:
-                start = datetime.strptime(given[f"{family}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-                seconds = int(start.timestamp()) + int(given[f"{family}-expires"])
+                seconds = _compact_time(given[f"{family}-date"]) + int(given[f"{family}-expires"])
                 break
         else:
             seconds = int(given["expires"])
     except (ValueError, KeyError):
         return None
     return seconds * 1000 if 0 < seconds <= _END_OF_TIME else None
+
+
+def _compact_time(text: str) -> int:
+    """Seconds since the epoch of ``20260101T000000Z``. Raises ValueError for anything else."""
+    if not _COMPACT_TIME.fullmatch(text):
+        raise ValueError(f"{text} is not a time")
+    return int(datetime.fromisoformat(text).timestamp())
 
 
 def name_of_url(url: str) -> str:
@@ -147,9 +160,15 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
+def _finite(digits: str) -> Numeral | None:
+    number = Numeral(digits)
+    return number if math.isfinite(number) else None
+
+
 # Made once: to make one costs more than to read or write a short text with it.
 _PLAINLY = json.JSONEncoder(allow_nan=False)
 _EXACTLY = json.JSONDecoder(parse_constant=_refuse, parse_float=Numeral)
+_READER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _last = threading.local()  # .notice and .found: what this thread parsed last
 
 
@@ -162,8 +181,6 @@ def _safe(value: Any, depth: int) -> Any:
         return {_safe_text(name): _safe(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list):
         return [_safe(item, depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     return value
 
 

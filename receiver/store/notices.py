@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from handlers import json_text
 from receiver.models import StoredNotice, Verdict
 from receiver.signing import without_tokens
 from receiver.store.prepared import Prepared, PreparedAmong
@@ -40,7 +41,7 @@ def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None
             notice.task_id,
             key,
             notice.received_at,
-            json.dumps(notice.headers),
+            json_text(dict(notice.headers)),
             without_tokens(notice.body.decode("latin-1")).encode("latin-1"),
             notice.verdict,
             1,
