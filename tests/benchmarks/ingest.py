@@ -37,7 +37,7 @@ from receiver.store.schema import accounts, notices
 from tests.benchmarks import callbacks, processes, tables
 from tests.benchmarks.load import fire
 from tests.benchmarks.processes import free_port
-from tests.benchmarks.systems import POSTGRESQL, SQLITE, _database, _running
+from tests.benchmarks.systems import POSTGRESQL, SQLITE, database, running_task
 
 OURS, OURS_POSTGRESQL, HELLO, EACH, WEBHOOK = (
     "ours, SQLite", "ours, PostgreSQL", "hello Flask", "Flask, a commit each, SQLite", "webhook, synchronous",
@@ -117,7 +117,7 @@ def shim(folder: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def ours(kind: str, folder: Path, more: dict[str, str]) -> Iterator[Target]:
     """``receiver web`` with its defaults, believing notices."""
-    with _database(kind, folder) as (url, roots):
+    with database(kind, folder) as (url, roots):
         port = free_port()
         environment = processes.plain_environment(
             RECEIVER_DATABASE_URL=url, RECEIVER_BIND=f"127.0.0.1:{port}", RECEIVER_SECRET_KEYS=new_secret_key(),
@@ -136,7 +136,7 @@ def ours(kind: str, folder: Path, more: dict[str, str]) -> Iterator[Target]:
             with runtime.store.write() as connection:
                 account = connection.execute(select(accounts.c.id)).scalar_one()
                 for number in range(made, made + count):
-                    task = _running(account, callbacks.key_of(number))
+                    task = running_task(account, callbacks.key_of(number))
                     tasks.add(connection, task)
                     values = {"status": "running", "provider_task_id": task.provider_task_id, "submitted_at": 1}
                     tasks.move(connection, task.id, values)

@@ -69,7 +69,7 @@ class Receipts:
         return {"arrivals": self.arrivals, "again": again, "refused": self.refused, "forged": self.forged}
 
 
-class _Http(asyncio.Protocol):
+class Http(asyncio.Protocol):
     """Just enough of HTTP/1.1 for clients that keep connections alive and announce their lengths."""
 
     transport: asyncio.Transport
@@ -100,7 +100,7 @@ class _Http(asyncio.Protocol):
             self.transport.write(line + body)
 
 
-class SubscriberSide(_Http):
+class SubscriberSide(Http):
     """The subscriber and its control."""
 
     receipts = Receipts()
@@ -121,7 +121,7 @@ class SubscriberSide(_Http):
                 self.answer(status)
 
 
-class ProviderSide(_Http):
+class ProviderSide(Http):
     """TopView's query: the task asked for has succeeded."""
 
     def handle(self, head: bytes, body: bytes) -> None:

@@ -67,7 +67,7 @@ Launch = Callable[[str, bool, Outside], contextlib.AbstractContextManager[System
 
 
 @contextlib.contextmanager
-def _database(kind: str, folder: Path) -> Iterator[tuple[str, list[int]]]:
+def database(kind: str, folder: Path) -> Iterator[tuple[str, list[int]]]:
     """A database with the durability it has by default; its URL and its processes."""
     if kind == SQLITE:
         yield f"sqlite:///{folder}/bench.db", []
@@ -79,7 +79,7 @@ def _database(kind: str, folder: Path) -> Iterator[tuple[str, list[int]]]:
 @contextlib.contextmanager
 def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterator[System]:
     """``receiver run`` with its defaults, TopView configured. ``settings``: further environment variables."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, _database(kind, Path(name)) as (url, roots):
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, database(kind, Path(name)) as (url, roots):
         folder, port = Path(name), free_port()
         environment = plain_environment(
             RECEIVER_DATABASE_URL=url,
@@ -110,7 +110,7 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
             requests: list[bytes] = []
             with runtime.store.write() as connection:
                 for number in numbers:
-                    task = _running(account, callbacks.key_of(number))
+                    task = running_task(account, callbacks.key_of(number))
                     tasks.add(connection, replace(task, due_at=task.created_at + 2 * HOUR))
                     handed_over = {
                         "status": TaskStatus.RUNNING,
@@ -126,7 +126,7 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
             for _ in range(0, count, 500):
                 with runtime.store.write() as connection:
                     for _ in range(500):
-                        task = _running(account, callbacks.key_of(0), age=48 * HOUR)
+                        task = running_task(account, callbacks.key_of(0), age=48 * HOUR)
                         tasks.add(connection, task)
                         ended = {"status": TaskStatus.SUCCEEDED, "finished_at": task.created_at, "due_at": None}
                         tasks.move(connection, task.id, ended)
@@ -144,7 +144,7 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
             runtime.close()
 
 
-def _running(account: str, key: str, age: int = 0) -> OurTask:
+def running_task(account: str, key: str, age: int = 0) -> OurTask:
     """A task that the provider works on. ``age``: ms since it was created."""
     now = wall_clock() - age
     return OurTask(
@@ -170,7 +170,7 @@ def peer(name: str, queue: str, workers: Sequence[Sequence[str]]) -> Launch:
     def launch(kind: str, confirm: bool, outside: Outside) -> Iterator[System]:
         with (
             tempfile.TemporaryDirectory(prefix="bench-") as folder_name,
-            _database(kind, Path(folder_name)) as (url, roots),
+            database(kind, Path(folder_name)) as (url, roots),
             redis() as (redis_pid, redis_port),
             contextlib.ExitStack() as running,
         ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.signing import new_secret, sign
-from tests.benchmarks import report
+from tests.benchmarks import polling, report
 from tests.benchmarks.callbacks import key_of
 from tests.benchmarks.load import fire
 from tests.benchmarks.outside_client import Outside, outside
@@ -105,3 +105,8 @@ def test_a_soak_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
     report.with_soak(page, "second", ["- here"])
     assert page.read_text() == "# Benchmarks\n\nfigures\n\n## Soak\n\n- here\n\nsecond\n"
     assert report.kept_soak(page) == "- here\n\nsecond"
+
+
+def test_what_a_rate_forces_is_told_from_being_late() -> None:
+    """A perfect worker takes what is due, as much as fits a call, no sooner than the rate allows."""
+    assert list(polling.forced([0, 0, 0, 5, 1000], rate=100, batch=2)) == [0, 0, 10, 10, 1000]
