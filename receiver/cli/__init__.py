@@ -1,19 +1,23 @@
 """The command line. ``main`` is the program ``receiver``; one module for each group of commands.
 
 A command's module is imported when the command is used, so that ``receiver tasks`` does not wait for
-the database's libraries. Exit codes: 0 it worked, 1 it failed, 2 it was called wrongly.
+the database's libraries. Exit codes: ``receiver.cli.exits``.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
-from typing import Any
+import os
+import sys
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from receiver import __version__
-from receiver.errors import Invalid, ReceiverError, SettingsError
+from receiver.cli.exits import MEANINGS, Exit, Problem
+from receiver.errors import Busy, Invalid, NotFound, ReceiverError, SettingsError
 
 COMMANDS = {
     "run": ("run", "The whole service on one machine: web and worker, supervised."),
@@ -36,6 +40,10 @@ COMMANDS = {
     "retry": ("deliveries", "Attempt a delivery again now."),
     "replay": ("deliveries", "Deliver again what a subscriber was sent since a time."),
     "listen": ("listen", "Print events as they happen; forward them to a local port."),
+    "trigger": ("trigger", "Have the sandbox make any event, for trying out a subscriber."),
+    "export": ("export", "Write all that is kept of a task, for a support ticket."),
+    "purge": ("purge", "Delete now what retention would delete, with progress."),
+    "completion": ("completion", "Print the script that lets a shell complete commands."),
 }
 """Every command, in the order of the help: the module that holds it, and its line in the help.
 
@@ -69,15 +77,40 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except Invalid as error:
             fields = [f"{name}: {' '.join(messages)}" for name, messages in error.errors.items()]
-            raise click.ClickException("\n  - ".join([error.detail, *fields])) from None
+            raise Problem("\n  - ".join([error.detail, *fields]), Exit.USAGE) from None
         except ReceiverError as error:
-            raise click.ClickException(error.detail) from None
+            raise Problem(error.detail, _EXITS.get(type(error), Exit.FAILED)) from None
         except SettingsError as error:
-            raise click.ClickException(f"{error}\n`receiver check` says more.") from None
+            raise Problem(f"{error}\n`receiver check` says more.", Exit.FAILED) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # who read our output went away: click ends quietly
-            raise click.ClickException(str(error)) from None
+                _nobody_reads()
+            raise Problem(str(error), Exit.FAILED) from None
+        except KeyboardInterrupt:
+            _interrupted()
+        except click.Abort as abort:
+            if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question
+                _interrupted()
+            raise
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without loading them, and the options of the program."""
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+
+_EXITS: dict[type[ReceiverError], Exit] = {NotFound: Exit.NOT_FOUND, Busy: Exit.AWAY}
+
+
+def _interrupted() -> NoReturn:
+    click.echo(err=True)  # the line on which the terminal wrote ^C
+    raise SystemExit(Exit.INTERRUPTED)
+
+
+def _nobody_reads() -> NoReturn:
+    """Who read our output went away, like ``| head``: end without a word, also when Python flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(Exit.BROKEN_PIPE)
 
 
 HELP = """Tasks to generative-AI providers, their callbacks in, signed webhooks out.
@@ -89,8 +122,11 @@ Start here:  receiver demo                  see it all work, in seconds
 
 Commands that talk to a running service take its address from --url or RECEIVER_URL, and the API key
 from --key or RECEIVER_API_KEY. Reading commands print JSON with --json. Colours are for terminals
-only; NO_COLOR=1 turns them off. Exit codes: 0 it worked, 1 it failed, 2 it was called wrongly.
-"""
+only; NO_COLOR=1 turns them off. `receiver completion` sets up the Tab key.
+
+\b
+Exit codes:
+""" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items())
 
 
 @click.command(cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})

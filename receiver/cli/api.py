@@ -15,6 +15,8 @@ import requests
 from requests.auth import AuthBase
 
 from receiver import __version__
+from receiver.cli.alike import told_apart
+from receiver.cli.exits import Exit, Problem, of_answer
 
 PATIENCE = (5.0, 75.0)
 """Seconds to connect, and to wait for an answer: longer than the longest wait that the API grants."""
@@ -22,11 +24,11 @@ PATIENCE = (5.0, 75.0)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class ApiProblem(click.ClickException):
+class ApiProblem(Problem):
     """The service refused, or could not be reached. ``status``: of its answer, None without one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, of_answer(status))
         self.status = status
 
 
@@ -45,9 +47,9 @@ class Api:
     """Calls of one service with one API key. Every method raises ApiProblem with what to do about it."""
 
     def __init__(self, url: str, key: str) -> None:
-        """``url``: the service's address. ``key``: the API key's text. Raises ApiProblem for one that is none."""
+        """``url``: the service's address. ``key``: the API key's text. Raises Problem for one that is none."""
         if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ApiProblem("This API key cannot be right: keys have only ASCII letters, digits, - and _.")
+            raise Problem("This API key cannot be right: keys have only ASCII letters, digits, - and _.", Exit.DENIED)
         self.url = url.rstrip("/")
         self._key = key
         self._session = requests.Session()
@@ -91,8 +93,23 @@ class Api:
         except requests.RequestException as error:
             raise ApiProblem(_unreachable(self.url, error)) from None
         if not 200 <= answer.status_code < 300:
-            raise ApiProblem(_refusal(answer), answer.status_code)
+            raise ApiProblem("\n".join([*_refusal(answer), *self._resembling(path, answer)]), answer.status_code)
+        if not stream and answer.content and "json" not in answer.headers.get("Content-Type", ""):
+            raise ApiProblem(f"What answers at {self.url} is not this service. {_ADDRESS}")
         return answer
+
+    def _resembling(self, path: str, answer: requests.Response) -> list[str]:
+        """What else may have been meant, when the thing of this path is not there."""
+        if answer.status_code != requests.codes.not_found or "problem+json" not in answer.headers["Content-Type"]:
+            return []
+
+        def newest(collection: str) -> list[dict[str, Any]]:
+            try:
+                return list(self.get(f"/v1/{collection}", {"limit": 100}).json()["data"])
+            except (ApiProblem, ValueError, KeyError, TypeError):
+                return []
+
+        return told_apart(path, newest)
 
 
 def part(text: str) -> str:
@@ -100,19 +117,24 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
+_ADDRESS = "Name the service's address with --url or RECEIVER_URL."
+
+
 def _unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return f"The service at {url} did not answer in time."
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return f"{url!r} is no address of a service; it looks like http://127.0.0.1:8000 (--url or RECEIVER_URL)."
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"No safe connection to {url}: {error}\nIs it https:// at all, and is its certificate valid?"
     return (
         f"There is no service at {url}.\n"
         "Start it with `receiver run`, or name its address with --url or RECEIVER_URL."
     )  # fmt: skip
 
 
-def _refusal(answer: requests.Response) -> str:
-    """What the service said no with, and the mend where it is known."""
+def _refusal(answer: requests.Response) -> list[str]:
+    """What the service said no with, and the mend where it is known; one line each."""
     lines: list[str] = []
     try:
         problem = answer.json()
@@ -122,11 +144,15 @@ def _refusal(answer: requests.Response) -> str:
             lines.append(f"  - {field}: {shown}")
     except (ValueError, KeyError, AttributeError, TypeError):
         lines = [f"The service answered {answer.status_code} {answer.reason or ''}".rstrip() + "."]
+        if answer.is_redirect:
+            lines.append(f"It points to {answer.headers['Location']}. {_ADDRESS}")
+        elif answer.status_code == requests.codes.not_found:
+            lines.append(f"Perhaps another program answers there. {_ADDRESS}")
     if answer.status_code == requests.codes.unauthorized:
         lines.append("Name an API key with --key or RECEIVER_API_KEY; `receiver keys create` makes one.")
     elif answer.status_code == requests.codes.forbidden:
         lines.append("`receiver keys create --scope …` makes a key that may do more.")
-    return "\n".join(lines)
+    return lines
 
 
 def default_url() -> str:
@@ -159,21 +185,22 @@ def with_api(command: Command) -> Command:
     def connected(*args: Any, url: str, key: str | None, **options: Any) -> Any:
         if urlsplit(url).scheme not in ("http", "https"):
             raise click.UsageError(f"--url: {url!r} must begin with http:// or https://.")
-        return command(Api(url, key or _key()), *args, **options)
+        return command(Api(url, key or key_of_environment()), *args, **options)
 
     return connected  # type: ignore[return-value]  # the same parameters as far as click is concerned
 
 
-def _key() -> str:
-    """The API key of the environment, from a file where RECEIVER_API_KEY_FILE names one."""
+def key_of_environment() -> str:
+    """The API key of the environment, from a file where RECEIVER_API_KEY_FILE names one. Raises Problem without one."""
     path = os.environ.get("RECEIVER_API_KEY_FILE")
     try:
         key = Path(path).read_text().strip() if path else os.environ.get("RECEIVER_API_KEY", "").strip()
     except OSError as error:
-        raise click.ClickException(f"RECEIVER_API_KEY_FILE cannot be read: {error}") from None
+        raise Problem(f"RECEIVER_API_KEY_FILE cannot be read: {error}", Exit.DENIED) from None
     if not key:
-        raise click.ClickException(
+        raise Problem(
             "An API key is needed: --key or RECEIVER_API_KEY.\n"
-            "The first `receiver run` shows one; `receiver keys create` makes more."
+            "The first `receiver run` shows one; `receiver keys create` makes more.",
+            Exit.DENIED,
         )
     return key

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 from rich.text import Text
 
+from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
+from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import MOMENT
-from receiver.cli.screen import clean, console, show_facts, show_json, show_more, show_table, when, word
+from receiver.cli.progress import progress
+from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
 from receiver.models import DeliveryStatus
+
+_LOOK = 0.5
+_STUCK = 60.0
+"""Seconds without any attempt after which a replay is waited for no longer."""
 
 
 @click.command()
 @click.option("--status", type=click.Choice([status.value for status in DeliveryStatus]), help="Only in this state.")
-@click.option("--subscriber", metavar="ID", help="Only to this subscriber.")
-@click.option("--task", metavar="ID", help="Only of this task.")
+@click.option("--subscriber", metavar="ID", shell_complete=completing.subscribers, help="Only to this subscriber.")
+@click.option("--task", metavar="ID", shell_complete=completing.tasks, help="Only of this task.")
 @click.option("--event-type", metavar="TYPE", help="Only of events of this type.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many.")
 @click.option("--cursor", help="Where the last page ended.")
@@ -42,13 +51,21 @@ def deliveries(api: Api, as_json: bool, **filters: Any) -> None:
         ]
         for each in page["data"]
     ]
-    columns = ["id", "status", "event", "url", "attempts", "created", "next attempt"]
+    columns = [
+        Column("id"),
+        Column("status"),
+        Column("event", drop=5),
+        Column("url", drop=4, long=True),
+        Column("attempts", drop=1),
+        Column("created", drop=2),
+        Column("next attempt", drop=3),
+    ]
     show_table(columns, rows, "No deliveries.")
     show_more(page)
 
 
 @click.command()
-@click.argument("delivery_id", metavar="ID")
+@click.argument("delivery_id", metavar="ID", shell_complete=completing.deliveries)
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
 def delivery(api: Api, delivery_id: str, as_json: bool) -> None:
@@ -75,7 +92,7 @@ def delivery(api: Api, delivery_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("delivery_id", metavar="DELIVERY_ID")
+@click.argument("delivery_id", metavar="DELIVERY_ID", shell_complete=completing.deliveries)
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
 def retry(api: Api, delivery_id: str, as_json: bool) -> None:
@@ -88,7 +105,7 @@ def retry(api: Api, delivery_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("subscriber_id", metavar="SUBSCRIBER")
+@click.argument("subscriber_id", metavar="SUBSCRIBER", shell_complete=completing.subscribers)
 @click.option("--since", type=MOMENT, required=True, metavar="TIME", help="RFC 3339, a date, or 30m, 2h, 7d for ago.")
 @click.option("--until", type=MOMENT, metavar="TIME", help="As --since; until now when left out.")
 @click.option(
@@ -98,17 +115,79 @@ def retry(api: Api, delivery_id: str, as_json: bool) -> None:
     show_default=True,
     help="Only what was given up, or all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
+@click.option("--count", "only_count", is_flag=True, help="Only say how many it would be.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until each was attempted, with progress; the exit code says how it went."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @with_api
-def replay(api: Api, subscriber_id: str, since: str, until: str | None, status: str, as_json: bool) -> None:
-    """Deliver again what a subscriber was sent since a time."""
-    body = {"since": since, "status": status} | ({} if until is None else {"until": until})
-    answer = api.call("POST", f"/v1/subscribers/{part(subscriber_id)}/replay", body=body)
-    if as_json:
-        show_json(answer.text)
+def replay(
+    api: Api,
+    subscriber_id: str,
+    since: str,
+    until: str | None,
+    status: str,
+    only_count: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Deliver again what a subscriber was sent since a time.
+
+    Safe to repeat: what waits already, or was just sent again, is left alone. With --wait the exit code is 0 only if
+    nothing is left: everything arrived.
+    """
+    path = f"/v1/subscribers/{part(subscriber_id)}/replay"
+    span = {"since": since, "status": status} | ({} if until is None else {"until": until})
+    if only_count:
+        answer = api.get(path, span)
+        count = answer.json()["replayable"]
+        _say(as_json, answer.text, f"{_deliveries(count)} would go out again.")
         return
+    answer = api.call("POST", path, body=span)
     count = answer.json()["replayed"]
-    console().print(f"{count} {'delivery goes' if count == 1 else 'deliveries go'} out again.")
+    if not wait:
+        _say(as_json, answer.text, f"{_deliveries(count)} {'goes' if count == 1 else 'go'} out again.")
+        return
+    left = _drained(api, path, {**span, "status": "dead"}, count)
+    trouble = left["waiting"] + left["replayable"]
+    said = f"{_deliveries(count)} went out again; " + (
+        f"{left['waiting']} to be tried again later, {left['replayable']} dead." if trouble else "everything arrived."
+    )
+    _say(as_json, json.dumps({"replayed": count, "waiting": left["waiting"], "dead": left["replayable"]}), said)
+    if trouble:
+        raise SystemExit(Exit.FAILED)
+
+
+def _drained(api: Api, path: str, span: Mapping[str, Any], count: int) -> Mapping[str, Any]:
+    """What is left once each of ``count`` deliveries was attempted, or nothing happened for long (Problem)."""
+    moved, least = time.monotonic(), count
+    with progress("Delivering again", count) as done:
+        while True:
+            backlog: Mapping[str, Any] = api.get(path, span).json()
+            waiting = backlog["replaying"]
+            if not waiting:
+                return backlog
+            if waiting < least:
+                moved, least = time.monotonic(), waiting
+            elif time.monotonic() - moved > _STUCK:
+                raise Problem(
+                    f"{waiting} of {_deliveries(count)} wait still, and none was attempted for {_STUCK:g} s. Is the "
+                    "subscriber disabled, or does no worker run? `receiver check` says.",
+                    Exit.UNFINISHED,
+                )
+            done(count - waiting)
+            time.sleep(_LOOK)
+
+
+def _deliveries(count: int) -> str:
+    return "1 delivery" if count == 1 else f"{count} deliveries"
+
+
+def _say(as_json: bool, text: str, sentence: str) -> None:
+    if as_json:
+        show_json(text)
+    else:
+        console().print(sentence)
 
 
 def _show_attempt(attempt: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import click
 
 from receiver.accounts import DEFAULT
-from receiver.cli.screen import console, show_facts, show_table, when, word
+from receiver.cli.screen import Column, console, show_facts, show_table, when, word
 from receiver.cli.service import database, ready
 from receiver.errors import Conflict
 from receiver.events import rfc3339
@@ -66,7 +66,15 @@ def list_all(account: str, as_json: bool) -> None:
         ]
         for key in found
     ]
-    columns = ["id", "begins", "name", "may", "created", "last used", "state"]
+    columns = [
+        Column("id"),
+        Column("begins", drop=3),
+        Column("name", drop=5, long=True),
+        Column("may", drop=4, long=True),
+        Column("created", drop=1),
+        Column("last used", drop=2),
+        Column("state"),
+    ]
     show_table(columns, rows, f"The account {account} has no keys; `receiver keys create` makes one.")
 
 

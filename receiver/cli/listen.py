@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +16,12 @@ import urllib3.exceptions  # of requests' own transport
 from rich.text import Text
 
 from receiver import __version__
-from receiver.cli.api import Api, ApiProblem, with_api
-from receiver.cli.screen import COLOURS, clean, console
+from receiver.cli import completing
+from receiver.cli.api import Api, ApiProblem, part, with_api
+from receiver.cli.screen import COLOURS, clean, console, when
 from receiver.cli.stream import EventReader, ServerEvent
 from receiver.events import pattern_matches, valid_pattern
+from receiver.models import EventType
 from receiver.signing import check_secret, signature_header
 
 _SILENCE = 45.0
@@ -31,9 +32,17 @@ _FORWARD_TIMEOUT = 30.0
 
 
 @click.command()
-@click.option("--forward", metavar="WEBHOOK", help="POST each event there, signed, e.g. http://localhost:3000/hook.")
+@click.option(
+    "--forward",
+    "--forward-to",
+    "forward",
+    metavar="WEBHOOK",
+    help="POST each event there, signed, e.g. http://localhost:3000/hook.",
+)
 @click.option(
     "--events",
+    "--event-types",
+    "events",
     multiple=True,
     default=("*",),
     metavar="TYPE",
@@ -43,30 +52,66 @@ _FORWARD_TIMEOUT = 30.0
 @click.option(
     "--secret",
     metavar="WHSEC",
-    help="Sign with this secret; the account's signing secret when left out (needs a key that may manage).",
+    help="Sign with this secret; when left out, with the subscriber's or the account's (needs a key that may manage).",
+)
+@click.option(
+    "--subscriber",
+    metavar="ID",
+    shell_complete=completing.subscribers,
+    help="Stand in for this subscriber: its event types, its providers, its secret.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 @with_api
 def listen(
-    api: Api, forward: str | None, events: tuple[str, ...], after: str | None, secret: str | None, as_json: bool
+    api: Api,
+    forward: str | None,
+    events: tuple[str, ...],
+    after: str | None,
+    secret: str | None,
+    subscriber: str | None,
+    as_json: bool,
 ) -> None:
     """Print events as they happen; forward them to a local port.
 
     Reconnects by itself and misses nothing in between. What is forwarded carries the same body and headers
-    as a webhook, so the program that gets it can verify it. Ctrl-C ends it.
+    as a webhook (webhook-id, webhook-timestamp, webhook-signature), signed with the secret that is named at the
+    start, so the program that gets it verifies it like any webhook. Ctrl-C ends it, and says how to go on later
+    from the same place.
     """
     for pattern in events:
         if not valid_pattern(pattern):
             raise click.UsageError(f"--events: {pattern!r} matches no event; types look like task.succeeded or task.*")
-    forwarder = None if forward is None else _forwarder(api, forward, secret)
-    aim = "" if forward is None else f", forwarding to {clean(forward)}"
-    console(error=True).print(f"Listening at {api.url}{aim}. Ctrl-C ends it.", style="bright_black")
+    stands_for = None if subscriber is None else api.get(f"/v1/subscribers/{part(subscriber)}").json()
+    forwarder = None if forward is None else _forwarder(api, forward, secret, subscriber)
+    notes = console(error=True)
+    notes.print(f"Listening at {api.url}. Ctrl-C ends it.", style="bright_black")
+    if forwarder is not None:
+        notes.print(f"Forwarding to {clean(forward)}, signed with {forwarder.secret}", style="bright_black")
+    last = after or newest_event(api)
     with contextlib.suppress(KeyboardInterrupt):
-        for event in follow(api, after or newest_event(api), _lost):
-            if any(pattern_matches(pattern, event.type) for pattern in events):
+        for event in follow(api, last, _lost):
+            last = event.id
+            if _wanted(event, events, stands_for):
                 _show(event, as_json)
                 if forwarder is not None:
                     _show_forwarded(forwarder.send(event), as_json)
+    if last:
+        notes.print(f"To go on from here: receiver listen --after {clean(last)}", style="bright_black")
+
+
+def _wanted(event: ServerEvent, patterns: Sequence[str], subscriber: Mapping[str, Any] | None) -> bool:
+    """Whether an event matches the patterns, and would go to the subscriber that is stood in for."""
+    if not any(pattern_matches(pattern, event.type) for pattern in patterns):
+        return False
+    if subscriber is None:
+        return True
+    data = json.loads(event.data)["data"]
+    if event.type == EventType.SUBSCRIBER_PING and data["subscriber"] != subscriber["id"]:
+        return False  # a ping goes to the one that is pinged alone
+    provider, chosen = data.get("provider"), subscriber["providers"]
+    return any(pattern_matches(pattern, event.type) for pattern in subscriber["event_types"]) and (
+        chosen is None or provider is None or provider in chosen
+    )
 
 
 def newest_event(api: Api) -> str:
@@ -128,6 +173,7 @@ class Forwarder:
         """``secrets``: each makes a signature. ``clock``: epoch seconds."""
         self._url = url
         self._secrets = secrets
+        self.secret = secrets[0]
         self._clock = clock
         self._session = requests.Session()
         self._session.trust_env = False  # a local port is reached without the environment's proxies
@@ -163,7 +209,7 @@ class Forwarder:
         return Forwarded(status, problem, round((time.monotonic() - began) * 1000))
 
 
-def _forwarder(api: Api, url: str, secret: str | None) -> Forwarder:
+def _forwarder(api: Api, url: str, secret: str | None, subscriber_id: str | None) -> Forwarder:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.UsageError(f"--forward: {url!r} must be an address like http://localhost:3000/hook.")
@@ -174,12 +220,13 @@ def _forwarder(api: Api, url: str, secret: str | None) -> Forwarder:
             raise click.UsageError(f"--secret: {error}") from None
         return Forwarder(url, [secret])
     try:
-        found = api.get("/v1/signing-secret").json()
+        path = "/v1/signing-secret" if subscriber_id is None else f"/v1/subscribers/{part(subscriber_id)}/secret"
+        found = api.get(path).json()
     except ApiProblem as problem:
         if problem.status != requests.codes.forbidden:
             raise
         raise ApiProblem(
-            "This API key may not read the account's signing secret.\n"
+            "This API key may not read the signing secret.\n"
             "Use a key with the scope manage, or name the secret to sign with: --secret whsec_…",
             problem.status,
         ) from None
@@ -195,9 +242,9 @@ def _show(event: ServerEvent, as_json: bool) -> None:
     except ValueError:
         body = {}
     data = body.get("data") or {}
-    at = datetime.fromisoformat(body["timestamp"]).astimezone() if "timestamp" in body else datetime.now(UTC)
+    at = when(body["timestamp"]) if "timestamp" in body else "–"
     state = event.type.rpartition(".")[2]
-    line = Text().append(f"{at:%H:%M:%S}  ", "bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
+    line = Text().append(f"{at}  ", "bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
     for name in ("provider", "operation", "id", "subscriber"):
         if data.get(name):
             line.append(f"  {clean(data[name])}", "")

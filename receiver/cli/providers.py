@@ -8,12 +8,13 @@ from typing import Any
 import click
 from rich.text import Text
 
+from receiver.cli import completing
 from receiver.cli.api import Api, with_api
-from receiver.cli.screen import clean, console, show_facts, show_json, show_table, word
+from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_table, word
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.providers)
 @click.option("--operation", help="Only this operation of the provider, with what its fields mean.")
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON (always of all providers).")
 @with_api
@@ -29,7 +30,13 @@ def providers(api: Api, name: str | None, operation: str | None, as_json: bool) 
             [each["name"], each["title"], word(bool(each["configured"])), each["callbacks"], len(each["operations"])]
             for each in known.values()
         ]
-        columns = ["name", "title", "configured", "callbacks", "operations"]
+        columns = [
+            Column("name"),
+            Column("title", drop=2, long=True),
+            Column("configured"),
+            Column("callbacks", drop=3),
+            Column("operations", drop=1),
+        ]
         show_table(columns, [[*row[:2], word(clean(row[2])), *row[3:]] for row in rows], "No providers.")
         return
     if name not in known:
@@ -70,7 +77,12 @@ def _show_fields(schema: Mapping[str, Any], *, described: bool) -> None:
     rows = [
         [f"{name}*" if name in required else name, _kind(field), field.get("description")] for name, field in fields
     ]
-    show_table(["field (* required)", "type", "meaning"], rows, "  No fields are known; all are passed on.")
+    columns = [
+        Column("field (* required)"),
+        Column("type", long=True, wrap=True),
+        Column("meaning", long=True, wrap=True),
+    ]
+    show_table(columns, rows, "  No fields are known; all are passed on.")
 
 
 def _kind(field: Mapping[str, Any]) -> str:

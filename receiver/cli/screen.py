@@ -7,19 +7,27 @@ can move the cursor of whoever looks.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from receiver.cli.exits import Exit
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _WIDE = 1000  # columns where there is no terminal: nothing is cut or wrapped for a file or a pipe
+_GAP = 2
+_NARROW = 16
+"""Characters that a column of long texts keeps at least."""
 
 COLOURS: Mapping[str, str] = {
     "queued": "bright_black",
@@ -43,6 +51,17 @@ COLOURS: Mapping[str, str] = {
 """The colour of each word that says how something stands."""
 
 
+class _Screen(Console):
+    """A console that ends without a word when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Who read our output went away, like ``| head``."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(Exit.BROKEN_PIPE) from None
+
+
 def console(*, error: bool = False) -> Console:
     """A console on standard output (or error): colours on a terminal only, and not with NO_COLOR.
 
@@ -50,7 +69,7 @@ def console(*, error: bool = False) -> Console:
     """
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Screen(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def clean(value: Any) -> str:
@@ -71,8 +90,12 @@ def word(value: Any) -> Text:
 
 
 def when(moment: str | None) -> str:
-    """An RFC 3339 time as ``2026-11-21 10:00:00`` in UTC."""
-    return "–" if not moment else moment[:19].replace("T", " ")
+    """An RFC 3339 time as ``2026-11-21 10:00:00``: this machine's own time on a terminal, else UTC with a Z."""
+    if not moment:
+        return "–"
+    if not sys.stdout.isatty():
+        return f"{moment[:19].replace('T', ' ')}Z"
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def seconds_between(first: str | None, last: str | None) -> float | None:
@@ -87,28 +110,60 @@ def since(moment: str | None) -> float:
     return max(0.0, seconds_between(moment, datetime.now(UTC).isoformat()) or 0.0)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table without lines. Cells are texts, or values that are shown by ``clean``."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, no_wrap=column in ("id", "created"), overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-    return made
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. ``drop``: its turn to be left out of a narrow terminal, 1 first; 0: never.
+
+    ``long``: for texts of any length; narrowed before anything is left out, and cut (``wrap``: folded) there.
+    """
+
+    name: str
+    drop: int = 0
+    long: bool = False
+    wrap: bool = False
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], nothing: str) -> None:
-    """Print a table, or ``nothing`` (a sentence) when it has no rows."""
-    if rows:
-        _fit(table(columns, rows))
-    else:
+def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], nothing: str) -> None:
+    """Print a table, or ``nothing`` (a sentence) when it has no rows. Cells: texts, or what ``clean`` shows.
+
+    On a terminal it fits the window, as far as columns may be narrowed or left out; ids are never cut.
+    """
+    cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+    if not cells:
         console().print(nothing)
-
-
-def _fit(made: Table) -> None:
-    """Print a table: folded into its columns on a terminal, in whole lines anywhere else."""
+        return
+    named = [Column(column) if isinstance(column, str) else column for column in columns]
+    full = [max(cell_len(column.name), *(row[place].cell_len for row in cells)) for place, column in enumerate(named)]
     screen = console()
-    screen.print(made, soft_wrap=not screen.is_terminal)
+    widths = fitted(named, full, screen.width)
+    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for place, width in widths.items():
+        column = named[place]
+        folded = column.wrap and width < full[place]
+        made.add_column(column.name, width=width, no_wrap=not folded, overflow="fold" if folded else "ellipsis")
+    for row in cells:
+        made.add_row(*(row[place] for place in widths))
+    needed = sum(widths.values()) + _GAP * len(widths)
+    screen.print(made, soft_wrap=False, crop=False, width=max(screen.width, needed))
+
+
+def fitted(columns: Sequence[Column], full: Sequence[int], room: int) -> dict[int, int]:
+    """Which columns are shown in ``room`` characters: the width of each, by its place.
+
+    ``full``: how wide each would like to be. More than ``room`` only when nothing more may be given up.
+    """
+    narrow = [min(width, _NARROW) if column.long else width for column, width in zip(columns, full, strict=True)]
+    shown: set[int] = set()
+    for place in sorted(range(len(columns)), key=lambda place: columns[place].drop or math.inf, reverse=True):
+        with_it = sum(narrow[each] + _GAP for each in shown) + narrow[place]
+        if not columns[place].drop or with_it <= room:
+            shown.add(place)
+    widths = {place: narrow[place] for place in sorted(shown)}
+    spare = room - sum(widths.values()) - _GAP * (len(widths) - 1)
+    for place, width in widths.items():
+        given = max(0, min(full[place] - width, spare))
+        widths[place], spare = width + given, spare - given
+    return widths
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
+from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import pairs, task_input
 from receiver.cli.screen import clean, console, seconds_between, show_json, since, word
 from receiver.cli.tasks import show_outputs
@@ -56,8 +58,8 @@ def _is_number(text: str) -> bool:
 
 
 @click.command(cls=_WaitWithOrWithoutSeconds)
-@click.argument("provider")
-@click.argument("operation")
+@click.argument("provider", shell_complete=completing.providers)
+@click.argument("operation", shell_complete=completing.operations)
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
     "--input", "source", metavar="JSON|@FILE|-", help="The input as JSON, from a file, or from standard input."
@@ -97,7 +99,7 @@ def submit(
     receiver submit superapp text2image inputText="a lighthouse" width=1024 height=1024 --wait
     receiver submit topview voice_text2voice --input @voice.json --metadata order=17
 
-    With --wait the exit code is 0 only if the task succeeded.
+    With --wait the exit code is 0 if the task succeeded, 1 if it ended otherwise, 6 if it has not ended yet.
     """  # noqa: D301  click reads the backspace
     body: dict[str, Any] = {"provider": provider, "operation": operation, "input": task_input(source, fields)}
     if callback_url is not None:
@@ -208,10 +210,11 @@ class Watcher:
 
 
 def _judge(task: Mapping[str, Any], wait: float, *, quiet: bool) -> None:
-    """Show how it ended (unless ``quiet``), and end with 1 unless it succeeded."""
+    """Show how it ended (unless ``quiet``), and end with a code that says so unless it succeeded."""
     if task["status"] not in FINAL:
-        raise click.ClickException(
-            f"The task has not ended within {wait:g} s; it goes on: `receiver task {task['id']}` shows it."
+        raise Problem(
+            f"The task has not ended within {wait:g} s; it goes on: `receiver task {task['id']}` shows it.",
+            Exit.UNFINISHED,
         )
     if task["status"] == "succeeded":
         if not quiet:
@@ -221,4 +224,4 @@ def _judge(task: Mapping[str, Any], wait: float, *, quiet: bool) -> None:
         console(error=True).print(
             Text().append(f"{clean(task['error']['code'])}: {clean(task['error']['message'])}", "red")
         )
-    raise SystemExit(1)
+    raise SystemExit(Exit.FAILED)

@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
 from receiver.cli.fields import pairs
-from receiver.cli.screen import clean, console, show_facts, show_json, show_more, show_table, when, word
+from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
 
 
 class _ListByDefault(click.Group):
     """A group whose bare name, with or without options, means its command ``list``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` in where no command stands."""
+        """Put ``list`` in where no command stands; not for the Tab key, which offers the commands there."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -50,7 +53,14 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
         ]
         for each in page["data"]
     ]
-    columns = ["id", "state", "url", "events", "providers", "failing since"]
+    columns = [
+        Column("id"),
+        Column("state"),
+        Column("url", drop=4, long=True),
+        Column("events", drop=2, long=True),
+        Column("providers", drop=1, long=True),
+        Column("failing since", drop=3),
+    ]
     show_table(columns, rows, "No subscribers; `receiver subscribers add URL` registers one.")
     show_more(page)
 
@@ -65,7 +75,12 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
     metavar="TYPE",
     help="An event type, a group like task.*, or * for all; may be repeated.",
 )
-@click.option("--provider", multiple=True, help="Only events of this provider's tasks; may be repeated.")
+@click.option(
+    "--provider",
+    multiple=True,
+    shell_complete=completing.providers,
+    help="Only events of this provider's tasks; may be repeated.",
+)
 @click.option("--description", help="For people.")
 @click.option("--header", multiple=True, metavar="NAME=VALUE", help="Sent with every delivery; may be repeated.")
 @click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Deliveries per second at most.")
@@ -97,7 +112,7 @@ def add(
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @click.option("--secret", is_flag=True, help="Show its signing secret too.")
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON (with --secret: of the secret).")
 @with_api
@@ -112,7 +127,7 @@ def show(api: Api, subscriber_id: str, secret: bool, as_json: bool) -> None:
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_api
 def remove(api: Api, subscriber_id: str, yes: bool) -> None:
@@ -124,7 +139,7 @@ def remove(api: Api, subscriber_id: str, yes: bool) -> None:
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @click.option(
     "--overlap",
     type=click.IntRange(0),
@@ -145,7 +160,7 @@ def rotate(api: Api, subscriber_id: str, overlap: int, as_json: bool) -> None:
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
 def ping(api: Api, subscriber_id: str, as_json: bool) -> None:
@@ -159,7 +174,7 @@ def ping(api: Api, subscriber_id: str, as_json: bool) -> None:
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @with_api
 def enable(api: Api, subscriber_id: str) -> None:
     """Let deliveries go out again; what waited is delivered little by little."""
@@ -167,7 +182,7 @@ def enable(api: Api, subscriber_id: str) -> None:
 
 
 @subscribers.command()
-@click.argument("subscriber_id", metavar="ID")
+@click.argument("subscriber_id", metavar="ID", shell_complete=completing.subscribers)
 @with_api
 def disable(api: Api, subscriber_id: str) -> None:
     """Stop deliveries to a subscriber; they are kept until it is enabled again."""

@@ -8,9 +8,11 @@ from typing import Any
 import click
 from rich.text import Text
 
+from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
 from receiver.cli.fields import MOMENT, pairs
 from receiver.cli.screen import (
+    Column,
     clean,
     console,
     seconds_between,
@@ -31,8 +33,8 @@ from receiver.models import TaskStatus
     type=click.Choice([status.value for status in TaskStatus]),
     help="Only tasks in this state.",
 )
-@click.option("--provider", help="Only tasks of this provider.")
-@click.option("--operation", help="Only tasks of this operation.")
+@click.option("--provider", shell_complete=completing.providers, help="Only tasks of this provider.")
+@click.option("--operation", shell_complete=completing.operations, help="Only tasks of this operation.")
 @click.option("--created-after", type=MOMENT, metavar="TIME", help="RFC 3339, a date, or 30m, 2h, 7d for ago.")
 @click.option("--created-before", type=MOMENT, metavar="TIME", help="As --created-after.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="Only tasks with this pair; may be repeated.")
@@ -60,12 +62,21 @@ def tasks(api: Api, metadata: tuple[str, ...], as_json: bool, **filters: Any) ->
         ]
         for task in page["data"]
     ]
-    show_table(["id", "status", "provider", "operation", "created", "took", "via"], rows, "No tasks.")
+    columns = [
+        Column("id"),
+        Column("status"),
+        Column("provider", drop=4),
+        Column("operation", drop=5, long=True),
+        Column("created", drop=3),
+        Column("took", drop=2),
+        Column("via", drop=1),
+    ]
+    show_table(columns, rows, "No tasks.")
     show_more(page)
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=completing.tasks)
 @click.option("--timeline", is_flag=True, help="Every step it took, instead of what it is.")
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
@@ -81,7 +92,7 @@ def task(api: Api, task_id: str, timeline: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=completing.tasks)
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
 def cancel(api: Api, task_id: str, as_json: bool) -> None:

@@ -47,7 +47,7 @@ def test_a_key_can_come_from_a_file(
 def test_without_a_key_the_way_to_one_is_told(run: Run) -> None:
     """No key: the message says how to name one and how to make one."""
     result = run("tasks")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "RECEIVER_API_KEY" in result.stderr
     assert "receiver keys create" in result.stderr
 
@@ -56,15 +56,15 @@ def test_without_a_key_the_way_to_one_is_told(run: Run) -> None:
 def test_a_key_that_cannot_be_one_is_refused_before_it_is_sent(run: Run, service: FakeService, key: str) -> None:
     """A key with odd characters never becomes a header."""
     result = run("tasks", "--key", key)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "cannot be right" in result.stderr
     assert not service.asked
 
 
 def test_a_service_that_is_not_there_is_told_with_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listening: one message, code 1, and how to start it or to name another address."""
+    """Nobody listening: one message, code 5, and how to start it or to name another address."""
     result = run("tasks", "--url", "http://127.0.0.1:1", "--key", KEY)
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "no service at http://127.0.0.1:1" in result.stderr
     assert "receiver run" in result.stderr
 
@@ -76,7 +76,7 @@ def test_an_address_that_is_none_is_a_usage_error(run: Run) -> None:
 
 
 def test_a_problem_is_told_in_the_services_words_field_by_field(run: Run, service: FakeService) -> None:
-    """Validation errors name each field."""
+    """Validation errors name each field, and end with the code for a wrong call."""
     problem = {
         "title": "Unprocessable",
         "status": 422,
@@ -85,27 +85,32 @@ def test_a_problem_is_told_in_the_services_words_field_by_field(run: Run, servic
     }
     service.on("POST", "/v1/tasks", Said(problem, 422))
     result = run("submit", "superapp", "text2image", "width=9000")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "The request has invalid fields.\n  - input.width: Must be at most 2048." in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "said", "code"),
     [
-        (401, {"title": "Unauthorized", "detail": "No such key."}, "receiver keys create"),
-        (403, {"title": "Forbidden", "detail": "Missing scope."}, "--scope"),
-        (502, b"<html>Bad Gateway</html>", "The service answered 502"),
-        (500, [1], "The service answered 500"),
-        (307, b"", "The service answered 307"),
+        (401, {"title": "Unauthorized", "detail": "No such key."}, "receiver keys create", 4),
+        (403, {"title": "Forbidden", "detail": "Missing scope."}, "--scope", 4),
+        (409, {"title": "Conflict", "detail": "It has ended."}, "It has ended.", 1),
+        (429, {"title": "Too Many Requests", "detail": "Slower."}, "Slower.", 5),
+        (502, b"<html>Bad Gateway</html>", "The service answered 502", 5),
+        (500, [1], "The service answered 500", 5),
+        (307, b"", "It points to http://127.0.0.1:1/", 1),
+        (404, b"<html>", "another program", 3),
+        (200, b"<html>", "is not this service", 5),
     ],
 )
 def test_every_refusal_is_one_plain_message(
-    run: Run, service: FakeService, status: int, body: object, said: str
+    run: Run, service: FakeService, status: int, body: object, said: str, code: int
 ) -> None:
-    """Whatever is answered in place of 2xx, also by a proxy, ends with code 1 and a sentence."""
-    service.on("GET", "/v1/tasks", Said(body, status, {"Location": "http://127.0.0.1:1/"}))
+    """Whatever is answered in place of a 2xx with JSON, also by a proxy, ends with its exit code and a sentence."""
+    html = {"Content-Type": "text/html"} if isinstance(body, bytes) else {}
+    service.on("GET", "/v1/tasks", Said(body, status, {"Location": "http://127.0.0.1:1/", **html}))
     result = run("tasks")
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert said in result.stderr
 
 

@@ -73,10 +73,10 @@ def test_a_delivery_is_shown_with_its_attempts(run: Run, service: FakeService) -
     shown = run("delivery", ID).stdout
     assert "dead (schedule_used_up)" in shown
     assert "the task's callback_url" in shown
-    assert "1. 2026-11-21 10:00:00  connection_refused  20 ms  Nothing listens there." in shown
-    assert "2. 2026-11-21 10:00:00  500  20 ms  It failed." in shown
+    assert "1. 2026-11-21 10:00:00Z  connection_refused  20 ms  Nothing listens there." in shown
+    assert "2. 2026-11-21 10:00:00Z  500  20 ms  It failed." in shown
     assert "oh\N{REPLACEMENT CHARACTER}[2Jno" in shown
-    assert "3. 2026-11-21 10:00:00  204  20 ms  by request" in shown
+    assert "3. 2026-11-21 10:00:00Z  204  20 ms  by request" in shown
 
 
 def test_a_delivery_is_retried(run: Run, service: FakeService) -> None:

@@ -72,9 +72,9 @@ def test_a_key_may_manage_unless_told_otherwise_and_makes_its_account(run: Run) 
     ("args", "code", "said"),
     [
         (["create", "--scope", "fly"], 2, "fly"),
-        (["create", "--account", " "], 1, "account: Must not be empty."),
-        (["list", "--account", "nobody"], 1, "no account 'nobody'"),
-        (["revoke", "key_x"], 1, "no living key 'key_x'"),
+        (["create", "--account", " "], 2, "account: Must not be empty."),
+        (["list", "--account", "nobody"], 3, "no account 'nobody'"),
+        (["revoke", "key_x"], 3, "no living key 'key_x'"),
     ],
 )
 def test_mistakes_are_told(run: Run, args: list[str], code: int, said: str) -> None:
@@ -98,7 +98,7 @@ def test_a_database_that_cannot_be_opened_is_told_plainly(
     monkeypatch.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path}/folder.db")
     monkeypatch.setenv("RECEIVER_BIND", "127.0.0.1:0")
     result = run(*command)
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "the database does not answer" in result.stderr
     (tmp_path / "letter.db").write_text("Dear Sir or Madam,")
     monkeypatch.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path}/letter.db")

@@ -47,7 +47,7 @@ def test_events_are_printed_until_ctrl_c(run: Run, streaming: FakeService) -> No
     shown = run("listen")
     assert shown.exit_code == 0
     first, second = shown.stdout.splitlines()
-    assert first.split()[1:] == ["task.succeeded", "superapp", "text2image", task_of()["id"]]
+    assert first.split()[2:] == ["task.succeeded", "superapp", "text2image", task_of()["id"]]
     assert "task.failed" in second
     assert "Listening at" in shown.stderr
 
@@ -176,7 +176,7 @@ def test_a_key_that_may_not_sign_is_told_the_way_out(run: Run, streaming: FakeSe
     """Without the right to read the secret the message names the scope and ``--secret``."""
     streaming.on("GET", "/v1/signing-secret", Said({"detail": "no"}, 403))
     result = run("listen", "--forward", f"{streaming.url}/hook")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "--secret whsec_" in result.stderr
 
 

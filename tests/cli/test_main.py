@@ -10,7 +10,8 @@ import click
 import pytest
 
 from receiver.cli import COMMANDS, main
-from receiver.errors import Busy, Invalid, SettingsError
+from receiver.cli.exits import Exit
+from receiver.errors import Busy, Conflict, Invalid, NotFound, SettingsError
 from tests.cli.conftest import Run
 
 
@@ -45,10 +46,11 @@ def test_help_loads_no_command() -> None:
         "import contextlib, io, sys, receiver.cli\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    receiver.cli.main(['--help'], standalone_mode=False)\n"
-        "print([name for name in sys.modules if name.startswith(('receiver.cli.', 'requests', 'sqlalchemy', 'flask'))])"
+        "heavy = ('receiver.cli.', 'requests', 'rich', 'sqlalchemy', 'flask')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    assert shown.stdout.strip() == "['receiver.cli.exits']"
 
 
 def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
@@ -64,18 +66,21 @@ def test_the_version_is_shown(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "said", "code"),
     [
-        (Busy("the database does not answer"), "the database does not answer"),
-        (Invalid({"scopes": ["Must be one."]}), "scopes: Must be one."),
-        (SettingsError(["X must be set"]), "X must be set"),
-        (PermissionError(13, "Permission denied", "/var/receiver.db"), "Permission denied: '/var/receiver.db'"),
+        (Busy("the database does not answer"), "the database does not answer", Exit.AWAY),
+        (Conflict("It has ended."), "It has ended.", Exit.FAILED),
+        (Invalid({"scopes": ["Must be one."]}), "scopes: Must be one.", Exit.USAGE),
+        (NotFound("There is no such task."), "There is no such task.", Exit.NOT_FOUND),
+        (SettingsError(["X must be set"]), "X must be set", Exit.FAILED),
+        (PermissionError(13, "Permission denied", "/x.db"), "Permission denied: '/x.db'", Exit.FAILED),
+        (KeyboardInterrupt(), "", Exit.INTERRUPTED),
     ],
 )
 def test_faults_to_be_expected_are_told_without_a_traceback(
-    run: Run, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, fault: BaseException, said: str, code: Exit
 ) -> None:
-    """A service's no, bad settings and the system's no end with code 1 and one plain message."""
+    """A service's no, bad settings and the system's no end with their exit code and one plain message."""
 
     @click.command()
     def broken() -> None:
@@ -83,7 +88,7 @@ def test_faults_to_be_expected_are_told_without_a_traceback(
 
     monkeypatch.setattr(main, "get_command", lambda ctx, name: broken)
     result = run("tasks")
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert said in result.stderr
     assert isinstance(result.exception, SystemExit)
 

@@ -80,5 +80,5 @@ def test_seconds_lie_between_two_times() -> None:
     """Times are subtracted; a missing one gives nothing."""
     assert screen.seconds_between("2026-11-21T10:00:00.000Z", "2026-11-21T10:00:03.500Z") == 3.5
     assert screen.seconds_between("2026-11-21T10:00:00.000Z", None) is None
-    assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 10:00:00"
+    assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 10:00:00Z"
     assert screen.when(None) == "–"

@@ -95,10 +95,10 @@ def test_waiting_for_a_task_that_fails_ends_with_1(run: Run, ready: FakeService)
 
 
 def test_waiting_ends_when_its_time_is_over(run: Run, ready: FakeService) -> None:
-    """Time over before the end: code 1, and how to look at the task later."""
+    """Time over before the end: code 6, and how to look at the task later."""
     ready.on("GET", f"/v1/tasks/{ID}", RUNNING)
     shown = run("submit", "a", "b", "--wait", "0")
-    assert shown.exit_code == 1
+    assert shown.exit_code == 6
     assert f"receiver task {ID}" in shown.stderr
 
 

@@ -25,7 +25,7 @@ def test_tasks_are_listed_with_their_states(run: Run, service: FakeService) -> N
     shown = run("tasks")
     assert shown.exit_code == 0
     assert lines(shown)[1].split() == [
-        ID, "succeeded", "superapp", "text2image", "2026-11-21", "10:00:00", "3.5", "s", "callback",
+        ID, "succeeded", "superapp", "text2image", "2026-11-21", "10:00:00Z", "3.5", "s", "callback",
     ]  # fmt: skip
     assert "queued" in lines(shown)[2]
 

@@ -1,0 +1,200 @@
+"""``receiver export``: all that is kept of one task in one JSON document, without any secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+import handlers
+from receiver import __version__
+from receiver.blanking import HIDDEN, blanked, is_secret, secrets_in
+from receiver.cli.alike import told_apart
+from receiver.cli.keys import present_schema
+from receiver.cli.screen import console
+from receiver.config import Settings, masked
+from receiver.errors import NotFound
+from receiver.events import rfc3339, task_json
+from receiver.models import Subscriber, Task
+from receiver.runtime import Runtime, secrets_of
+from receiver.signing import without_tokens
+from receiver.store import dialect
+from receiver.store import subscribers as stored_subscribers
+from receiver.store import tasks as stored_tasks
+from receiver.store.tasks import Filter
+from receiver.tasks import History
+
+_OURS = re.compile(r"\b(?:rk_[\w-]{16,}|whsec_[A-Za-z0-9+/]{16,}=*)")
+"""API keys and signing secrets, wherever somebody pasted one."""
+_PARAMETER = re.compile(r"([?&]([^=&#\s\"]+)=)[^&#\s\"]+")
+_USERINFO = re.compile(r"(\w://)[^/@\s\"]+@")
+
+
+@click.command()
+@click.argument("task_id", metavar="TASK")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, writable=True), help="A file instead of the screen.")
+def export(task_id: str, output: str | None) -> None:
+    """Write all that is kept of a task, for a support ticket.
+
+    One JSON document: the task, its timeline, the provider's calls as received, events, deliveries with every
+    attempt and answer, the subscribers, the versions and the settings. Secrets are masked: keys, credentials,
+    signing secrets, callback tokens, secret headers, signatures in links. What the task is about (inputs, outputs)
+    is in it as it is. TASK is our id or the provider's. Works on the database of the settings.
+    """
+    with present_schema() as runtime:
+        task = _find(runtime, task_id)
+        history = runtime.tasks.history(task.account_id, task.id)
+        receivers = _subscribers(runtime, history)
+        made = {
+            "made_at": rfc3339(runtime.clock()),
+            "versions": _versions(runtime),
+            "settings": shown_settings(runtime.settings),
+            **told(history),
+            "subscribers": [_subscriber(runtime, each) for each in receivers],
+        }
+        secrets = _known_secrets(runtime, task, receivers)
+    text = json.dumps(without_secrets(made, secrets), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+        return
+    with open(output, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text + "\n")
+    console(error=True).print(f"Written to {output}. Look through it before you send it: inputs and outputs are in it.")
+
+
+def told(history: History) -> dict[str, Any]:
+    """A task's history as JSON values, nothing masked yet: the task, timeline, notices, events and deliveries."""
+    task = history.task
+    return {
+        "task": {
+            **json.loads(task_json(task)),
+            "due_at": rfc3339(task.due_at),
+            "submits": task.submits,
+            "polls": task.polls,
+            "outcome_unknown": task.outcome_unknown,
+            "state": json.loads(task.state_json),
+        },
+        "timeline": [{"at": rfc3339(step.at), "kind": step.kind, **step.detail} for step in history.lines()],
+        "notices": [
+            {
+                "id": notice.id,
+                "received_at": rfc3339(notice.received_at),
+                "verdict": notice.verdict,
+                "copies": notice.copies,
+                "headers": _discreet(notice.headers),
+                "body": notice.body.decode("utf-8", "replace"),
+            }
+            for notice in history.notices
+        ],
+        "events": [
+            {"id": event.id, "type": event.type, "created_at": rfc3339(event.created_at), "body": event.body}
+            for event in history.events
+        ],
+        "deliveries": [
+            {
+                **_times(dataclasses.asdict(delivery)),
+                "attempts": [
+                    {**_times(dataclasses.asdict(each)), "response_headers": _discreet(each.response_headers)}
+                    for each in history.attempts
+                    if each.delivery_id == delivery.id
+                ],
+            }
+            for delivery in history.deliveries
+        ],
+    }
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """Every setting of the service and of its configured providers; of secrets only whether they are set."""
+    shown: dict[str, Any] = dict(masked(settings))
+    for name, given in settings.providers.items():
+        for option in handlers.options_of(handlers.find(name)):
+            if option.name in given:
+                shown[handlers.variable_of(name, option)] = "(set)" if option.secret else given[option.name]
+    return shown
+
+
+def without_secrets(value: Any, secrets: Sequence[str]) -> Any:
+    """A JSON value with ``***`` in place of these secrets, and of all that looks like one, in every text of it."""
+    if isinstance(value, Mapping):
+        return {name: without_secrets(inner, secrets) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner, secrets) for inner in value]
+    if not isinstance(value, str):
+        return value
+    text = without_tokens(_OURS.sub(HIDDEN, blanked(value, secrets)))
+    text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
+    return _PARAMETER.sub(lambda found: found[1] + HIDDEN if is_secret(found[2]) else found[0], text)
+
+
+def _find(runtime: Runtime, task_id: str) -> Task:
+    """The task of this id, of ours or of a provider. Raises NotFound with the ids that look alike."""
+    with runtime.store.read() as connection:
+        found = stored_tasks.get(connection, task_id)
+        for name in handlers.available():
+            found = found or stored_tasks.find_by_provider_id(connection, name, task_id)
+    if found is None:
+        lines = told_apart(f"/v1/tasks/{task_id}", lambda _: _newest(runtime))
+        raise NotFound("\n".join([f"There is no task {task_id} in the database of the settings.", *lines]))
+    return found
+
+
+def _newest(runtime: Runtime) -> list[dict[str, Any]]:
+    accounts = {key.account_id for key in runtime.accounts.list_keys("default")}
+    return [
+        {"id": task.id} for account in accounts for task in runtime.tasks.list_page(account, Filter(), 100, None).items
+    ]
+
+
+def _subscribers(runtime: Runtime, history: History) -> list[Subscriber]:
+    wanted = {delivery.subscriber_id for delivery in history.deliveries}
+    with runtime.store.read() as connection:
+        return list(stored_subscribers.some(connection, wanted).values()) if wanted else []
+
+
+def _subscriber(runtime: Runtime, subscriber: Subscriber) -> dict[str, Any]:
+    shown = _times(dataclasses.asdict(subscriber))
+    del shown["headers_sealed"], shown["secrets_sealed"]
+    return {**shown, "headers": _discreet(runtime.subscribers.headers(subscriber))}
+
+
+def _known_secrets(runtime: Runtime, task: Task, receivers: Sequence[Subscriber]) -> list[str]:
+    """Every secret at hand: of the settings, of the account, and of the subscribers; with and without their prefix."""
+    found = [secret.key for secret in runtime.accounts.signing_secrets(task.account_id)]
+    for subscriber in receivers:
+        if not subscriber.task_only:
+            found += [secret.key for secret in runtime.subscribers.secrets(task.account_id, subscriber.id)]
+        found += secrets_in(runtime.subscribers.headers(subscriber))
+    found += [text.removeprefix("whsec_") for text in found]
+    return [text for text in (*found, *secrets_of(runtime.settings)) if text]
+
+
+def _versions(runtime: Runtime) -> dict[str, Any]:
+    with runtime.store.read() as connection:
+        server = dialect.server(connection)
+    database = "SQLite" if server is None else f"PostgreSQL {server.version}"
+    return {
+        "receiver": __version__,
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "database": database,
+    }
+
+
+def _times(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with every time (``…_at``, ``…_since``: ms since the epoch) as people read it."""
+    return {
+        name: rfc3339(value) if name.endswith(("_at", "_since")) and isinstance(value, int) else value
+        for name, value in values.items()
+    }
+
+
+def _discreet(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: HIDDEN if is_secret(name) else text for name, text in headers.items()}
