@@ -113,7 +113,10 @@ def _rescued(was: Task, task: Task) -> bool:
     """Whether a poll ended a task of which the provider should have called back first."""
     if task.completed_via is not CompletedVia.POLL or was.status is not TaskStatus.RUNNING:
         return False
-    operation = handlers.find(task.provider).operations.get(task.operation)
+    try:
+        operation = handlers.find(task.provider).operations.get(task.operation)
+    except KeyError:
+        return False  # a provider that is not there any more; what is only counted must not fail
     return operation is not None and operation.callbacks
 
 

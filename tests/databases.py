@@ -36,6 +36,11 @@ def empty(kind: str, folder: Path) -> Iterator[str]:
             yield url
 
 
+def place_of(url: str) -> Path | str:
+    """What a driver connects to: the path of an SQLite file, or the URL of a PostgreSQL database as it is."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else url
+
+
 @dataclass(frozen=True)
 class Template:
     """A prepared database, to which nobody is connected."""

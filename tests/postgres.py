@@ -181,9 +181,15 @@ class Server:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else ()
 
-    def disconnect(self, url: str) -> int:
-        """End every session on a database from the server's side, as a fail-over does; how many there were."""
-        found = self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name_of(url)}'")
+    def disconnect(self, url: str, application: str = "%") -> int:
+        """End sessions on a database from the server's side, as a fail-over does; how many there were.
+
+        ``application``: a LIKE pattern of the names that they gave; ours is ``receiver@`` and the machine.
+        """
+        found = self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{name_of(url)}' AND application_name LIKE '{application}'"
+        )
         return len(found)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import requests
 
 from receiver.faultpoints import VARIABLE
+from receiver.sealing import new_secret_key
+from tests.databases import place_of
 from tests.story.system import CREDENTIALS, KEY, PROVIDERS, ROOT, free_port
 
 LEASE = 2.0
@@ -26,7 +28,10 @@ VOD_KEY = "an-auth-key-of-notices"
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """What every process of one plant needs; short leases, so that recovery is fast. ``more``: further variables."""
+    """What every process of one plant needs; short leases, so that recovery is fast. ``more``: further variables.
+
+    An SQLite file in the folder, unless they name another database.
+    """
     url, sandbox_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("RECEIVER_", "SANDBOX_"))}
     return {
@@ -37,6 +42,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "RECEIVER_PUBLIC_URL": url,
         "RECEIVER_BIND": url.removeprefix("http://"),
         "RECEIVER_API_KEY": KEY,
+        "RECEIVER_SECRET_KEYS": new_secret_key(),
         "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
         "RECEIVER_LOG_FORMAT": "json",
         "RECEIVER_LEASE": str(LEASE),
@@ -117,7 +123,7 @@ class Plant:
         self.variables = environment(folder, **more)
         self.url = self.variables["RECEIVER_PUBLIC_URL"]
         self.sandbox_url = self.variables.pop("SANDBOX_URL")
-        self.database = folder / "receiver.db"
+        self.database = place_of(self.variables["RECEIVER_DATABASE_URL"])
         self.groups: list[Group] = []
         self.sandbox = self.start("sandbox", "sandbox", "--port", self.sandbox_url.rpartition(":")[2])
         migrated = self.start("migrate", "migrate")

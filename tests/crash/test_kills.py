@@ -1,7 +1,7 @@
 """Kills in the midst of everything: nothing acknowledged is lost, nothing is bought or ended twice.
 
-``RECEIVER_CRASH_KILLS`` sets how often (20 in everyday runs: each kind at least once), ``RECEIVER_CRASH_SEED``
-repeats the dice of a run.
+``RECEIVER_CRASH_KILLS`` sets how often (20 in everyday runs: each kind at least once), half of them on each of the
+two databases; ``RECEIVER_CRASH_SEED`` repeats the dice of a run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.crash.checker import Checker, await_rest
 from tests.crash.load import DEADLINE, Callers, Hook
 from tests.crash.plant import Group, Plant, until
+from tests.databases import empty
 
 pytestmark = pytest.mark.process
 
@@ -64,6 +66,10 @@ class Season:
         kinds += [self._at_worker_point(label) for label in WORKER_POINTS]
         kinds += [self._worker_by_subscriber, self._web_anytime, self._worker_anytime, self._everything_anytime]
         self._dice.shuffle(kinds)
+        if isinstance(
+            self._plant.database, str
+        ):  # in the other order than on SQLite: few kills are each kind once, too
+            kinds = [self._sessions_anytime, *reversed(kinds)]
         return cycle(kinds)
 
     def _at_web_point(self, label: str) -> Callable[[], None]:
@@ -117,32 +123,40 @@ class Season:
         self._web, self._worker = self._plant.start("web"), self._plant.start("worker")
         self.log.append("everything at any moment")
 
+    def _sessions_anytime(self) -> None:
+        time.sleep(self._dice.uniform(0.5, 2))
+        assert isinstance(self._plant.database, str)
+        count = postgres.shared().disconnect(self._plant.database, "receiver@%")
+        assert count, "web and worker had no session"
+        self.log.append(f"{count} sessions of the database at any moment")
+
     def _restart(self, group: Group) -> Group:
         time.sleep(self._dice.uniform(0.5, 2))
         group.kill()
         return self._plant.start(group.name)
 
 
-def test_kills(tmp_path: Path) -> None:
+def test_kills(database: str, tmp_path: Path) -> None:
     """Whatever is killed whenever: one start for each key, one end for each task, told to everybody at least once."""
     print(f"RECEIVER_CRASH_SEED={SEED} RECEIVER_CRASH_KILLS={KILLS}")  # noqa: T201  shown when the test fails
     dice = random.Random(SEED)
-    plant = Plant(tmp_path, TOPVIEW_CONFIRM_NOTICES="false")
     hooks = [Hook(SEED, flaky=False), Hook(SEED + 1, flaky=True)]
-    try:
-        season = Season(plant, hooks[1], dice)
-        plant.await_web()
-        for hook in hooks:
-            hook.secret = plant.subscribe(hook.url)
-        callers = Callers(plant, SEED)
+    with empty(database, tmp_path) as url:
+        plant = Plant(tmp_path, RECEIVER_DATABASE_URL=url, TOPVIEW_CONFIRM_NOTICES="false")
         try:
-            season.run(KILLS)
+            season = Season(plant, hooks[1], dice)
+            plant.await_web()
+            for hook in hooks:
+                hook.secret = plant.subscribe(hook.url)
+            callers = Callers(plant, SEED)
+            try:
+                season.run((KILLS + 1) // 2)
+            finally:
+                callers.stop()
+            plant.await_web()
+            await_rest(plant, DEADLINE + 20)
+            print(Checker(plant, callers.orders, hooks).check())  # noqa: T201  how much was compared
         finally:
-            callers.stop()
-        plant.await_web()
-        await_rest(plant, DEADLINE + 20)
-        print(Checker(plant, callers.orders, hooks).check())  # noqa: T201  how much was compared
-    finally:
-        plant.close()
-        for hook in hooks:
-            hook.subscriber.close()
+            plant.close()
+            for hook in hooks:
+                hook.subscriber.close()

@@ -8,14 +8,16 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import postgres
 from tests.crash.checker import await_rest
 from tests.crash.plant import DELIVERY_TIMEOUT, LEASE, Group, Plant, until
+from tests.databases import empty
 from tests.model.ledger import Ledger, Row
 from tests.story.samples import TOPVIEW
 from tests.subscriber import Subscriber, Talk, answer, slowly
@@ -26,15 +28,26 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    """Sandbox and web; the tests start the workers."""
-    made = Plant(tmp_path, RECEIVER_SHUTDOWN_TIMEOUT="3")
-    try:
-        made.start("web")
-        made.await_web()
-        yield made
-    finally:
-        made.close()
+def build(database: str, tmp_path: Path) -> Iterator[Callable[..., Plant]]:
+    """Makes a plant with sandbox and web; the tests start the workers. Keywords are environment variables."""
+    made: list[Plant] = []
+
+    def make(**more: str) -> Plant:
+        made.append(Plant(tmp_path, RECEIVER_DATABASE_URL=url, **more))
+        made[-1].start("web")
+        made[-1].await_web()
+        return made[-1]
+
+    with empty(database, tmp_path) as url:
+        yield make
+        for plant in made:
+            plant.close()
+
+
+@pytest.fixture
+def plant(build: Callable[..., Plant]) -> Plant:
+    """One whose workers have some seconds to stop."""
+    return build(RECEIVER_SHUTDOWN_TIMEOUT="3")
 
 
 def submit(plant: Plant, *magic: str) -> str:
@@ -73,6 +86,10 @@ def deliveries(plant: Plant) -> list[Row]:
 
 def free(plant: Plant) -> bool:
     """Whether nobody is in the midst of writing."""
+    if isinstance(plant.database, str):
+        inside = "xact_start IS NOT NULL AND application_name LIKE 'receiver@%'"
+        name = postgres.name_of(plant.database)
+        return not postgres.shared().execute(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND {inside}")
     with contextlib.closing(sqlite3.connect(plant.database, timeout=0.1)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -83,7 +100,7 @@ def free(plant: Plant) -> bool:
 
 
 def freeze(plant: Plant, worker: Group) -> None:
-    """Stop a worker, but not in the midst of a transaction: on SQLite nobody else could write until it wakes."""
+    """Stop a worker, but not in the midst of a transaction: others would wait for it (on SQLite all who write)."""
     for _ in range(100):
         worker.signal(signal.SIGSTOP)
         until(worker.stands_still, 5, "the worker does not stand still")
@@ -162,24 +179,19 @@ def test_a_worker_that_is_asked_to_stop_ends_what_it_has_begun(plant: Plant) -> 
         assert len(ids) == len(set(ids)) == 5, "nothing lost, and nothing sent twice"
 
 
-def test_a_worker_that_may_not_wait_leaves_its_work_to_the_next(tmp_path: Path) -> None:
+def test_a_worker_that_may_not_wait_leaves_its_work_to_the_next(build: Callable[..., Plant]) -> None:
     """With no time to end anything it is gone at once; the leases hand everything over."""
-    plant = Plant(tmp_path, RECEIVER_SHUTDOWN_TIMEOUT="0.1")
-    try:
-        plant.start("web")
-        plant.await_web()
-        worker = plant.start("worker")
-        with Subscriber(slowly(0.7 * DELIVERY_TIMEOUT)) as subscriber:
-            plant.subscribe(subscriber.url, "task.succeeded")
-            tasks = [submit(plant) for _ in range(5)]
-            until(lambda: subscriber.connections >= 1, 20, worker.tail())
-            began = time.monotonic()
-            assert worker.terminate(5) == 0
-            assert time.monotonic() - began < 2
-            plant.start("second", "worker")
-            await_rest(plant, LEASE + 20)
-            told = {json.loads(received.body)["data"]["id"] for received in subscriber.requests}
-            assert told == set(tasks)
-            assert {row["status"] for row in deliveries(plant)} == {"delivered"}
-    finally:
-        plant.close()
+    plant = build(RECEIVER_SHUTDOWN_TIMEOUT="0.1")
+    worker = plant.start("worker")
+    with Subscriber(slowly(0.7 * DELIVERY_TIMEOUT)) as subscriber:
+        plant.subscribe(subscriber.url, "task.succeeded")
+        tasks = [submit(plant) for _ in range(5)]
+        until(lambda: subscriber.connections >= 1, 20, worker.tail())
+        began = time.monotonic()
+        assert worker.terminate(5) == 0
+        assert time.monotonic() - began < 2
+        plant.start("second", "worker")
+        await_rest(plant, LEASE + 20)
+        told = {json.loads(received.body)["data"]["id"] for received in subscriber.requests}
+        assert told == set(tasks)
+        assert {row["status"] for row in deliveries(plant)} == {"delivered"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,7 @@ from receiver.runtime import Runtime, wall_clock
 from receiver.store import Store
 from receiver.tasks import NewTask
 from tests.crash.plant import Group, Plant, environment, until
+from tests.databases import empty
 from tests.model.ledger import Ledger
 from tests.story.samples import TOPVIEW
 from tests.story.system import KEY
@@ -24,9 +26,16 @@ OLD = 40 * 86_400_000
 TASKS = 30
 
 
-def test_a_migration_that_was_killed_is_simply_begun_again(tmp_path: Path) -> None:
+@pytest.fixture
+def url(database: str, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    with empty(database, tmp_path) as found:
+        yield found
+
+
+def test_a_migration_that_was_killed_is_simply_begun_again(url: str, tmp_path: Path) -> None:
     """It leaves no half of a schema behind that would stand in the way of the next one."""
-    variables = environment(tmp_path)
+    variables = environment(tmp_path, RECEIVER_DATABASE_URL=url)
     variables.pop("SANDBOX_URL")
     killed = Group(tmp_path, "killed", "migrate", variables={**variables, "RECEIVER_FAULT_POINT": "migrate.step"})
     assert killed.popen.wait(30) == -signal.SIGKILL, killed.tail()
@@ -55,9 +64,9 @@ def fill(plant: Plant) -> None:
     runtime.close()
 
 
-def test_a_sweep_that_was_killed_is_simply_begun_again(tmp_path: Path) -> None:
+def test_a_sweep_that_was_killed_is_simply_begun_again(url: str, tmp_path: Path) -> None:
     """What it had purged is there again, and the next sweep purges it with all that hangs on it."""
-    plant = Plant(tmp_path)
+    plant = Plant(tmp_path, RECEIVER_DATABASE_URL=url)
     try:
         fill(plant)
         ledger = Ledger(plant.database)

@@ -131,7 +131,7 @@ def test_a_callback_url_that_leads_inside(closed: Plant, dialled: list[Any], mon
 
 def test_an_address_that_was_allowed_once(build: Any, dialled: list[Any], tmp_path: Path) -> None:
     """What was registered while a network was allowed is not dialled any more once it is not."""
-    before: Stage = build(RECEIVER_RETRY_SCHEDULE="none")
+    before: Stage = build(at=wall_clock, RECEIVER_RETRY_SCHEDULE="none")  # not so old that it is purged when it ends
     delivery = before.ping(before.subscribe(HOOK))
     database = before.settings.database_url
     after = Plant(

@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from receiver.sealing import new_secret_key
 from tests.crash.plant import Group, Plant, until
 from tests.story.system import ROOT, free_port
 
@@ -89,11 +88,9 @@ class Farm(Plant):
             **{
                 "RECEIVER_DATABASE_URL": database_url,
                 "RECEIVER_PUBLIC_URL": self.balancer.url,
-                "RECEIVER_SECRET_KEYS": new_secret_key(),
                 **more,
             },
         )
-        self.database = database_url
 
     def web(self, name: str, clock: float = 0.0) -> Group:
         """Start a web, and let it take connections when it is ready. ``clock``: seconds by which it is ahead."""

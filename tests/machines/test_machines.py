@@ -121,7 +121,7 @@ def test_a_new_version_is_rolled_out_under_load(build: Build) -> None:
     hook = open_hook(farm)
     callers = Callers(farm, seed=5, magic=CALM)
     time.sleep(1)
-    upgrade(farm.database, "9001")
+    upgrade(farm.variables["RECEIVER_DATABASE_URL"], "9001")
     again = farm.start("migrate-again", "migrate")
     assert again.popen.wait(30) == 0, again.tail()
     farm.web("web-new")
@@ -130,7 +130,7 @@ def test_a_new_version_is_rolled_out_under_load(build: Build) -> None:
         assert farm.api("GET", "/readyz").status_code == 200
     for group in old:
         assert group.terminate(20) == 0
-    upgrade(farm.database, "9002")
+    upgrade(farm.variables["RECEIVER_DATABASE_URL"], "9002")
     time.sleep(1)
     callers.stop()
     await_rest(farm, 90)
