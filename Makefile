@@ -48,9 +48,11 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/mypy
 
 crash: $(VENV)/dev.stamp
+	@sh tests/ensure_postgres.sh
 	@RECEIVER_CRASH_KILLS=$${RECEIVER_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/crash $(PYTEST_ARGS)
 
 fuzz: $(VENV)/dev.stamp
+	@sh tests/ensure_postgres.sh
 	@HYPOTHESIS_PROFILE=long FUZZ_SCALE=$${FUZZ_SCALE:-25} $(BIN)/python -m pytest -n 2 --dist loadfile -k "fuzz or life_cycle" tests/model tests/attack $(PYTEST_ARGS)
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
