@@ -78,16 +78,18 @@ def json_exactly(text: str) -> Any:
 def json_text(value: Any) -> str:
     """Compact JSON text of a value, its numbers with the digits that came. Raises ValueError for other infinities."""
     if isinstance(value, str):
-        return encode_basestring(value) if value.isascii() else _quoted(value)
+        return _quoted(value)
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, Numeral):
         return value.digits
     if isinstance(value, dict):
         return "{" + ",".join([f"{_quoted(name)}:{json_text(item)}" for name, item in value.items()]) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join([json_text(item) for item in value]) + "]"
-    return _PLAINLY.encode(value)
+    return int.__repr__(value) if isinstance(value, int) else _PLAINLY.encode(value)
 
 
 def text_of(value: Any) -> str | None:
@@ -153,7 +155,8 @@ def kind_of_url(url: str, otherwise: OutputKind) -> OutputKind:
 
 
 def _quoted(text: str) -> str:
-    return encode_basestring(text) if _safe_text(text) == text else encode_basestring_ascii(text)
+    safe = text.isascii() or _safe_text(text) == text
+    return encode_basestring(text) if safe else encode_basestring_ascii(text)
 
 
 def _refuse(word: str) -> NoReturn:

@@ -38,6 +38,13 @@ def _blank_line(_: Any, __: str, line: Any) -> str:  # the renderer in front of 
     return blank(line)
 
 
+_ENCODER = json.JSONEncoder(default=repr)  # made once: to make one costs as much as to write a line with it
+
+
+def _one_line(entry: structlog.typing.EventDict, **_: Any) -> str:
+    return _ENCODER.encode(entry)
+
+
 def set_up(log_format: str, log_level: str, role: str) -> None:
     """Configure logging of this process, once. ``log_format``: ``console``, ``json`` or empty for by terminal."""
     as_text = log_format == "console" or (not log_format and sys.stderr.isatty())
@@ -56,7 +63,7 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
     ]
     if as_text:
         shared.append(_for_people)
-    renderer: structlog.typing.Processor = _console() if as_text else structlog.processors.JSONRenderer()
+    renderer: structlog.typing.Processor = _console() if as_text else structlog.processors.JSONRenderer(_one_line)
     level = getattr(logging, log_level.upper())
     structlog.configure(
         processors=[*shared, renderer, _blank_line],
