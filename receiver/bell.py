@@ -3,6 +3,8 @@
 On one machine every listener owns a Unix datagram socket in one folder; ringing sends a byte to each. Where
 machines share a database, its wire carries one more message to the others, from a thread of its own and at most
 every few milliseconds. A lost ring costs one look at the clock, never work: sleepers look by themselves every second.
+
+A ring says which lanes of the workers there is work for, so that the others sleep on.
 """
 
 from __future__ import annotations
@@ -19,15 +21,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+_ANY = "1"  # what is no lane's name means every lane, so that versions that name others understand each other
 _LONGEST = 90  # a Unix socket's path has about 100 bytes on every system
 
+
+DELIVER = "deliver"
+"""The lane that sends deliveries."""
 
 BREATH = 0.005
 """Seconds between two messages to other machines: rings that come in between are one."""
 
 
+def submit_lane(provider: str) -> str:
+    """The lane that hands tasks over to a provider."""
+    return f"submit-{provider}"
+
+
+def query_lane(provider: str) -> str:
+    """The lane that asks a provider after tasks."""
+    return f"query-{provider}"
+
+
 class Ear(Protocol):
     """Hears what came over a wire."""
+
+    missed: bool
+    """Whether ``words`` has to tell of what may have been missed: nobody who polls should sleep first."""
 
     def fileno(self) -> int | None:
         """What to poll; None while there is nothing to hear with."""
@@ -65,19 +84,20 @@ class Bell:
         self._wire = wire if wire is not None and wire.connected else None
         self._ringer = None if self._wire is None else _Ringer(self._wire, _here(self.folder))
 
-    def ring(self) -> None:
-        """Wake every listener; never blocks, never raises."""
+    def ring(self, *lanes: str) -> None:
+        """Wake every listener, and tell it for which lanes there is work (none named: perhaps for any).
+
+        Never blocks, never raises.
+        """
         if self._ringer is not None:
-            self._ringer.ring()
+            self._ringer.ring(lanes)
+        said = " ".join(lanes or (_ANY,)).encode()
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            for path in self.folder.glob("*.bell"):
-                try:
-                    sender.sendto(b"1", str(path))
-                except ConnectionRefusedError:
-                    path.unlink(missing_ok=True)  # its process is gone
-                except OSError:
-                    continue  # its buffer is full: it is awake anyway
+            with os.scandir(self.folder) as found:
+                for entry in found:
+                    if entry.name.endswith(".bell"):
+                        _send(sender, said, entry.path)
 
     def listen(self) -> Listener:
         """A new listener of this process; close it at the end."""
@@ -87,6 +107,15 @@ class Bell:
         """Send nothing more to other machines."""
         if self._ringer is not None:
             self._ringer.close()
+
+
+def _send(sender: socket.socket, said: bytes, path: str) -> None:
+    try:
+        sender.sendto(said, path)
+    except ConnectionRefusedError:
+        Path(path).unlink(missing_ok=True)  # its process is gone
+    except OSError:
+        pass  # its buffer is full: it is awake anyway
 
 
 def _here(folder: Path) -> str:
@@ -105,12 +134,16 @@ class _Ringer:
     def __init__(self, wire: Wire, word: str) -> None:
         self._wire = wire
         self._word = word
+        self._lanes: set[str] = set()  # for which there is work
+        self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._closed = False
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self) -> None:
+    def ring(self, lanes: Sequence[str]) -> None:
+        with self._lock:
+            self._lanes.update(lanes or (_ANY,))
         self._wanted.set()
         if self._thread is None:
             with self._starting:
@@ -124,7 +157,10 @@ class _Ringer:
             if self._closed:
                 return
             self._wanted.clear()
-            self._wire.send(self._word)
+            with self._lock:
+                lanes, self._lanes = self._lanes, set()
+            if lanes:
+                self._wire.send(" ".join((self._word, *sorted(lanes))))
             time.sleep(BREATH)
 
     def close(self) -> None:
@@ -145,6 +181,7 @@ class Listener:
         self._socket: socket.socket | None = None
         self._path = folder / f"{os.getpid()}-{threading.get_ident()}-{id(self)}.bell"
         self._fallback = threading.Event()
+        self._lanes: set[str] = set()
         for _ in range(3):  # another listener's close may take the folder away between making and binding
             with contextlib.suppress(OSError):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -172,6 +209,11 @@ class Listener:
             if left == 0 or self._socket is None:
                 return False
 
+    def lanes(self) -> set[str]:
+        """For which lanes the bell has rung since the last question; a name that no lane has stands for all."""
+        lanes, self._lanes = self._lanes, set()
+        return lanes
+
     def _wait_once(self, seconds: float) -> bool:
         """Sleep until there is anything to hear; whether it was a ring."""
         far = None if self._ear is None else self._ear.fileno()
@@ -185,15 +227,17 @@ class Listener:
         if self._ear is not None and self._ear.missed:
             seconds = 0  # it can hear only from now on: what was missed does not show in a poll
         ready = {number for number, _ in poller.poll(seconds * 1000)}
-        rung = False
+        said: list[str] = []
         if self._ear is not None:
-            rung = any(word != self._here for word in self._ear.words())  # ours have rung here already
+            places = (word.partition(" ") for word in self._ear.words())
+            said += [lanes or _ANY for place, _, lanes in places if place != self._here]  # ours have rung here already
         if self._socket is not None and self._socket.fileno() in ready:
-            rung = True
             with contextlib.suppress(OSError):
                 while True:
-                    self._socket.recv(16)
-        return rung
+                    said.append(self._socket.recv(4096).decode("ascii", "replace"))
+        for lanes in said:
+            self._lanes.update(lanes.split() or (_ANY,))
+        return bool(said)
 
     def close(self) -> None:
         """Give the socket back; the last listener takes the folder with it."""

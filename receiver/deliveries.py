@@ -11,7 +11,7 @@ from typing import Any
 
 from receiver import __version__, lifecycle, metrics, schedule, tracing, watching
 from receiver import events as event_rules
-from receiver.bell import Bell
+from receiver.bell import DELIVER, Bell
 from receiver.blanking import blanked, secrets_in
 from receiver.errors import Conflict, NotFound
 from receiver.lifecycle import Judgement, Result
@@ -29,10 +29,11 @@ from receiver.models import (
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, attempts, backlog, deliveries, events, subscribers
+from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, events, subscribers
 from receiver.store.backlog import DRAIN_STEP
+from receiver.store.claiming import Claim
 from receiver.store.database import after_commit
-from receiver.store.deliveries import Claim, Filter
+from receiver.store.deliveries import Filter
 from receiver.store.settling import publish
 
 
@@ -43,6 +44,14 @@ class Outcome:
     claim: Claim
     started_at: int
     result: OutboundResult
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn gave. ``next_due``: when (ms) the next delivery can be attempted (None: none is waiting)."""
+
+    claims: Sequence[Claim]
+    next_due: int | None
 
 
 _OPENED = 1024
@@ -89,31 +98,35 @@ class DeliveryService:
         due = self.next_look()  # a look that finds nothing must not take the writer's turn
         if due is None or due > self._clock():
             return ()
-        return self.turn((), room, reserved=reserved, troubled=troubled)
+        return self.turn((), room, reserved=reserved, troubled=troubled).claims
 
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""
         with self._store.read() as connection:
-            return deliveries.next_due(connection, self._clock(), self._per_subscriber)
+            return claiming.next_due(connection, self._clock(), self._per_subscriber)
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write what came of some attempts, all in one transaction."""
         self.turn(outcomes, 0)
 
-    def turn(
-        self, outcomes: Sequence[Outcome], room: int, *, reserved: int = 0, troubled: int | None = None
-    ) -> Sequence[Claim]:
-        """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``."""
+    def turn(self, outcomes: Sequence[Outcome], room: int, *, reserved: int = 0, troubled: int | None = None) -> Turn:
+        """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``.
+
+        ``next_due`` is asked when there was room for more than was claimed; else more may be due now.
+        """
         discreet = [self._discreet(outcome) for outcome in outcomes]
         with self._store.write() as connection:
             now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
             if discreet:
                 self._finish(connection, discreet, now)
             if room <= 0:
-                return ()
-            return deliveries.claim(
+                return Turn((), now)
+            claimed = claiming.claim(
                 connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
             )
+            if len(claimed) == room:
+                return Turn(claimed, now)
+            return Turn(claimed, claiming.next_due(connection, now, self._per_subscriber))
 
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""
@@ -165,9 +178,7 @@ class DeliveryService:
             if values["status"] is not DeliveryStatus.PENDING:
                 tell = partial(metrics.observe_delivery_ended, values["status"], values["reason"])
                 after_commit(connection, tell)
-        for subscriber_id, record in sorted(records.items()):
-            if record != before[subscriber_id]:
-                subscribers.note_health(connection, record)
+        subscribers.note_health(connection, [each for key, each in sorted(records.items()) if each != before[key]])
 
     def _records_for(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, Subscriber]:
         """The subscribers' records of failures; those that may change now are held, so that no change is lost."""
@@ -178,10 +189,12 @@ class DeliveryService:
 
     def _judge(self, outcome: Outcome, record: Subscriber | None, now: int, *, counts: bool) -> Judgement:
         failures, since = (0, None) if record is None else (record.failures, record.failing_since)
-        delivery = outcome.claim.delivery
+        delivery, result = outcome.claim.delivery, _result(outcome, now)
+        if lifecycle.is_success(result):
+            return lifecycle.DELIVERED
         return lifecycle.judge_attempt(
             replace(delivery, attempts=delivery.attempts + 1),
-            _result(outcome, now),
+            result,
             self._plan,
             failures=failures if counts else failures - 1,
             failing_since=since,
@@ -259,7 +272,7 @@ class DeliveryService:
             else:
                 backlog.revive(connection, [delivery_id], now, Trigger.MANUAL)
             subscribers.release(connection, subscriber.id)
-        self._bell.ring()
+        self._bell.ring(DELIVER)
         return self.get(account_id, delivery_id)[0]
 
     def get_event(self, account_id: str, event_id: str) -> Event:

@@ -117,6 +117,9 @@ class Judgement:
     healthy: bool
 
 
+DELIVERED = Judgement(DeliveryStatus.DELIVERED, None, None, None, None, healthy=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """An attempt's outcome as far as judging needs it. ``retry_after``: delay in ms asked for, or None."""
@@ -149,7 +152,7 @@ def judge_attempt(
     Only 2xx is success; 410 ends the delivery and disables the subscriber (Standard Webhooks).
     """
     if is_success(result):
-        return Judgement(DeliveryStatus.DELIVERED, None, None, None, None, healthy=True)
+        return DELIVERED
     if result.status == 410:
         return Judgement(DeliveryStatus.DEAD, None, "gone", None, "gone", healthy=False)
     overloaded = result.status in (429, 503)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from handlers import Handler, Malformed, Notice, NotSupported, Reply, TaskUpdate
@@ -21,6 +21,7 @@ from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, tasks
 from receiver.store.settling import Move, adoption, settle_held
+from receiver.waking import lanes_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class _Opened:
     """A call at an address of ours. ``task_id``: as its token says; None at the provider-wide address."""
 
     handler: Handler
-    notice: Notice
+    call: Call
+    url: str
     task_id: str | None
 
 
@@ -109,30 +111,29 @@ class NoticeService:
         """
         now = self._clock()
         results: dict[int, Result] = {}
-        opened = _step(dict(enumerate(calls)), lambda call: self._open(call, now), results)
+        opened = _step(dict(enumerate(calls)), self._open, results)
         with self._store.read() as connection:
             known = tasks.get_all(connection, {each.task_id for each in opened.values() if each.task_id is not None})
         understood = _step(opened, lambda each: self._understand(each, known, now), results)
         self._keep_all(understood, now, results)
         return [results[place] for place in range(len(calls))]
 
-    def _open(self, call: Call, now: int) -> _Opened:
+    def _open(self, call: Call) -> _Opened:
         handler = self._providers.find(call.provider)
         if handler is None:
             raise NotFound("There is no such callback address.")
         path = f"/callbacks/{call.provider}" + (f"/{call.token}" if call.token is not None else "")
-        notice = Notice(call.headers, call.query, call.body, self._public_url + path, now)
         task_id = None if call.token is None else self._tokens.read(call.provider, call.token)
-        return _Opened(handler, notice, task_id)
+        return _Opened(handler, call, self._public_url + path, task_id)
 
     def _understand(self, opened: _Opened, known: Mapping[str, Task], now: int) -> _Understood | Taken:
         """Verify and read a notice, before any transaction: what providers send may take long to read."""
-        handler, notice = opened.handler, opened.notice
-        if opened.task_id is not None:
-            task = known.get(opened.task_id)
-            if task is None:
-                return Taken(handler.reply(notice), Verdict.IGNORED)  # ended and purged long ago
-            notice = replace(notice, task=remote_task(task, now))
+        handler, call = opened.handler, opened.call
+        task = None if opened.task_id is None else known.get(opened.task_id)
+        asked = None if task is None else remote_task(task, now)
+        notice = Notice(call.headers, call.query, call.body, opened.url, now, asked)
+        if opened.task_id is not None and task is None:
+            return Taken(handler.reply(notice), Verdict.IGNORED)  # ended and purged long ago
         handler.verify(notice)
         try:
             update = handler.read(notice)
@@ -173,7 +174,7 @@ class NoticeService:
             for each_once in _rounds(understood):
                 verdicts.update(self._keep_round(connection, each_once, held, now))
         reached("notice.kept")
-        self._bell.ring()
+        self._bell.ring(*lanes_after(held.values(), self._providers))
         return {place: Taken(each.reply, verdicts[place], each.task_id) for place, each in understood.items()}
 
     def _keep_round(

@@ -17,6 +17,7 @@ from receiver.store import Store, notices, pacing, tasks
 from receiver.store.database import after_commit
 from receiver.store.settling import Move, settle, settle_held
 from receiver.store.together import Together
+from receiver.waking import lanes_after
 
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
@@ -120,15 +121,17 @@ class PollingService:
     def _write_all(self, answers: Sequence[_Answer]) -> list[Exception | bool]:
         """Write answers in one transaction; where one makes it fail, each in one of its own. True: written."""
         try:
-            self._write_together(answers)
+            changed = self._write_together(answers)
         except Exception as error:  # noqa: BLE001  raised again by whoever asked; not the neighbours' trouble
             if len(answers) == 1 or isinstance(error, Busy):
                 return [error] * len(answers)
             return [self._write_all([answer])[0] for answer in answers]
-        self._bell.ring()
+        if changed:
+            self._bell.ring(*lanes_after((task for task in changed if task.status.final), self._providers))
         return [True] * len(answers)
 
-    def _write_together(self, answers: Sequence[_Answer]) -> None:
+    def _write_together(self, answers: Sequence[_Answer]) -> Sequence[Task]:
+        """The tasks of which there is news."""
         now = self._clock()
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
         ids = {claimed.id for _, claimed in claims}
@@ -146,10 +149,12 @@ class PollingService:
             ]
             tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
             moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
-            for task in settle_held(connection, moves, now):
+            settled = settle_held(connection, moves, now)
+            for task in settled:
                 if task.status.final and task.id in hints:
                     took = (now - hints[task.id]) / 1000
                     after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
+        return [task for move, task in zip(moves, settled, strict=True) if move.change is not None]
 
     def _move(self, answer: _Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""

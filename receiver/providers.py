@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 
 import handlers
 from handlers import Handler, Operation, RemoteTask
-from receiver.bell import DELIVER, query_lane, submit_lane
 from receiver.errors import Invalid, NotFound, ProviderOff
 from receiver.models import Task
 
@@ -51,20 +50,6 @@ class Providers:
             known = ", ".join(sorted(handler.operations))
             raise Invalid({"operation": [f"{handler.title} has no operation {operation!r}; it has {known}."]})
         return handler, handler.operations[operation]
-
-    def lanes_after(self, changed: Iterable[Task]) -> set[str]:
-        """The workers' lanes that have work now that these tasks have changed, as the bell names them.
-
-        Their news are to be delivered, and who still runs may be asked after at once. The end of one makes room
-        for another where its provider takes so many at a time.
-        """
-        lanes = {DELIVER}
-        for task in changed:
-            if not task.status.final:
-                lanes.add(query_lane(task.provider))
-            elif self.get(task.provider).pace.max_in_flight is not None:
-                lanes.add(submit_lane(task.provider))
-        return lanes
 
     def describe(self) -> list[dict[str, Any]]:
         """All providers for ``GET /v1/providers``: operations with the JSON Schema of their input."""

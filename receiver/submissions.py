@@ -20,6 +20,7 @@ from receiver.providers import Providers, poll_plan
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.settling import adopt, settle
+from receiver.waking import lanes_after
 
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
@@ -195,8 +196,10 @@ class SubmissionService:
                 "due_at": now if hinted else min(now + first, task.deadline_at),
                 "fence": current.fence + 1,  # whoever repeats the submission now has nothing to add
             }
-            settle(connection, current, change, now, update=receipt.update, fence=current.fence, values=values)
-        self._bell.ring()
+            settled = settle(
+                connection, current, change, now, update=receipt.update, fence=current.fence, values=values
+            )
+        self._bell.ring(*lanes_after([settled or current], self._providers))
 
     def unavailable(self, task: Task, failure: Unavailable) -> None:
         """Surely nothing was started: back to the queue, and the provider gets the pause it asked for."""

@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 import handlers
 from receiver.addresses import AddressPolicy, BadUrl, check_url
-from receiver.bell import Bell
+from receiver.bell import Bell, submit_lane
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
 from receiver.faultpoints import reached
 from receiver.lifecycle import Change
@@ -140,7 +140,7 @@ class TaskService:
                 raise Conflict("A request with this Idempotency-Key is being handled; try again in a moment.") from None
             return replayed, True
         reached("task.created")
-        self._bell.ring()
+        self._bell.ring(submit_lane(task.provider))
         return task, False
 
     def _add(self, task: Task, key: str | None, fingerprint: str) -> None:

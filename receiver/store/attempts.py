@@ -10,21 +10,39 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from receiver.models import Attempt, Delivery
 from receiver.store import dialect
+from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import attempts, deliveries
 
-# Made once: making a statement costs as much as executing it.
-_HELD = dialect.locked(
-    select(deliveries.c.id, deliveries.c.fence)
-    .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), deliveries.c.leased.is_(True))
-    .order_by(deliveries.c.id)
+_HELD = PreparedAmong(
+    lambda ids: dialect.locked(
+        select(deliveries.c.id, deliveries.c.fence)
+        .where(deliveries.c.id.in_(ids), deliveries.c.leased.is_(True))
+        .order_by(deliveries.c.id)
+    )
 )
-_FINISH = (
+_CHANGED = ("status", "due_at", "attempts", "trigger", "finished_at", "reason")
+_FINISH = Prepared(
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery"))
-    .values({name: bindparam(name) for name in ("status", "due_at", "attempts", "trigger", "finished_at", "reason")})
-    .values(leased=False)
+    .values({name: bindparam(name) for name in _CHANGED})
+    .values(leased=False),
+    *_CHANGED,
+    "delivery",
 )
-_ADD = insert(attempts)
+_ADD = Prepared(
+    insert(attempts),
+    "id",
+    "delivery_id",
+    "number",
+    "trigger",
+    "started_at",
+    "duration_ms",
+    "response_status",
+    "response_headers",
+    "response_body",
+    "error",
+    "message",
+)
 
 
 def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple[str, int]]:
@@ -32,7 +50,7 @@ def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple
 
     The others were taken over by another worker after their lease, or their subscriber was deleted.
     """
-    held = {(row.id, row.fence) for row in connection.execute(_HELD, {"ids": [delivery.id for delivery in claimed]})}
+    held = set(_HELD.fetch(connection, [delivery.id for delivery in claimed]))
     return held & {(delivery.id, delivery.fence) for delivery in claimed}
 
 
@@ -41,25 +59,25 @@ def finish(connection: Connection, results: Sequence[tuple[Attempt, Mapping[str,
 
     With each attempt the delivery's columns: status, due_at, attempts, trigger, finished_at and reason.
     """
-    if not results:
-        return
-    connection.execute(_FINISH, [{"delivery": attempt.delivery_id, **columns} for attempt, columns in results])
-    connection.execute(
-        _ADD,
+    _FINISH.run(
+        connection, [(*(columns[name] for name in _CHANGED), attempt.delivery_id) for attempt, columns in results]
+    )
+    _ADD.run(
+        connection,
         [
-            {
-                "id": attempt.id,
-                "delivery_id": attempt.delivery_id,
-                "number": attempt.number,
-                "trigger": attempt.trigger,
-                "started_at": attempt.started_at,
-                "duration_ms": attempt.duration_ms,
-                "response_status": attempt.response_status,
-                "response_headers": json.dumps(dict(attempt.response_headers)),
-                "response_body": attempt.response_body,
-                "error": attempt.error,
-                "message": attempt.message,
-            }
+            (
+                attempt.id,
+                attempt.delivery_id,
+                attempt.number,
+                attempt.trigger,
+                attempt.started_at,
+                attempt.duration_ms,
+                attempt.response_status,
+                json.dumps(dict(attempt.response_headers)),
+                attempt.response_body,
+                attempt.error,
+                attempt.message,
+            )
             for attempt, _ in results
         ],
     )

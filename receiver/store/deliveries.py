@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, func, select, update
+from sqlalchemy import CTE, Connection, Select, func, insert, select, update
 
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
 from receiver.store.paging import page
+from receiver.store.prepared import Prepared
 from receiver.store.schema import attempts, deliveries, subscribers
 
 # In the order of Delivery's fields; some are its subscriber's.
@@ -23,6 +24,20 @@ _COLUMNS = [
 def of_subscribers() -> Select[Any]:
     """Deliveries with what ``record`` needs of their subscribers."""
     return select(*_COLUMNS).join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+
+
+_ADD = Prepared(
+    insert(deliveries),
+    "id",
+    "account_id",
+    "event_id",
+    "event_type",
+    "subscriber_id",
+    "task_id",
+    "status",
+    "created_at",
+    "due_at",
+)
 
 
 def record(row: Sequence[Any]) -> Delivery:

@@ -279,17 +279,19 @@ def kind_of(connection: Connection) -> str:
     return connection.dialect.name
 
 
-def in_text(kind: str, statement: ClauseElement, names: Sequence[str]) -> tuple[str, list[str]]:
-    """A statement as its driver takes it, and the names of its parameters in the order of their places.
+def in_text(kind: str, statement: ClauseElement, names: Sequence[str]) -> tuple[str, list[str], dict[str, Any]]:
+    """A statement as its driver takes it, the names of its parameters in the order of their places, and its constants.
 
-    ``names``: the columns that an INSERT fills; of any other statement, those of its parameters.
+    ``names``: the columns that an INSERT fills; of any other statement, those of its parameters. What has another
+    name is a constant that the statement itself holds.
     """
     dialects: Any = postgresql.psycopg if kind == "postgresql" else sqlite
     form = dialects.dialect(paramstyle="format" if kind == "postgresql" else "qmark")
     if isinstance(statement, Insert):
         statement = statement.inline()  # nobody asks for the number that the database gives the row
     compiled: Any = statement.compile(dialect=form, column_keys=list(names))
-    return compiled.string, compiled.positiontup
+    constants = {name: value for name, value in compiled.params.items() if name not in names}
+    return compiled.string, compiled.positiontup, constants
 
 
 def inline(word: str) -> BindParameter[str]:

@@ -54,10 +54,11 @@ class Prepared:
         """The text, and what brings values into its order."""
         kind = dialect.kind_of(connection)
         if kind not in self._compiled:
-            sql, order = dialect.in_text(kind, self._statement, self._names)
-            places = [self._names.index(name) for name in order]
+            sql, order, constants = dialect.in_text(kind, self._statement, self._names)
+            known = [*self._names, *constants]
+            places = [known.index(name) for name in order]
             same = places == list(range(len(self._names)))
-            self._compiled[kind] = sql, (tuple if same else _picker(places))
+            self._compiled[kind] = sql, (tuple if same else _picker(places, tuple(constants.values())))
         return self._compiled[kind]
 
 
@@ -84,10 +85,12 @@ class PreparedAmong:
         return Prepared(self._make([bindparam(name) for name in some]), *some, *self._names)
 
 
-def _picker(places: list[int]) -> Callable[[Values], Values]:
+def _picker(places: list[int], constants: Values) -> Callable[[Values], Values]:
+    """What brings values, and the constants behind them, into the order of these places."""
     if len(places) == 1:
-        return lambda values: (values[places[0]],)
-    return itemgetter(*places)
+        return lambda values: ((*values, *constants)[places[0]],)
+    pick = itemgetter(*places)
+    return lambda values: pick((*values, *constants))
 
 
 def _on_cursor(connection: Connection, sql: str, work: Callable[[Any], T]) -> T:

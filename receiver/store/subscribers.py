@@ -7,24 +7,28 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, select, update
 
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
 from receiver.store.paging import page
-from receiver.store.prepared import Prepared
+from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import subscribers
 
-_COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
+COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
 
-_NAMES = [column.name for column in _COLUMNS]
+_NAMES = [column.name for column in COLUMNS]
 
-# For every turn of the worker, so made once.
-_OF_IDS = subscribers.c.id.in_(bindparam("ids", expanding=True))
-_SOME = select(subscribers).where(_OF_IDS, subscribers.c.deleted_at.is_(None))
-_SOME_HELD = dialect.locked(_SOME.order_by(subscribers.c.id))
+
+def _present(ids: list[BindParameter[Any]]) -> Select[Any]:
+    return select(*COLUMNS).where(subscribers.c.id.in_(ids), subscribers.c.deleted_at.is_(None))
+
+
+# Of the busiest paths, so made once.
+_SOME = PreparedAmong(_present)
+_SOME_HELD = PreparedAmong(lambda ids: dialect.locked(_present(ids).order_by(subscribers.c.id)))
 _OF_ACCOUNT = Prepared(
-    select(*_COLUMNS)
+    select(*COLUMNS)
     .where(
         subscribers.c.account_id == bindparam("of_account"),
         subscribers.c.task_only.is_(False),
@@ -33,12 +37,25 @@ _OF_ACCOUNT = Prepared(
     .order_by(subscribers.c.id),
     "of_account",
 )
-_SERVED = update(subscribers).where(_OF_IDS).values(served_at=bindparam("now"))
+_SERVED = Prepared(
+    update(subscribers).where(subscribers.c.id == bindparam("served")).values(served_at=bindparam("now")),
+    "served",
+    "now",
+)
+_HEALTH = Prepared(
+    update(subscribers)
+    .where(subscribers.c.id == bindparam("of"), subscribers.c.deleted_at.is_(None))
+    .values({name: bindparam(name) for name in ("failures", "failing_since", "ready_at")}),
+    "of",
+    "failures",
+    "failing_since",
+    "ready_at",
+)
 
 
 def record(row: Row[Any]) -> Subscriber:
     """A row as a Subscriber."""
-    return _made({column.name: row._mapping[column] for column in _COLUMNS})
+    return _made({column.name: row._mapping[column] for column in COLUMNS})
 
 
 def _made(values: dict[str, Any]) -> Subscriber:
@@ -77,8 +94,8 @@ def get(connection: Connection, subscriber_id: str) -> Subscriber | None:
 
 def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool = False) -> dict[str, Subscriber]:
     """Those of these subscribers that are not deleted, by id. ``held``: nobody else changes them meanwhile."""
-    found = connection.execute(_SOME_HELD if held else _SOME, {"ids": list(subscriber_ids)})
-    return {row.id: record(row) for row in found}
+    found = (_SOME_HELD if held else _SOME).fetch(connection, subscriber_ids)
+    return {row[0]: known(row) for row in found}
 
 
 def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscriber | None:
@@ -123,12 +140,12 @@ def enable(connection: Connection, subscriber_id: str) -> None:
 
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:
     """All registered subscribers of an account, disabled ones included."""
-    return [_known(row) for row in _OF_ACCOUNT.fetch(connection, (account_id,))]
+    return [known(row) for row in _OF_ACCOUNT.fetch(connection, (account_id,))]
 
 
 @lru_cache(maxsize=1024)
-def _known(row: tuple[Any, ...]) -> Subscriber:
-    """A row of ``_COLUMNS`` as a Subscriber; the same row gives the same record, which costs nothing to read again."""
+def known(row: tuple[Any, ...]) -> Subscriber:
+    """A row of ``COLUMNS`` as a Subscriber; the same row gives the same record, which costs nothing to read again."""
     return _made(dict(zip(_NAMES, row, strict=True)))
 
 
@@ -153,16 +170,14 @@ def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]
     return connection.execute(query.values(**values)).rowcount == 1
 
 
-def note_health(connection: Connection, subscriber: Subscriber) -> None:
-    """Write the record of failures of a subscriber that this transaction holds, and until when it is to be spared."""
-    values = {"failures": subscriber.failures, "failing_since": subscriber.failing_since}
-    change(connection, subscriber.id, values | {"ready_at": subscriber.ready_at})
+def note_health(connection: Connection, noted: Sequence[Subscriber]) -> None:
+    """Write the records of failures of subscribers that this transaction holds, and until when each is to be spared."""
+    _HEALTH.run(connection, [(each.id, each.failures, each.failing_since, each.ready_at) for each in noted])
 
 
 def note_served(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
     """It was the turn of these subscribers; all others come before them the next time."""
-    if subscriber_ids:
-        connection.execute(_SERVED, {"ids": subscriber_ids, "now": now})
+    _SERVED.run(connection, [(subscriber_id, now) for subscriber_id in subscriber_ids])
 
 
 def hold(connection: Connection, subscriber_id: str, until: int) -> None:

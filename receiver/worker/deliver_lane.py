@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from receiver import logs, watching
+from receiver.bell import DELIVER
 from receiver.courier import Courier
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
@@ -15,7 +16,7 @@ from receiver.errors import Busy
 from receiver.faultpoints import reached
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.worker.lane import Rounds
 
 MOST_AT_ONCE = 100
@@ -35,12 +36,19 @@ class DeliverLane(Rounds):
 
     def __init__(self, runtime: Runtime) -> None:
         """Seats from ``RECEIVER_DELIVERY_CONCURRENCY``."""
-        super().__init__("deliver", runtime.settings.delivery_concurrency, runtime.clock)
+        super().__init__(DELIVER, runtime.settings.delivery_concurrency, runtime.clock)
         self._service = runtime.deliveries
         self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
         self._ended: deque[Outcome] = deque()  # the courier adds, this lane's thread takes
         self._due: int | None = None
+        self._known = False  # whether that is from now
+        self._rung = False
+
+    def wake(self) -> None:
+        """The bell has rung: something has become due."""
+        self._rung = True
+        super().wake()
 
     def make_round(self) -> bool:
         """Store what has ended and send what is due."""
@@ -48,6 +56,8 @@ class DeliverLane(Rounds):
             time.sleep(GATHERING)
         outcomes = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
         free = 0 if self._stopping.is_set() else self.seats - self._taken + len(outcomes)
+        if self._rung:
+            self._rung, self._due, self._known = False, self.clock(), True
         if not outcomes and not (free and self._something_is_due()):
             return False
         claims = self._take_turn(outcomes, free)
@@ -71,7 +81,10 @@ class DeliverLane(Rounds):
             self._courier.close()
 
     def _something_is_due(self) -> bool:
-        self._due = self._service.next_look()
+        """By the bell, or by the turn just taken; else the database is asked."""
+        if not self._known:
+            self._due = self._service.next_look()
+        self._known = False
         return self._due is not None and self._due <= self.clock()
 
     def _take_turn(self, outcomes: Sequence[Outcome], free: int) -> Sequence[Claim]:
@@ -81,7 +94,7 @@ class DeliverLane(Rounds):
         freed = sum(outcome.claim.subscriber.failures > 0 for outcome in outcomes)
         troubled = max(self.seats // TROUBLED, 1) - self._troubled + freed
         try:
-            claims = self._service.turn(outcomes, room, reserved=reserved, troubled=troubled)
+            turn = self._service.turn(outcomes, room, reserved=reserved, troubled=troubled)
         except Busy:
             self._ended.extendleft(reversed(outcomes))
             raise
@@ -94,7 +107,8 @@ class DeliverLane(Rounds):
             reached("deliver.stored")
             for outcome in outcomes:
                 _tell(outcome)
-        return claims
+        self._due, self._known = turn.next_due, True
+        return turn.claims
 
     def _store_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
         """What is wrong with one must not make the others be sent again."""

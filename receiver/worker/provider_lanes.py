@@ -9,6 +9,7 @@ from functools import partial
 
 from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, TaskUpdate, Unavailable
 from receiver import logs, metrics, watching
+from receiver.bell import query_lane, submit_lane
 from receiver.faultpoints import reached
 from receiver.models import Task
 from receiver.runtime import Runtime
@@ -30,7 +31,7 @@ class SubmitLane(Lane):
 
     def __init__(self, runtime: Runtime, provider: str) -> None:
         """``provider``: a configured one."""
-        super().__init__(f"submit-{provider}", SUBMIT_SEATS, runtime.clock)
+        super().__init__(submit_lane(provider), SUBMIT_SEATS, runtime.clock)
         self._service = runtime.submissions
         self._handler = runtime.providers.get(provider)
         self._provider = provider
@@ -91,7 +92,7 @@ class QueryLane(Lane):
 
     def __init__(self, runtime: Runtime, provider: str) -> None:
         """``provider``: a configured one."""
-        super().__init__(f"query-{provider}", QUERY_SEATS, runtime.clock)
+        super().__init__(query_lane(provider), QUERY_SEATS, runtime.clock)
         self._service = runtime.polling
         self._handler = runtime.providers.get(provider)
         self._provider = provider

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Set
 
 from receiver import logs, metrics, tracing
 from receiver.config import Settings, masked
@@ -80,10 +81,15 @@ class Worker:
         rang = True  # perhaps while nobody listened yet
         while not self._stopping.is_set():
             if rang:
-                for lane in self.lanes:
-                    lane.wake()
+                self._wake(listener.lanes())
             rang = listener.wait(1.0)
         listener.close()
+
+    def _wake(self, names: Set[str]) -> None:
+        """Wake the lanes of these names; all of them when there are none, or one that is not known here."""
+        named = [lane for lane in self.lanes if lane.name in names]
+        for lane in named if named and len(named) == len(names) else self.lanes:
+            lane.wake()
 
     def _sweep(self) -> None:
         swept = -SWEEP

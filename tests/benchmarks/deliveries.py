@@ -41,7 +41,7 @@ from receiver.lifecycle import Result
 from receiver.models import DeliveryStatus, EventType
 from receiver.outbound import OutboundResult
 from receiver.runtime import wall_clock
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.store.settling import publish
 from tests.benchmarks.processes import megabytes
 from tests.benchmarks.tables import goal, show

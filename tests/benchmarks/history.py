@@ -26,7 +26,7 @@ import psycopg
 from sqlalchemy import Connection, insert, text
 
 from receiver.models import EventType, StoredNotice, Verdict, first_id, new_id
-from receiver.store import Store, deliveries, notices, subscribers
+from receiver.store import Store, claiming, notices, subscribers
 from receiver.store import schema as tables
 from receiver.store.settling import publish
 from receiver.sweeping import DAY, SweepService
@@ -132,7 +132,7 @@ def claim(store: Store, number: int) -> None:
     """What a worker takes."""
     now = NOW + number
     with store.write() as connection:
-        deliveries.claim(connection, now, now + DAY, 10, 1000)
+        claiming.claim(connection, now, now + DAY, 10, 1000)
 
 
 def latencies(act: Callable[[Store, int], None], store: Store, seconds: float, start: int) -> list[float]:

@@ -26,7 +26,7 @@ from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
 from receiver.sealing import new_secret_key
 from receiver.store import deliveries, events, notices
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.submissions import Start
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask

@@ -7,7 +7,7 @@ import pytest
 from receiver.errors import NotFound
 from receiver.inspections import Inspection, Received
 from receiver.models import Subscriber
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.verifying import State
 from tests.core.stage import Stage
 

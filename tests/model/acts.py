@@ -13,7 +13,7 @@ from receiver.errors import Conflict, IdempotencyMismatch
 from receiver.models import Verdict
 from receiver.notices import Call
 from receiver.runtime import Runtime
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.submissions import Start
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from handlers import RemoteStatus
 from receiver import models
+from tests.databases import Template, empty
 from tests.model.acts import Acts
 from tests.model.promises import Promises
 from tests.model.providers import KINDS, Asked, Submitted
@@ -95,6 +96,7 @@ class SeededIds(random.Random):
     """Where ids are drawn from here, so that a run can be repeated."""
 
     randbits = random.Random.getrandbits
+    token_bytes = random.Random.randbytes
 
 
 IDS = SeededIds()
@@ -104,6 +106,7 @@ class LifeCycle(RuleBasedStateMachine):
     """One run. There is one rule on purpose: of several, Hypothesis would leave about half out of each run."""
 
     folder: Path
+    template: Template
     runs = itertools.count()
 
     def __init__(self) -> None:
@@ -119,7 +122,7 @@ class LifeCycle(RuleBasedStateMachine):
     )
     def begin(self, skew: int, webhooks: list[bool], tasks: list[int]) -> None:
         """Two workers whose clocks are up to five minutes apart, some webhooks, some tasks."""
-        self.world = World(self.place, self.folder / "template.db", skew)
+        self.world = World(self.place, self.template, skew)
         self.promises = Promises(self.world)
         self.acts = Acts(self.world)
         for every in webhooks:
@@ -191,15 +194,18 @@ class LifeCycle(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def template(tmp_path: Path) -> Iterator[Path]:
-    """A folder with an empty database to copy, while ids come from the seeded source."""
-    make_template(tmp_path / "template.db")
-    with mock.patch.object(models, "secrets", IDS):
-        yield tmp_path
+def template(database: str, tmp_path: Path) -> Iterator[Template]:
+    """A database to copy, while ids come from the seeded source."""
+    with empty(database, tmp_path) as url:
+        made = make_template(url)
+        with mock.patch.object(models, "secrets", IDS):
+            yield made
 
 
-def test_life_cycle(template: Path) -> None:
+def test_life_cycle(database: str, template: Template, tmp_path: Path) -> None:
     """Whatever happens in whatever order: bought once, one end, one final event, everything delivered or listed."""
-    LifeCycle.folder = template
-    chosen = os.environ.get("HYPOTHESIS_PROFILE", "ci")
-    run_state_machine_as_test(LifeCycle, settings=PROFILES.get(chosen, CI))
+    LifeCycle.folder, LifeCycle.template = tmp_path, template
+    chosen = PROFILES.get(os.environ.get("HYPOTHESIS_PROFILE", "ci"), CI)
+    if database == "postgresql":  # where every step takes several times as long
+        chosen = settings(chosen, max_examples=chosen.max_examples // 10)
+    run_state_machine_as_test(LifeCycle, settings=chosen)

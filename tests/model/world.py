@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
-from receiver.store.deliveries import Claim
+from receiver.store.claiming import Claim
 from receiver.submissions import Start
+from tests.databases import Template, place_of
 from tests.model.ledger import Ledger, Row
 from tests.model.providers import KINDS, Asked, FakeProvider, Submitted
 
@@ -34,10 +36,10 @@ Answer = int | None | Callable[[str], int | None]
 """What a subscriber answers, or what the one at a URL does; None: its answer is lost."""
 
 
-def settings_for(database: Path) -> Settings:
-    """Settings of a runtime without providers of the real world."""
+def settings_for(url: str) -> Settings:
+    """Settings of a runtime on a database, without providers of the real world."""
     environment = {
-        "RECEIVER_DATABASE_URL": f"sqlite:///{database}",
+        "RECEIVER_DATABASE_URL": url,
         "RECEIVER_SECRET_KEYS": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8",
         "RECEIVER_RETRY_SCHEDULE": ",".join(map(str, PLAN)),
@@ -49,11 +51,12 @@ def settings_for(database: Path) -> Settings:
         return read_settings()
 
 
-def make_template(path: Path) -> None:
-    """A database with the schema, to be copied: migrating takes longer than a whole run."""
-    runtime = Runtime.build(settings_for(path), lambda: BEGIN)
+def make_template(url: str) -> Template:
+    """Give an empty database the schema, to be copied: migrating takes longer than a whole run."""
+    runtime = Runtime.build(settings_for(url), lambda: BEGIN)
     runtime.prepare()
     runtime.close()
+    return Template(url)
 
 
 @dataclass
@@ -95,7 +98,7 @@ class World:
     """Everything of one run."""
 
     folder: Path
-    template: Path
+    template: Template
     skew: int
     now: int = BEGIN
     tasks: dict[str, TaskBook] = field(default_factory=dict)
@@ -106,9 +109,9 @@ class World:
     taken: dict[tuple[str, str], list[int | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        database = self.folder / "model.db"
-        shutil.copy(self.template, database)
-        settings = settings_for(database)
+        self._given = ExitStack()
+        url = self._given.enter_context(self.template.copy(self.folder))
+        settings = settings_for(url)
         self.sides = (
             Runtime.build(settings, lambda: self.now),
             Runtime.build(settings, lambda: self.now + self.skew),
@@ -117,17 +120,19 @@ class World:
         for side in self.sides:
             # The fakes are known to this run alone; handlers.load() finds only files of the package.
             side.providers._handlers.update({provider.name: provider for provider in self.providers})
-            event.listen(side.store.engine, "connect", _forget_durability)
+            if url.startswith("sqlite"):
+                event.listen(side.store.engine, "connect", _forget_durability)
         key = self.sides[0].accounts.authenticate("rk_model_key_0123456789")
         assert key is not None
         self.account = key.account_id
-        self.ledger = Ledger(database)
+        self.ledger = Ledger(place_of(url))
 
     def close(self) -> None:
         """Give everything back."""
         self.ledger.close()
         for side in self.sides:
             side.close()
+        self._given.close()
         shutil.rmtree(self.folder)
 
     # Submitting --------------------------------------------------------------------------------------------------

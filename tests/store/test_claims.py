@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 from receiver.models import Subscriber, TaskStatus
-from receiver.store import deliveries, pacing, tasks
-from receiver.store.deliveries import Claim
+from receiver.store import claiming, pacing, tasks
+from receiver.store.claiming import Claim
+from receiver.store.prepared import Prepared
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_sqlite
 
@@ -29,7 +31,7 @@ def claim(stage: Stage, room: int, per_subscriber: int = 8) -> Sequence[Claim]:
     """What a lane with so many free seats would take."""
     now = stage.clock()
     with stage.runtime.store.write() as connection:
-        return deliveries.claim(connection, now, now + 30_000, room, per_subscriber)
+        return claiming.claim(connection, now, now + 30_000, room, per_subscriber)
 
 
 def shares(claims: Sequence[Claim]) -> Counter[str]:
@@ -138,15 +140,32 @@ def test_the_next_look_is_at_the_first_that_can_be_attempted(stage: Stage, clock
 # Cost --------------------------------------------------------------------------------------------------
 
 
+_FETCH, _RUN = Prepared.fetch, Prepared.run
+
+
 def plans(stage: Stage, work: Any) -> list[str]:
     """How the database would find the rows of every query that the work makes."""
     seen: list[tuple[str, Any]] = []
 
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+    def note(_: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
         seen.append((statement, parameters))
 
+    def fetch(query: Prepared, connection: Connection, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        statement, ordered = query._for(connection)
+        seen.append((statement, ordered(values)))
+        return _FETCH(query, connection, values)
+
+    def run(change: Prepared, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+        statement, ordered = change._for(connection)
+        seen.extend((statement, ordered(values)) for values in rows)
+        return _RUN(change, connection, rows)
+
     event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
-    with stage.runtime.store.write() as connection:
+    with (
+        mock.patch.object(Prepared, "fetch", fetch),
+        mock.patch.object(Prepared, "run", run),
+        stage.runtime.store.write() as connection,
+    ):
         work(connection)
     event.remove(stage.runtime.store.engine, "before_cursor_execute", note)
     lines: list[str] = []
@@ -192,8 +211,8 @@ def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what:
     """Neither delivered ones nor subscribers with nothing to get are walked through."""
     waiting(stage, 2)
     looks = {
-        "claim": lambda c: deliveries.claim(c, stage.clock(), stage.clock() + 1, 5, 8),
-        "next": lambda c: deliveries.next_due(c, stage.clock(), 8),
+        "claim": lambda c: claiming.claim(c, stage.clock(), stage.clock() + 1, 5, 8),
+        "next": lambda c: claiming.next_due(c, stage.clock(), 8),
     }
     lines = plans(stage, looks[what])
     assert any("ix_deliveries_due" in line for line in lines), lines
@@ -217,7 +236,7 @@ def test_the_cost_of_a_look_does_not_grow_with_silent_subscribers(stage: Stage) 
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.set_progress_handler(tick, 10)
-            deliveries.next_due(connection, stage.clock(), 8)
+            claiming.next_due(connection, stage.clock(), 8)
             raw.set_progress_handler(None, 10)
         return counted
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select, text
 
 from receiver.lifecycle import Change
 from receiver.models import Account, DeliveryStatus, EventType, StoredNotice, TaskStatus, Verdict, new_id
-from receiver.store import accounts, attempts, deliveries, dialect, notices, purging, subscribers, tasks
-from receiver.store.deliveries import Claim
+from receiver.store import accounts, attempts, claiming, deliveries, dialect, notices, purging, subscribers, tasks
+from receiver.store.claiming import Claim
 from receiver.store.schema import tasks as task_rows
 from receiver.store.settling import settle
 from tests import postgres
@@ -192,7 +192,7 @@ def test_a_replay_leaves_claimed_deliveries_to_their_lease(stage: Stage) -> None
     claimed: list[str] = []
 
     def claim(connection: Connection) -> None:
-        found = deliveries.claim(connection, stage.clock(), stage.clock() + 30_000, 60, 60)
+        found = claiming.claim(connection, stage.clock(), stage.clock() + 30_000, 60, 60)
         claimed.extend(one.delivery.id for one in found)
 
     overtaken(stage, claim, lambda: stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all"))
@@ -251,7 +251,7 @@ def test_attempts_are_judged_by_what_others_stored_before(stage: Stage) -> None:
 
     def failed(connection: Connection) -> None:
         (held,) = subscribers.some(connection, [subscriber.id], held=True).values()
-        subscribers.note_health(connection, held)
+        subscribers.note_health(connection, [held])
         connection.execute(text("UPDATE subscribers SET failures = 3, failing_since = 1"))
 
     overtaken(stage, failed, lambda: stage.finish(claims[:1], 500))

@@ -1,0 +1,217 @@
+"""Claims of due deliveries, fair between subscribers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    select,
+    update,
+)
+
+from receiver import schedule
+from receiver.models import Delivery, Subscriber
+from receiver.store import dialect
+from receiver.store import subscribers as subscriber_queries
+from receiver.store.deliveries import of_subscribers, record, waiting
+from receiver.store.prepared import Prepared, PreparedAmong
+from receiver.store.schema import accounts, deliveries, events, subscribers
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery to be attempted now, with what the attempt needs.
+
+    ``secrets_sealed``: the subscriber's, or for a task's callback URL the account's; sealed for ``secrets_owner``.
+    """
+
+    delivery: Delivery
+    subscriber: Subscriber
+    body: str
+    secrets_sealed: str
+    secrets_owner: str
+
+
+_NOW = bindparam("now", type_=BigInteger)
+_PER_SUBSCRIBER = bindparam("per_subscriber", type_=Integer)
+_ROOM = bindparam("room", type_=Integer)
+
+# How many attempts a subscriber may have under way: a circuit that was open is probed one at a time.
+_ALLOWED = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
+# How many are; a lease that has passed holds none.
+_UNDER_WAY = (
+    select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > _NOW)
+)
+_OF_SUBSCRIBER = deliveries.c.subscriber_id == subscribers.c.id
+_OPEN = and_(  # subscribers that have something waiting, and a free seat
+    subscribers.c.id.in_(select(waiting().c.subscriber_id)),
+    subscribers.c.disabled.is_(False),
+    subscribers.c.deleted_at.is_(None),
+    _UNDER_WAY.where(_OF_SUBSCRIBER).scalar_subquery() < _ALLOWED,
+)
+# Those for which another worker claims now are passed over.
+_SERVABLE = (
+    select(*subscriber_queries.COLUMNS, _ALLOWED, subscribers.c.served_at)
+    .where(_OPEN, subscribers.c.ready_at <= _NOW, exists().where(_OF_SUBSCRIBER, deliveries.c.due_at <= _NOW))
+    .order_by(subscribers.c.served_at)
+    .limit(_ROOM)
+)
+_ASKED = ("now", "per_subscriber", "room")
+_READY = Prepared(dialect.skip_locked(_SERVABLE), *_ASKED)
+_READY_STEADY = Prepared(dialect.skip_locked(_SERVABLE.where(subscribers.c.failures == 0)), *_ASKED)
+_READY_FAILING = Prepared(dialect.skip_locked(_SERVABLE.where(subscribers.c.failures > 0)), *_ASKED)
+
+
+def _under_way_of(ids: list[BindParameter[Any]]) -> Select[Any]:
+    of_subscriber = deliveries.c.subscriber_id
+    return _UNDER_WAY.add_columns(of_subscriber).where(of_subscriber.in_(ids)).group_by(of_subscriber)
+
+
+def _leased(ids: list[BindParameter[Any]]) -> Select[Any]:
+    return (
+        of_subscribers()
+        .add_columns(events.c.body, accounts.c.secrets_sealed)
+        .join(events, events.c.id == deliveries.c.event_id)
+        .join(accounts, accounts.c.id == deliveries.c.account_id)
+        .where(deliveries.c.id.in_(ids))
+    )
+
+
+_UNDER_WAY_OF = PreparedAmong(_under_way_of, "now")
+_DUE = Prepared(
+    dialect.skip_locked(
+        select(deliveries.c.id)
+        .where(deliveries.c.subscriber_id == bindparam("subscriber_id"), deliveries.c.due_at <= _NOW)
+        .order_by(deliveries.c.due_at)  # and nothing else: a replay lets a million come due in one moment, unsorted
+        .limit(_ROOM)
+    ),
+    "subscriber_id",
+    "now",
+    "room",
+)
+_LEASE = Prepared(
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"))
+    .values(fence=deliveries.c.fence + 1, due_at=bindparam("until"), leased=True),
+    "delivery",
+    "until",
+)
+_LEASED = PreparedAmong(_leased)
+_FIRST_DUE = (
+    select(func.min(deliveries.c.due_at)).where(_OF_SUBSCRIBER, deliveries.c.due_at.is_not(None)).scalar_subquery()
+)
+_NEXT_DUE = Prepared(
+    select(_FIRST_DUE, subscribers.c.ready_at).where(_OPEN, _FIRST_DUE.is_not(None)), "now", "per_subscriber"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A subscriber that may be served now. ``allowed``: attempts in flight at most."""
+
+    subscriber: Subscriber
+    allowed: int
+    served_at: int
+
+
+def claim(
+    connection: Connection,
+    now: int,
+    until: int,
+    room: int,
+    per_subscriber: int,
+    *,
+    reserved: int = 0,
+    troubled: int | None = None,
+) -> Sequence[Claim]:
+    """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
+
+    Subscribers are served in turn, the one served longest ago first, so that a backlog of one
+    keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
+    ``reserved``: of ``room``, what is kept for subscribers that have nothing in flight. ``troubled``: how
+    many may be for subscribers whose last attempt failed (None: all).
+    """
+    ready = _ready(connection, now, room, per_subscriber, troubled)
+    under_way = _under_way(connection, [each.subscriber.id for each in ready], now)  # counted once their turn is ours
+    # First a seat for everybody with nothing in flight; what is beyond those and the reserve is shared.
+    shared = max(room - reserved - sum(each.subscriber.id not in under_way for each in ready), 0)
+    failing = sum(each.subscriber.failures > 0 for each in ready)
+    for_failing = room if troubled is None else troubled
+    chosen: dict[str, Subscriber] = {}
+    ids: list[str] = []
+    for place, each in enumerate(ready):
+        subscriber = each.subscriber
+        first = 0 if subscriber.id in under_way else 1
+        free = each.allowed - under_way.get(subscriber.id, 0)
+        cap = min(first - (-shared // (len(ready) - place)), free, room - len(ids))
+        if subscriber.rate_limit:
+            cap = min(cap, 1)
+        if subscriber.failures:
+            cap = min(cap, -(-for_failing // failing))
+            failing -= 1
+        if cap <= 0:
+            continue
+        taken = [delivery_id for (delivery_id,) in _DUE.fetch(connection, (subscriber.id, now, cap))]
+        ids += taken
+        shared -= max(len(taken) - first, 0)
+        if subscriber.failures:
+            for_failing -= len(taken)
+        chosen[subscriber.id] = subscriber
+        if subscriber.rate_limit and taken:
+            subscriber_queries.hold(connection, subscriber.id, now + round(1000 * len(taken) / subscriber.rate_limit))
+    if len(ready) > 1 or len(ready) == room:  # who is alone goes before nobody
+        subscriber_queries.note_served(connection, list(chosen), now)
+    if not ids:
+        return ()
+    _LEASE.run(connection, [(delivery_id, until) for delivery_id in ids])
+    claims = {row[0]: _claim(row, chosen) for row in _LEASED.fetch(connection, ids)}
+    return [claims[delivery_id] for delivery_id in ids]
+
+
+def _claim(row: Sequence[Any], subscribers_by_id: Mapping[str, Subscriber]) -> Claim:
+    delivery, (body, of_account) = record(row), row[-2:]
+    subscriber = subscribers_by_id[delivery.subscriber_id]
+    if subscriber.secrets_sealed is None:  # behind a task's callback URL: the account signs
+        return Claim(delivery, subscriber, body, of_account, delivery.account_id)
+    return Claim(delivery, subscriber, body, subscriber.secrets_sealed, subscriber.id)
+
+
+def _ready(connection: Connection, now: int, room: int, per_subscriber: int, troubled: int | None) -> Sequence[_Ready]:
+    """Subscribers that may be served now, in the order of their turns."""
+
+    def some(query: Prepared, limit: int) -> list[_Ready]:
+        rows = query.fetch(connection, (now, per_subscriber, limit)) if limit > 0 else ()
+        return [_Ready(subscriber_queries.known(row[:-2]), *row[-2:]) for row in rows]
+
+    ready = some(_READY, room)
+    if troubled is None or sum(each.subscriber.failures > 0 for each in ready) <= troubled:
+        return ready
+    both = some(_READY_STEADY, room) + some(_READY_FAILING, min(troubled, room))
+    return sorted(both, key=lambda each: (each.served_at, each.subscriber.id))[:room]
+
+
+def _under_way(connection: Connection, subscriber_ids: Sequence[str], now: int) -> Mapping[str, int]:
+    """How many attempts of each of these subscribers are under way; without those that have none."""
+    found = _UNDER_WAY_OF.fetch(connection, subscriber_ids, (now,))
+    return {subscriber_id: count for count, subscriber_id in found}
+
+
+def next_due(connection: Connection, now: int, per_subscriber: int) -> int | None:
+    """When the next delivery can be attempted, as far as can be told now; None when none is waiting.
+
+    What waits for an attempt of its own subscriber to end does not count: it would be looked for in vain.
+    """
+    found = _NEXT_DUE.fetch(connection, (now, per_subscriber))
+    return min((max(due, ready) for due, ready in found), default=None)
