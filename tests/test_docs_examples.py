@@ -18,7 +18,7 @@ from receiver import events, signing
 from receiver.cli import main as command_line
 from receiver.cli.fields import task_input
 from receiver.models import EventType, Task, TaskStatus
-from tests.markdown import page, pages
+from tests.markdown import ROOT, page, pages
 from tests.test_docs import commands
 
 EVERYWHERE = {found.name: found for found in pages()}
@@ -71,10 +71,12 @@ def snippets(word: str) -> list[str]:
 
 
 def test_the_verification_by_hand_believes_our_webhooks_and_no_others() -> None:
-    """Whoever copies the documented dozen lines verifies signatures rightly, also during a rotation."""
+    """Whoever copies the documented function verifies signatures rightly, also during a rotation."""
     secret, body = signing.new_secret(), '{"type":"task.running","data":"\u00fc"}'.encode()
     headers = signed(secret, body)
-    found = snippets("def verified(")
+    found = [
+        text for text in snippets("def verified(") if "import HTTPServer" not in text and "serve_forever" not in text
+    ]
     assert found
     for text in found:
         space: dict[str, Any] = {}
@@ -87,6 +89,19 @@ def test_the_verification_by_hand_believes_our_webhooks_and_no_others() -> None:
         digest = hmac.new(key, f"evt_1.{old['webhook-timestamp']}.".encode() + body, hashlib.sha256).digest()
         old["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
         assert not space["verified"](secret, old, body)
+
+
+def test_the_verification_by_hand_is_the_snippet() -> None:
+    """What the page on webhooks shows is the file that is tested against forgeries in every way."""
+    snippet = (ROOT / "docs" / "snippets" / "standard_library.py").read_text()
+    assert snippet in [text for kind, text in page("docs/webhooks.md").fences if kind == "python"]
+
+
+def test_every_snippet_is_linked() -> None:
+    """Each language's function is in the list of them, and the page on webhooks leads there."""
+    files = {path.name for path in (ROOT / "docs" / "snippets").iterdir() if path.is_file()} - {"README.md"}
+    assert set(page("docs/snippets/README.md").links) >= files
+    assert "snippets/README.md" in page("docs/webhooks.md").links
 
 
 def test_the_verification_by_library_believes_our_webhooks_and_no_others() -> None:
