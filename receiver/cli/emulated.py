@@ -14,6 +14,8 @@ from receiver.cli.api import Api
 from receiver.cli.exits import Exit, Problem
 
 _PATIENCE = 5.0
+_SIDE = 512
+"""Of a picture, in pixels: schemas say less of it than providers ask for."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,24 @@ def with_words(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]
 def sample_input(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The smallest input that a JSON Schema takes: its required fields, each with a plain value."""
     fields = schema.get("properties", {})
-    return {name: _sample(fields.get(name, {})) for name in schema.get("required", [])}
+    return {name: _sample(name, fields.get(name, {})) for name in schema.get("required", [])}
 
 
-def _sample(field: Mapping[str, Any]) -> Any:
+def _sample(name: str, field: Mapping[str, Any]) -> Any:
     if field.get("enum"):
         return field["enum"][0]
     kinds = field.get("type", "string")
     kind = kinds if isinstance(kinds, str) else kinds[0]
     match kind:
         case "integer" | "number":
-            return field.get("minimum", 1)
+            return _SIDE if name in ("width", "height") else field.get("minimum", 1)
         case "boolean":
             return False
         case "array":
-            return [_sample(field.get("items", {}))] * max(1, field.get("minItems", 1))
+            return [_sample(name, field.get("items", {}))] * max(1, field.get("minItems", 1))
         case "object":
             return sample_input(field)
-    return "https://example.com/sample.png" if field.get("format") == "uri" else "sample"
+    return "https://example.com/sample.png" if field.get("format") in ("uri", "url") else "sample"
 
 
 def _root(url: str) -> str:

@@ -144,7 +144,8 @@ def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], n
     for row in cells:
         made.add_row(*(row[place] for place in widths))
     needed = sum(widths.values()) + _GAP * len(widths)
-    screen.print(made, soft_wrap=False, crop=False, width=max(screen.width, needed))
+    screen.width = max(screen.width, needed)  # where nothing more can go, the terminal breaks lines: no id is cut
+    screen.print(made, soft_wrap=False)
 
 
 def fitted(columns: Sequence[Column], full: Sequence[int], room: int) -> dict[int, int]:

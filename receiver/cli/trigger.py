@@ -170,7 +170,9 @@ def _event_of(api: Api, task_id: str, event_type: str) -> dict[str, Any]:
             return _event(api, told[event_type])
         ended = next((kind for kind in told if kind.rpartition(".")[2] in FINAL), None)
         if ended is not None:
-            raise Problem(f"{task_id} ended with {ended}, not {event_type}.", Exit.FAILED)
+            error = api.get(f"/v1/tasks/{part(task_id)}").json()["error"] or {}
+            why = f" {error['code']}: {error['message']}" if error else ""
+            raise Problem(f"{task_id} ended with {ended}, not {event_type}.{why}", Exit.FAILED)
         return None
 
     return _awaited(f"{event_type} of {task_id}", look)

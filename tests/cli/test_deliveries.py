@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Run
 from tests.cli.service import FakeService, Said
 
@@ -101,3 +103,49 @@ def test_a_replay_says_how_many_go_out_again(run: Run, service: FakeService) -> 
 def test_a_replay_needs_its_beginning(run: Run) -> None:
     """Without ``--since`` nothing is replayed: code 2."""
     assert run("replay", "sub_1").exit_code == 2
+
+
+REPLAY = ("replay", "sub_1", "--since", "2026-11-21")
+PATH = "/v1/subscribers/sub_1/replay"
+
+
+def test_a_replay_is_counted_beforehand(run: Run, service: FakeService) -> None:
+    """``--count`` asks, and sends nothing again."""
+    service.on("GET", PATH, {"replayable": 12, "waiting": 0, "replaying": 0})
+    assert run(*REPLAY, "--count", "--status", "all").stdout == "12 deliveries would go out again.\n"
+    assert service.asked[0].query == {"since": "2026-11-21T00:00:00.000Z", "status": "all"}
+    assert not service.to("POST", PATH)
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "said"),
+    [
+        ({"replayable": 0, "waiting": 0, "replaying": 0}, 0, "2 deliveries went out again; everything arrived.\n"),
+        (
+            {"replayable": 1, "waiting": 1, "replaying": 0},
+            1,
+            "2 deliveries went out again; 1 to be tried again later, 1 dead.\n",
+        ),
+    ],
+)
+def test_a_replay_can_be_waited_for(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch, last: object, code: int, said: str
+) -> None:
+    """``--wait`` ends when each was attempted; the exit code says whether everything arrived."""
+    monkeypatch.setattr("receiver.cli.deliveries._LOOK", 0)
+    service.on("POST", PATH, {"replayed": 2})
+    service.on("GET", PATH, {"replayable": 0, "waiting": 2, "replaying": 2}, last)
+    shown = run(*REPLAY, "--wait")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (code, said, "")
+
+
+def test_a_replay_that_does_not_move_is_not_waited_for_for_ever(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disabled subscriber or no worker: told, with the code for what goes on."""
+    monkeypatch.setattr("receiver.cli.deliveries._STUCK", -1)
+    service.on("POST", PATH, {"replayed": 2})
+    service.on("GET", PATH, {"replayable": 0, "waiting": 2, "replaying": 2})
+    shown = run(*REPLAY, "--wait")
+    assert shown.exit_code == 6
+    assert "Is the subscriber disabled" in shown.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import click
 import pytest
@@ -66,7 +67,7 @@ def test_a_long_line_is_not_broken_on_a_terminal_either(monkeypatch: pytest.Monk
     screen.show_facts({"url": "https://a.example/" + "x" * 100, "nothing": None})
     assert click.unstyle(sys.stdout.getvalue()) == f"url  https://a.example/{'x' * 100}\n"  # type: ignore[attr-defined]
     monkeypatch.setattr(sys, "stdout", _Terminal())
-    screen.show_table(["url"], [["https://a.example/" + "x" * 100]], "")
+    screen.show_table([screen.Column("url", long=True)], [["https://a.example/" + "x" * 100]], "")
     assert max(map(len, click.unstyle(sys.stdout.getvalue()).splitlines())) <= 40  # type: ignore[attr-defined]
 
 
@@ -82,3 +83,54 @@ def test_seconds_lie_between_two_times() -> None:
     assert screen.seconds_between("2026-11-21T10:00:00.000Z", None) is None
     assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 10:00:00Z"
     assert screen.when(None) == "–"
+
+
+COLUMNS = [
+    screen.Column("id"),
+    screen.Column("url", drop=2, long=True),
+    screen.Column("created", drop=3),
+    screen.Column("via", drop=1),
+]
+FULL = [31, 60, 19, 8]
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (200, {0: 31, 1: 60, 2: 19, 3: 8}),
+        (100, {0: 31, 1: 36, 2: 19, 3: 8}),
+        (72, {0: 31, 1: 18, 2: 19}),
+        (60, {0: 31, 2: 19}),
+        (45, {0: 31, 3: 8}),
+        (20, {0: 31}),
+    ],
+)
+def test_a_table_gives_up_columns_in_order_and_never_cuts_an_id(room: int, widths: dict[int, int]) -> None:
+    """Long texts are narrowed first, then columns go by their turn; what never goes keeps its width."""
+    assert screen.fitted(COLUMNS, FULL, room) == widths
+
+
+@pytest.mark.parametrize("columns", ["1", "20", "80", "140"])
+def test_a_table_keeps_to_the_window_whatever_its_width(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """No line is wider than the terminal, unless the id alone is; nothing breaks on a terminal of one column."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    identity = "task_01kahx3mt5k0c4z7d6q8r9w2ve"
+    screen.show_table(COLUMNS, [[identity, "https://a.example/" + "x" * 50, "2026-11-21 10:00:00", "callback"]], "")
+    lines = click.unstyle(sys.stdout.getvalue()).splitlines()  # type: ignore[attr-defined]
+    assert max(len(line.rstrip()) for line in lines) <= max(int(columns), len(identity))
+    assert len(lines) == 2
+    assert identity in lines[1]
+
+
+def test_times_are_local_on_a_terminal_and_utc_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People read their own clock; files and pipes get UTC, and say so."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 10:00:00Z"
+        monkeypatch.setattr(sys, "stdout", _Terminal())
+        assert screen.when("2026-11-21T10:00:00.000Z") == "2026-11-21 18:00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -1,0 +1,161 @@
+"""``receiver export`` and ``receiver purge``: on the database of the settings."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.cli.export import without_secrets
+from receiver.config import read_settings
+from receiver.models import Scope
+from receiver.runtime import Runtime, secrets_of
+from receiver.subscribers import NewSubscriber
+from receiver.tasks import NewTask
+from tests.cli.conftest import Run
+
+HEADER = "hdr-secret-4711"
+PROVIDER_KEY = "provider-key-0815-secret"
+KEY = "rk_the_bootstrap_key_of_this_test"
+DAY = 86_400_000
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    """The services on the test's own database, with credentials of one provider."""
+    monkeypatch.setenv("TOPVIEW_UID", "uid-of-somebody-secret")
+    monkeypatch.setenv("TOPVIEW_API_KEY", PROVIDER_KEY)
+    monkeypatch.setenv("RECEIVER_API_KEY", KEY)
+    monkeypatch.setenv("RECEIVER_ALLOWED_NETWORKS", "127.0.0.0/8")
+    made = Runtime.build(read_settings())
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def account(runtime: Runtime) -> str:
+    """The account's id."""
+    return runtime.accounts.create_key("default", "a test's", [Scope.MANAGE])[0].account_id
+
+
+def submitted(runtime: Runtime, account: str) -> str:
+    """A task that waits to be handed over."""
+    given = {"model": "Nano Banana", "prompt": "a boat"}
+    task, _ = runtime.tasks.create(account, NewTask("topview", "common_task_text2image", given))
+    return task.id
+
+
+def written(tmp_path: Path, statement: str, *values: Any) -> None:
+    """Write something into the test's database, as the service would have."""
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def test_no_secret_is_in_an_export(run: Run, runtime: Runtime, account: str, tmp_path: Path) -> None:
+    """Every secret there is was repeated by a provider and by a subscriber: none is in the document."""
+    wanted = NewSubscriber("http://127.0.0.1:9/hook?token=of-their-own-1", ["*"], headers={"Authorization": HEADER})
+    subscriber, signing = runtime.subscribers.create(account, wanted)
+    task = submitted(runtime, account)
+    own = runtime.accounts.signing_secrets(account)[0].key
+    secrets = [KEY, PROVIDER_KEY, HEADER, signing, signing.removeprefix("whsec_"), own, *secrets_of(runtime.settings)]
+    secrets += ["of-their-own-1", "rk_a_key_that_somebody_pasted", "link-signature-1"]
+    loud = " | ".join(secrets) + " https://cdn.example/1.png?Expires=9&Signature=link-signature-1"
+    headers = json.dumps({"authorization": PROVIDER_KEY, "content-type": "text/plain"})
+    written(
+        tmp_path,
+        "INSERT INTO notices (id, provider, task_id, notice_key, received_at, headers, body, verdict)"
+        " VALUES ('ntc_1', 'topview', ?, 'k', 1, ?, ?, 'hint')",
+        task,
+        headers,
+        loud.encode(),
+    )
+    written(tmp_path, "UPDATE tasks SET provider_response = ?, provider_task_id = 'tv-1'", json.dumps({"said": loud}))
+    detail = json.dumps({"outcome": "accepted", "answer": loud})
+    written(tmp_path, "INSERT INTO steps (task_id, at, kind, detail) VALUES (?, 2, 'submit', ?)", task, detail)
+    written(
+        tmp_path,
+        "INSERT INTO events (id, account_id, type, task_id, created_at, body)"
+        " VALUES ('evt_1', ?, 'task.running', ?, 3, ?)",
+        account,
+        task,
+        json.dumps({"data": loud}),
+    )
+    written(
+        tmp_path,
+        "INSERT INTO deliveries (id, account_id, event_id, event_type, subscriber_id, task_id, status, created_at)"
+        " VALUES ('dlv_1', ?, 'evt_1', 'task.running', ?, ?, 'dead', 3)",
+        account,
+        subscriber.id,
+        task,
+    )
+    written(
+        tmp_path,
+        "INSERT INTO attempts (id, delivery_id, number, trigger, started_at, duration_ms, response_status,"
+        " response_headers, response_body, message) VALUES ('att_1', 'dlv_1', 1, 'schedule', 4, 5, 500, ?, ?, ?)",
+        json.dumps({"set-cookie": HEADER, "x-said": loud}),
+        loud,
+        loud,
+    )
+    shown = run("export", task)
+    assert shown.exit_code == 0, shown.stderr
+    for secret in filter(None, secrets):
+        assert secret not in shown.stdout
+    made = json.loads(shown.stdout)
+    assert made["task"]["input"] == {"model": "Nano Banana", "prompt": "a boat"}
+    assert {"created", "submit", "notice", "event", "attempt"} <= {step["kind"] for step in made["timeline"]}
+    assert made["notices"][0]["headers"] == {"authorization": "***", "content-type": "text/plain"}
+    assert made["deliveries"][0]["attempts"][0]["response_status"] == 500
+    assert made["deliveries"][0]["attempts"][0]["started_at"] == "1970-01-01T00:00:00.004Z"
+    assert made["subscribers"][0]["id"] == subscriber.id
+    assert made["settings"]["TOPVIEW_API_KEY"] == "(set)"
+    assert {"receiver", "python", "database"} <= set(made["versions"])
+    assert json.loads(run("export", "tv-1").stdout)["task"]["id"] == task
+
+
+def test_an_export_goes_to_a_file_that_only_its_owner_reads(
+    run: Run, runtime: Runtime, account: str, tmp_path: Path
+) -> None:
+    """``--output`` writes the same document. A task that is not there: its code, and the ids that look alike."""
+    task = submitted(runtime, account)
+    assert run("export", task, "-o", str(tmp_path / "ticket.json")).exit_code == 0
+    assert json.loads((tmp_path / "ticket.json").read_text())["task"]["id"] == task
+    assert (tmp_path / "ticket.json").stat().st_mode & 0o077 == 0
+    missing = run("export", task[:-1])
+    assert missing.exit_code == 3
+    assert f"Did you mean {task}?" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pass@a.example/x", "https://***@a.example/x"),
+        ("https://a.example/?size=5&X-Amz-Signature=abc&x=1", "https://a.example/?size=5&X-Amz-Signature=***&x=1"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw is it", "*** is it"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
+    """Secrets that nobody here knows are found by their looks."""
+    assert without_secrets({"a": [text, 5, None]}, []) == {"a": [shown, 5, None]}
+
+
+def test_purge_deletes_what_retention_would(run: Run, runtime: Runtime, account: str, tmp_path: Path) -> None:
+    """Old ended tasks go, young and unfinished ones stay; ``--count`` deletes nothing."""
+    old, young, unfinished = (submitted(runtime, account) for _ in range(3))
+    now = runtime.clock()
+    for task, ended in ((old, now - 31 * DAY), (young, now - DAY)):
+        written(tmp_path, "UPDATE tasks SET status='failed', due_at=NULL, finished_at=? WHERE id=?", ended, task)
+    assert run("purge", "--count").stdout == "1 task ended more than 30 days ago.\n"
+    assert json.loads(run("purge", "--json").stdout) == {"tasks": 1, "rows": 1, "kept": 0}
+    assert run("purge").stdout == "Nothing is older than 30 days.\n"
+    left = [task.id for task in runtime.tasks.find(account, old)]
+    assert left == []
+    assert [task.id for task in runtime.tasks.find(account, young)] == [young]
+    assert [task.id for task in runtime.tasks.find(account, unfinished)] == [unfinished]
