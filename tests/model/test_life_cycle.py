@@ -95,7 +95,6 @@ happenings = st.one_of(*DAILY * 3, *RARE)
 class SeededIds(random.Random):
     """Where ids are drawn from here, so that a run can be repeated."""
 
-    randbits = random.Random.getrandbits
     token_bytes = random.Random.randbytes
 
 

@@ -181,7 +181,7 @@ def test_things_of_others_cannot_be_told_from_what_never_was(
     tried = 0
     for method, path, prefix in routes_with_ids(app):
         body = BODIES.get(method) or BODIES.get(path.rpartition("/")[2])
-        more = {} if body is None else {"json": body}
+        more = {} if body is None else {"query_string" if method == "GET" else "json": body}
         made_up = new_id(prefix, 1_767_225_600_000)
         with statements(runtime) as asked_for_nothing:
             nothing = stranger(method, path.format(made_up), **more)
