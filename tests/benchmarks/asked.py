@@ -31,7 +31,10 @@ class _Side(Http):
         keys = [key.decode() for key in _KEY.findall(head.partition(b"\r\n")[0])]
         self._calls.append((time.time(), keys))
         if head.startswith(b"POST"):
-            said = {"RequestId": "1", "AIImageJobList": [{"JobId": key, "Status": "Processing"} for key in keys]}
+            said: dict[str, object] = {
+                "RequestId": "1",
+                "AIImageJobList": [{"JobId": key, "Status": "Processing"} for key in keys],
+            }
         else:
             said = {"code": "200", "message": "Success", "result": {"taskId": keys[0], "status": "running"}}
         answer = partial(self.answer, b"200 OK", json.dumps(said).encode())

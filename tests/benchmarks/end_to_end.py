@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.load import Sent, fire
@@ -25,8 +25,10 @@ from tests.benchmarks.processes import cpu_seconds, megabytes
 from tests.benchmarks.systems import (
     CELERY_PREFORK,
     CELERY_THREADS,
+    HUEY,
     OURS,
     POSTGRESQL,
+    RQ,
     SQLITE,
     SYSTEMS,
     System,
@@ -38,6 +40,8 @@ WARM_UP = 300
 PEERS_SHARE = 4
 """The peers are so many times slower at least: they get that share of the events, to take about as long."""
 PATIENCE = 30.0
+OTHERS = (RQ, HUEY)
+"""Peers that one round shows to be behind; the best of Celery's, whom the goals name, is in all of them."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _faults(sent: Sent, report: dict[str, object], written: int, events: int) ->
 
 
 def rounds(
-    names: Iterable[str],
+    names: Sequence[str],
     database: str,
     mode: str,
     beyond: Outside,
@@ -114,10 +118,12 @@ def rounds(
     events: int,
     rate: float | None = None,
 ) -> dict[str, list[Run]]:
-    """Interleaved rounds: every system once, then every system again."""
+    """Interleaved rounds: every system once, then all but the ``OTHERS`` again."""
     runs: dict[str, list[Run]] = defaultdict(list)
-    for _ in range(count):
+    for number in range(count):
         for name in names:
+            if number and name in OTHERS:
+                continue
             share = events if name == OURS or rate is not None else max(events // PEERS_SHARE, 1)
             with SYSTEMS[name](database, mode == CONFIRMING, beyond) as system:
                 run = measure(system, beyond, share, rate)
@@ -158,6 +164,11 @@ def throughput(found: dict[str, list[Run]], database: str, mode: str) -> list[st
         faster, cheaper = median(ours, "rate") / best, least / median(ours, "cpu_us")
         lines += goal(f"{database}, {mode}: events/s against tuned Celery", "≥ 8 ×", f"{faster:.1f} ×", faster >= 8)
         lines += goal(f"{database}, {mode}: CPU per event against it", "≤ 1/8", f"1/{cheaper:.1f}", cheaper >= 8)
+    for name in OTHERS:
+        if name in found and celery:
+            ahead = median(ours, "rate") / median(found[name], "rate")
+            wanted = f"more than against Celery, {faster:.1f} ×"
+            lines += goal(f"{database}, {mode}: events/s against {name}", wanted, f"{ahead:.1f} ×", ahead > faster)
     return [*lines, ""]
 
 
@@ -189,7 +200,7 @@ def main() -> int:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], help="this one only")
     parser.add_argument("--mode", choices=[BELIEVING, CONFIRMING], help="this one only")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--events", type=int, default=6000, help="for ours; the peers, which are slower, get a quarter")
+    parser.add_argument("--events", type=int, default=4800, help="for ours; the peers, which are slower, get a quarter")
     parser.add_argument("--latency", action="store_true", help="latency at 100/s instead of the highest rate")
     options = parser.parse_args()
     names = options.only

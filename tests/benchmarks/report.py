@@ -14,6 +14,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,23 +22,28 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.processes import ROOT
+from tests.benchmarks.processes import ROOT, stop
 from tests.benchmarks.tables import GOAL, show
 
 
 @dataclass(frozen=True)
 class Part:
-    """One section of the page. ``quick``: its arguments in a quick run, or None to leave it out."""
+    """One section of the page.
+
+    ``quick``: its arguments in a quick run, or None to leave it out. ``limit``: seconds after which it is ended,
+    several times what it needs on a machine with nothing else to do.
+    """
 
     title: str
     module: str
     arguments: Sequence[str] = ()
     quick: Sequence[str] | None = ("--quick",)
+    limit: float = 600.0
 
 
 PARTS = [
     Part(
-        "End to end", "end_to_end", quick=("--quick", "--database", "sqlite", "--mode", "believing"),
+        "End to end", "end_to_end", quick=("--quick", "--database", "sqlite", "--mode", "believing"), limit=1500,
     ),
     Part(
         "Latency", "end_to_end", ("--latency", "--rounds", "1", "--only", "ours", "Celery, 2 processes"),
@@ -50,29 +56,59 @@ PARTS = [
     Part("Idle, and starting", "idle"),
     Part("Fairness", "fairness", quick=None),
     Part("History", "history", quick=None),
-    Part("Scale, on paper", "scale", quick=None),
+    Part("Scale, on paper", "scale", quick=()),
     Part("Where the time goes", "profiles", quick=None),
 ]  # fmt: skip
+SOAKS = [
+    Part(f"Soak, {kind}", "soak", ("--database", kind), ("--quick", "--database", kind), limit=float("inf"))
+    for kind in ("sqlite", "postgresql")
+]
+QUICK_LIMIT = 180.0
+"""Seconds for a part of a quick run."""
+FINDINGS = Path(__file__).with_name("findings.md")
+"""What was learnt from the profiles, and what was done; the page ends with it. It holds no figures."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a part printed, its exit code, and the seconds it took."""
+    """What a part printed, its exit code (None: it took too long and was ended), and the seconds it took."""
 
     part: Part
     printed: str
-    code: int
+    code: int | None
     seconds: float
+
+    @property
+    def trouble(self) -> str:
+        """How it failed, as a sentence; empty when it did not."""
+        if self.code is None:
+            return f"This part was ended after {self.seconds:.0f} s."
+        return f"This part ended with exit code {self.code}." if self.code else ""
 
 
 def run(part: Part, *, quick: bool) -> Result:
     """Run a part; its progress is passed on."""
     arguments = part.quick if quick else part.arguments
     command = [sys.executable, "-m", f"tests.benchmarks.{part.module}", *(arguments or ())]
-    began = time.monotonic()
+    return run_command(part, command, min(part.limit, QUICK_LIMIT) if quick else part.limit)
+
+
+def run_command(part: Part, command: Sequence[str], limit: float) -> Result:
+    """Run the command of a part; after so many seconds it is ended, with all that it started."""
     sys.stderr.write(f"== {part.title}\n")
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    return Result(part, done.stdout, done.returncode, time.monotonic() - began)
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=printed)
+        try:
+            code: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            stop(process, 5)
+        seconds = time.monotonic() - began
+        sys.stderr.write(f"== {part.title}: {seconds:.0f} s\n")
+        printed.seek(0)
+        return Result(part, printed.read(), code, seconds)
 
 
 def machine() -> list[str]:
@@ -132,12 +168,17 @@ def page(results: Sequence[Result], about: Sequence[str], soak: str) -> str:
         f"{len(rows) - len(missed)} of {len(rows)} goals are met."
         + (" Not met: " + "; ".join(row[0] for row in missed) + "." if missed else ""),
         "",
+        *[
+            f"**{result.part.title}: {result.trouble}** Its goals are missing here.\n"
+            for result in results
+            if result.trouble
+        ],
     ]
     for result in results:
         kept = [line for line in result.printed.splitlines() if not line.startswith(GOAL)]
         text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
-        wrong = "" if result.code == 0 else f"\n**This part ended with exit code {result.code}.**\n"
-        lines += [f"## {result.part.title}", "", text, wrong]
+        lines += [f"## {result.part.title}", "", text, "", f"**{result.trouble}**" if result.trouble else "", ""]
+    lines += [FINDINGS.read_text().strip(), ""]
     if soak:
         lines += ["## Soak", "", soak]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
@@ -166,20 +207,28 @@ def main() -> int:
     options = parser.parse_args()
     about = machine()
     if options.quick:
-        about.append("- a quick run: one round, few events; `make bench` measures properly")
+        about.append("- a quick run: one round, few events, small tables; `make bench` measures properly")
     if options.soak:
-        result = run(Part("Soak", "soak"), quick=options.quick)
-        sys.stdout.write(result.printed)
+        soaks = [run(part, quick=options.quick) for part in SOAKS]
+        printed = "\n\n".join(f"{soak.printed.strip()}\n\n{soak.trouble}".strip() for soak in soaks)
+        sys.stdout.write(printed + "\n")
         if options.write is not None:
-            with_soak(options.write, result.printed, about)
-        return result.code
+            with_soak(options.write, printed, about)
+        return int(any(soak.trouble for soak in soaks))
     chosen = [part for part in PARTS if options.only is None or part.module in options.only]
-    results = [run(part, quick=options.quick) for part in chosen if not options.quick or part.quick is not None]
+    results = []
+    for part in chosen:
+        if part.quick is None and options.quick:
+            continue
+        results.append(run(part, quick=options.quick))
+        if options.write is not None:  # what is there so far stays, whatever becomes of the rest
+            options.write.write_text(page(results, about, kept_soak(options.write)))
+    about.append(f"- {sum(result.seconds for result in results) / 60:.0f} minutes in all")
     text = page(results, about, kept_soak(options.write))
     sys.stdout.write(text)
     if options.write is not None:
         options.write.write_text(text)
-    return int(any(result.code for result in results))
+    return int(any(result.trouble for result in results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """From one event a second to ten thousand in ten regions: the sums, and a day of it minute by minute.
 
-    python -m tests.benchmarks.scale [--retention 7] [--database-us 700 ...]
+    python -m tests.benchmarks.scale [--retention 7] [--database-us 700 ...] [--write docs/growing.md]
 
-Pure arithmetic on costs that were measured (the defaults; options replace them), so it runs anywhere in a second.
+Pure arithmetic on costs that were measured (``costs.json`` says by which benchmark; options replace them), so it runs
+anywhere in a second. ``--write`` puts the tables into a page, each in the place of the one with the same head.
 A cell is one PostgreSQL with its standby, webs and workers, whole and independent: regions grow by cells. The day
 has a wave of demand in each region, chance, and one region that is lost for a while when it is busy: its new
 tasks are submitted in the two nearest regions, and the callbacks of its running tasks wait for its return, when
@@ -12,39 +13,46 @@ providers repeat them or polls find the results.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from tests.benchmarks.tables import show
 
 DAY = 86_400
+MEASURED: dict[str, float] = {
+    name: cost["value"] for name, cost in json.loads(Path(__file__).with_name("costs.json").read_text()).items()
+}
 REGIONS = (0.19, 0.16, 0.14, 0.12, 0.10, 0.09, 0.07, 0.06, 0.04, 0.03)
 """Each region's part of the demand, from the biggest on."""
 WAVE = 0.6
 """A region's busiest hour has so much more than its mean, its quietest so much less."""
 LOST = 0
 """The region that is lost, an hour after its busiest."""
+REGIONS_KEEP = 3.0
+"""Days of history in ten regions: at such rates the disk is what costs."""
 NEAREST = (1, 9)
 """The two that take its new tasks."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What one event costs, and what one machine can do. Bytes were measured, time is rounded up, machines are assumed.
+    """What one event costs, rounded up from what was measured, and what one machine can do, which is assumed.
 
     ``retention``: days. ``scaling``: what many cores of a database carry of what as many single ones would.
     ``busy``: how busy a part may be in its busiest hour.
     """
 
-    web_us: float = 600.0
-    worker_us: float = 700.0
-    database_us: float = 700.0
-    bytes_kept: float = 4000.0
-    wal_bytes: float = 6000.0
-    row_writes: float = 12.5
+    web_us: float = MEASURED["web_us"]
+    worker_us: float = MEASURED["worker_us"]
+    database_us: float = MEASURED["database_us"]
+    bytes_kept: float = MEASURED["bytes_kept"]
+    wal_bytes: float = MEASURED["wal_bytes"]
+    row_writes: float = MEASURED["row_writes"]
     retention: float = 30.0
     cores: float = 16.0
     scaling: float = 0.4
@@ -174,19 +182,45 @@ def each_region(costs: Costs, total: float) -> list[str]:
     return show(["region", "mean events/s", "peak", "cells", "history, TB", "log to its standby, MB/s"], rows)
 
 
-def main() -> None:
+def put(page: str, table: Sequence[str]) -> str:
+    """The page with a table in the place of the one that has the same head. ValueError when there is none."""
+    lines = page.splitlines()
+    wanted = _cells(table[0])
+    heads = [place for place, line in enumerate(lines) if line.startswith("|") and _cells(line) == wanted]
+    if len(heads) != 1:
+        raise ValueError(f"the page has {len(heads)} tables headed {wanted}")
+    end = next((place for place in range(heads[0], len(lines)) if not lines[place].startswith("|")), len(lines))
+    return "\n".join([*lines[: heads[0]], *(line for line in table if line), *lines[end:]]) + "\n"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--total", type=float, default=10_000.0, help="events a second of the world")
+    parser.add_argument("--write", type=Path, help="the page that has these tables")
     for field in fields(Costs):
         parser.add_argument("--" + field.name.replace("_", "-"), type=float, default=field.default)
     options = vars(parser.parse_args())
-    total = options.pop("total")
+    total, page = options.pop("total"), options.pop("write")
     costs = Costs(**options)
-    lines = sums(costs, (1, 100, 1000, total))
-    lines += show(["one database carries", "events a second"], [[n, f"{v:,.0f}"] for n, v in costs.limits().items()])
-    sys.stdout.write("\n".join([*lines, *each_region(costs, total), *losses(costs, total)]) + "\n")
+    fewer_days = replace(costs, retention=min(costs.retention, REGIONS_KEEP))
+    limits = [[name, f"{rate:,.0f}"] for name, rate in costs.limits().items()]
+    tables = [
+        sums(costs, (1, 100, 1000, total)), show(["one database carries", "events a second"], limits),
+        each_region(fewer_days, total), losses(fewer_days, total),
+    ]  # fmt: skip
+    sys.stdout.write("\n".join("\n".join(table) for table in tables) + "\n")
+    if page is not None:
+        written = page.read_text()
+        for table in tables:
+            written = put(written, table)
+        page.write_text(written)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

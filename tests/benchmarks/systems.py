@@ -60,6 +60,7 @@ class System:
     """Successful attempts written down so far."""
     prepare_old: Callable[[int], None] = lambda _: None
     """So many tasks that ended days ago are there from now on, for the sweep."""
+    database_url: str = ""
 
 
 Launch = Callable[[str, bool, Outside], contextlib.AbstractContextManager[System]]
@@ -138,7 +139,9 @@ def ours(kind: str, confirm: bool, outside: Outside, **settings: str) -> Iterato
 
         try:
             wait_until_ready(process, port, folder / "service.log")
-            yield System(f"ours, {kind}", port, secret, [process.pid, *roots], folder, prepare, delivered, prepare_old)
+            yield System(
+                f"ours, {kind}", port, secret, [process.pid, *roots], folder, prepare, delivered, prepare_old, url
+            )  # fmt: skip
         finally:
             stop(process)
             runtime.close()
@@ -226,13 +229,13 @@ def peer(name: str, queue: str, workers: Sequence[Sequence[str]]) -> Launch:
 _CELERY = ("celery", "--app", "tests.benchmarks.peers.celery_worker", "worker")
 CELERY_PREFORK = "Celery, 2 processes"
 CELERY_THREADS = "Celery, 8 threads"
+RQ = "RQ, 2 SimpleWorkers"
+HUEY = "Huey, 8 threads"
 PEERS: dict[str, Launch] = {
     CELERY_PREFORK: peer(CELERY_PREFORK, "celery", [(*_CELERY, "--pool", "prefork", "--concurrency", "2")]),
     CELERY_THREADS: peer(CELERY_THREADS, "celery", [(*_CELERY, "--pool", "threads", "--concurrency", "8")]),
-    "RQ, 2 SimpleWorkers": peer("RQ, 2 SimpleWorkers", "rq", [("tests.benchmarks.peers.rq_worker",)] * 2),
-    "Huey, 8 threads": peer(
-        "Huey, 8 threads", "huey", [("huey.bin.huey_consumer", "tests.benchmarks.peers.huey_worker.huey", "-w", "8")]
-    ),
+    RQ: peer(RQ, "rq", [("tests.benchmarks.peers.rq_worker",)] * 2),
+    HUEY: peer(HUEY, "huey", [("huey.bin.huey_consumer", "tests.benchmarks.peers.huey_worker.huey", "-w", "8")]),
 }
 OURS = "ours"
 SYSTEMS: dict[str, Launch] = {OURS: ours, **PEERS}

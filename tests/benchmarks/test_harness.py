@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.signing import new_secret, sign
-from tests.benchmarks import polling, report
+from tests.benchmarks import polling, report, scale
 from tests.benchmarks.callbacks import key_of
 from tests.benchmarks.load import fire
 from tests.benchmarks.outside_client import Outside, outside
@@ -110,3 +111,23 @@ def test_a_soak_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
 def test_what_a_rate_forces_is_told_from_being_late() -> None:
     """A perfect worker takes what is due, as much as fits a call, no sooner than the rate allows."""
     assert list(polling.forced([0, 0, 0, 5, 1000], rate=100, batch=2)) == [0, 0, 10, 10, 1000]
+
+
+@pytest.mark.process
+def test_a_part_that_takes_too_long_is_ended_and_told() -> None:
+    """What it printed before stays on the page, which says that it was ended."""
+    code = "import time; print('| half |', flush=True); time.sleep(60)"
+    result = report.run_command(report.Part("Endless", "endless"), [sys.executable, "-c", code], 1.0)
+    assert result.code is None
+    assert result.seconds < 30
+    page = report.page([result], ["- here"], "")
+    assert "| half |" in page
+    assert "This part was ended after" in page
+
+
+def test_a_table_takes_the_place_of_the_one_with_its_head() -> None:
+    """Only the figures change, and a page without such a table is refused."""
+    page = "# Page\n\n| a | b |\n|---|--:|\n| x | 1 |\n\nend\n"
+    assert scale.put(page, show(["a", "b"], [["y", "22"]])) == "# Page\n\n| a |  b |\n|---|---:|\n| y | 22 |\n\nend\n"
+    with pytest.raises(ValueError, match="0 tables"):
+        scale.put(page, show(["a", "c"], [["y", "2"]]))
