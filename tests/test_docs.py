@@ -282,8 +282,8 @@ def variables_of_the_command_line() -> list[str]:
 
 
 def test_every_command_is_documented() -> None:
-    """A reader of the README meets every command."""
-    code = " ".join(page("README.md").code)
+    """Whoever reads the README and the page of the terminal meets every command."""
+    code = " ".join([*page("README.md").code, *page("docs/terminal.md").code])
     missing = [" ".join(path) for path, _ in commands(command_line) if f"receiver {' '.join(path)}" not in code]
     assert not missing
 
@@ -315,12 +315,12 @@ def test_commands_that_are_named_exist_with_their_options() -> None:
 def test_make_targets_that_are_named_exist_and_all_are_named() -> None:
     """Every `make` in the documentation works, and every target is explained."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = {
         target
         for found in EVERYWHERE.values()
         for piece in found.code
-        for target in re.findall(r"(?:^|[;&] *)make ([a-z]+)", piece)
+        for target in re.findall(r"(?:^|[;&] *)make ([a-z-]+)", piece)
     }
     assert named == targets - {"help"}
 

@@ -145,7 +145,7 @@ def replay(
         return
     answer = api.call("POST", path, body=span)
     count = answer.json()["replayed"]
-    if not wait:
+    if not wait or not count:
         _say(as_json, answer.text, f"{_deliveries(count)} {'goes' if count == 1 else 'go'} out again.")
         return
     left = _drained(api, path, {**span, "status": "dead"}, count)
@@ -171,7 +171,7 @@ def _drained(api: Api, path: str, span: Mapping[str, Any], count: int) -> Mappin
                 moved, least = time.monotonic(), waiting
             elif time.monotonic() - moved > _STUCK:
                 raise Problem(
-                    f"{waiting} of {_deliveries(count)} wait still, and none was attempted for {_STUCK:g} s. Is the "
+                    f"{_deliveries(waiting)} of {count} wait still, and none was attempted for {_STUCK:g} s. Is the "
                     "subscriber disabled, or does no worker run? `receiver check` says.",
                     Exit.UNFINISHED,
                 )

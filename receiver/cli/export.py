@@ -33,7 +33,7 @@ from receiver.tasks import History
 
 _OURS = re.compile(r"\b(?:rk_[\w-]{16,}|whsec_[A-Za-z0-9+/]{16,}=*)")
 """API keys and signing secrets, wherever somebody pasted one."""
-_PARAMETER = re.compile(r"([?&]([^=&#\s\"]+)=)[^&#\s\"]+")
+_PARAMETER = re.compile(r"([?&]([^=&#\s\"]+)=)([^&#\s\"]+)")
 _USERINFO = re.compile(r"(\w://)[^/@\s\"]+@")
 
 
@@ -172,6 +172,7 @@ def _known_secrets(runtime: Runtime, task: Task, receivers: Sequence[Subscriber]
         if not subscriber.task_only:
             found += [secret.key for secret in runtime.subscribers.secrets(task.account_id, subscriber.id)]
         found += secrets_in(runtime.subscribers.headers(subscriber))
+        found += [text for _, name, text in _PARAMETER.findall(subscriber.url) if is_secret(name)]
     found += [text.removeprefix("whsec_") for text in found]
     return [text for text in (*found, *secrets_of(runtime.settings)) if text]
 

@@ -65,7 +65,7 @@ def test_no_secret_is_in_an_export(run: Run, runtime: Runtime, account: str, tmp
     task = submitted(runtime, account)
     own = runtime.accounts.signing_secrets(account)[0].key
     secrets = [KEY, PROVIDER_KEY, HEADER, signing, signing.removeprefix("whsec_"), own, *secrets_of(runtime.settings)]
-    secrets += ["of-their-own-1", "rk_a_key_that_somebody_pasted", "link-signature-1"]
+    secrets += ["of-their-own-1", "rk_a_key_that_somebody_pasted"]
     loud = " | ".join(secrets) + " https://cdn.example/1.png?Expires=9&Signature=link-signature-1"
     headers = json.dumps({"authorization": PROVIDER_KEY, "content-type": "text/plain"})
     written(
@@ -103,6 +103,7 @@ def test_no_secret_is_in_an_export(run: Run, runtime: Runtime, account: str, tmp
         loud,
         loud,
     )
+    secrets.append("link-signature-1")
     shown = run("export", task)
     assert shown.exit_code == 0, shown.stderr
     for secret in filter(None, secrets):
