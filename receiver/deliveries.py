@@ -115,7 +115,7 @@ class DeliveryService:
         ``next_due`` is asked when there was room for more than was claimed; else more may be due now.
         """
         discreet = [self._discreet(outcome) for outcome in outcomes]
-        with self._store.write() as connection:
+        with self._store.write(flushed=bool(outcomes)) as connection:
             now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
             if discreet:
                 self._finish(connection, discreet, now)

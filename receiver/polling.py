@@ -67,7 +67,7 @@ class PollingService:
         with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
             if not tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1):
                 return []
-        with self._store.write() as connection:
+        with self._store.write(flushed=False) as connection:
             pacing.take_turn(connection, f"{provider}:query")
             now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
             size = handler.query_batch

@@ -28,6 +28,7 @@ class Store:
         self.url = url
         self.engine = dialect.open_engine(url, pool)
         self._writer = self.engine.execution_options(writes=True)
+        self._hasty_writer = self._writer.execution_options(flushed=False)
         self._turns = Turns(dialect.database_file(url))
         event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
         event.listen(self.engine, "checkin", lambda *_: metrics.CONNECTIONS.dec())
@@ -40,14 +41,17 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, flushed: bool = True) -> Iterator[Connection]:
         """A transaction that may write, committed at the end of the block. Raises Busy: nothing was stored.
+
+        ``flushed``: whether it must survive a power cut. A claim need not: whoever made it is gone as well then.
 
         Unless the connection breaks during the commit itself, when nobody can know. Whoever tries again is
         safe all the same: every write that matters carries a key, a state or a fence that it expects.
         """
         afterwards: list[Callable[[], None]] = []
-        with _busy("the database takes no writes now"), self._turns.taken(), _transaction(self._writer) as connection:
+        writer = self._writer if flushed else self._hasty_writer
+        with _busy("the database takes no writes now"), self._turns.taken(), _transaction(writer) as connection:
             connection.info[_AFTERWARDS] = afterwards
             yield connection
         for tell in afterwards:

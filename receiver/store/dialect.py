@@ -45,6 +45,7 @@ _UNREACHABLE = {
 }
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
 
+_LEVEL = "synchronous"  # how a connection to SQLite flushes now; FULL at its beginning
 _MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
 _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
 
@@ -144,8 +145,17 @@ def _use_wal(cursor: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that begins to write later fails at once when another one writes, whatever the
     # time-out; one that says at its beginning that it will write waits its turn.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # NORMAL leaves a commit to the next flush, whoever makes it. A server that fails while its clients live on makes
+    # that unsafe for fences; an SQLite file has no clients on other machines.
+    level = "FULL" if options.get("flushed", True) else "NORMAL"
+    if connection.info.get(_LEVEL, "FULL") != level:
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.info[_LEVEL] = level
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def trouble(error: SQLAlchemyError) -> str | None:
