@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from tests.test_docs import PREFIXES
 PATIENCE = 60.0
 """Seconds that a loaded machine may take for a step."""
 
-FENCES = page("docs/quickstart.md").fences
-START, ASSIGN, SUBMIT, REGISTER, RECEIVE, AGAIN, FORGE, LOOK = [text for kind, text in FENCES if kind == "sh"]
-(SCRIPT,) = [text for kind, text in FENCES if kind == "python"]
+WALKS = {
+    "docs/quickstart.md": page("docs/quickstart.md"),
+    "README.md": page("README.md").section("Five minutes to a webhook"),
+}
+"""Pages that lead from `make run` to a verified webhook."""
 
 
 def free_port() -> int:
@@ -71,6 +73,7 @@ def folder(tmp_path: Path) -> Path:
     """A checkout's folder as far as `make run` looks at it, with what it installs in place."""
     for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     (tmp_path / ".venv" / "run.stamp").touch()
@@ -78,41 +81,45 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.process
-def test_the_quickstart_leads_to_a_verified_webhook(folder: Path) -> None:
-    """Whoever types what stands on the page, with the key that was shown, gets a webhook and can verify it."""
+@pytest.mark.parametrize("name", WALKS)
+def test_who_follows_the_page_gets_a_verified_webhook(folder: Path, name: str) -> None:
+    """Whoever types what stands there, with the key that was shown, gets a webhook and can verify it."""
     ours, theirs = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
     environment |= {"RECEIVER_BIND": f"127.0.0.1:{ours}", "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{ours}"}
     service, hook = folder / "service.txt", folder / "hook.txt"
+    assigned, answer = "", ""
+    with ExitStack() as terminals:
+        for kind, text in WALKS[name].fences:
+            block = text.replace(":8000", f":{ours}").replace(":3000", f":{theirs}")
+            if kind == "python":
+                (folder / "hook.py").write_text(block.replace('"127.0.0.1", 3000', f'"127.0.0.1", {theirs}'))
+            elif block == "make run\n":
+                terminals.enter_context(running(block, folder, environment, service))
+                key = soon(lambda: re.search(r"rk_[\w-]{43}", service.read_text()), "API key")[0]
+                soon(lambda: _listens(ours), "service that listens")
+            elif block == "python3 hook.py\n":
+                terminals.enter_context(running(block, folder, environment, hook))
+                soon(lambda: _listens(theirs), "script that listens")
+            elif "rk_..." in block:
+                assigned = block.replace("rk_...", key)
+            elif kind == "sh":
+                said = typed(assigned + block, folder, environment)
+                if "%{http_code}" in block:
+                    assert said.strip() == "401"
+                elif "/v1/tasks" in block:
+                    answer = said
+                    assert json.loads(said)["status"] == ("succeeded" if "wait=" in block else "queued")
+        sent = json.loads(answer)["id"]
+        soon(lambda: f"verified: task.succeeded {sent}" in hook.read_text(), "verified webhook")
 
-    def filled(text: str) -> str:
-        """A block, with the addresses of this run."""
-        return text.replace("127.0.0.1:8000", f"127.0.0.1:{ours}").replace("127.0.0.1:3000", f"127.0.0.1:{theirs}")
 
-    with running(START, folder, environment, service):
-        key = soon(lambda: re.search(r"rk_[\w-]{43}", service.read_text()), "API key")[0]
-        soon(lambda: _listens(ours), "service that listens")
-        assigned = filled(ASSIGN).replace("rk_...", key)
-
-        def typed(block: str) -> str:
-            """What a block prints in the second terminal."""
-            done = subprocess.run(
-                ["sh", "-ec", assigned + filled(block)],
-                cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True,
-            )  # fmt: skip
-            return done.stdout
-
-        task: dict[str, Any] = json.loads(typed(SUBMIT))
-        assert task["status"] == "succeeded"
-        assert task["outputs"][0]["url"]
-        assert json.loads(typed(REGISTER))["secret"].startswith("whsec_")
-        (folder / "hook.py").write_text(SCRIPT.replace('"127.0.0.1", 3000', f'"127.0.0.1", {theirs}'))
-        with running(RECEIVE, folder, environment, hook):
-            soon(lambda: typed(FORGE).strip() == "401" if _listens(theirs) else None, "script that listens")
-            sent = json.loads(typed(AGAIN))["id"]
-            soon(lambda: f"verified: task.succeeded {sent}" in hook.read_text(), "verified webhook")
-            assert "not verified" in hook.read_text()  # the forged one
-            soon(lambda: '"status":"delivered"' in typed(LOOK).replace(" ", ""), "delivery that is done")
+def typed(block: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a block prints in the second terminal."""
+    return subprocess.run(
+        ["sh", "-ec", block],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True,
+    ).stdout  # fmt: skip
 
 
 def _listens(port: int) -> bool:
@@ -123,4 +130,5 @@ def _listens(port: int) -> bool:
 def test_the_script_verifies_as_the_snippet_does() -> None:
     """The function in the quickstart is the one that is tested with every kind of forged request."""
     snippet = (ROOT / "docs" / "snippets" / "standard_library.py").read_text()
-    assert snippet[snippet.index("def verified") :].strip() in SCRIPT
+    (script,) = [text for kind, text in WALKS["docs/quickstart.md"].fences if kind == "python"]
+    assert snippet[snippet.index("def verified") :].strip() in script
