@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
@@ -16,6 +17,7 @@ from werkzeug.test import TestResponse
 from receiver.errors import Busy
 from receiver.models import new_id
 from receiver.runtime import Runtime
+from receiver.store import prepared
 from receiver.tasks import TaskService
 from receiver.web import create_app
 from tests.web.conftest import KEY, SAMPLE, Caller, Progress
@@ -142,9 +144,16 @@ def statements(runtime: Runtime) -> Iterator[list[str]]:
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
         seen.append(statement)
 
+    run = prepared._on_cursor
+
+    def run_noted(connection: Any, sql: str, work: Any) -> Any:
+        seen.append(sql)
+        return run(connection, sql, work)
+
     event.listen(runtime.store.engine, "before_cursor_execute", note)
     try:
-        yield seen
+        with mock.patch.object(prepared, "_on_cursor", run_noted):  # what goes past SQLAlchemy
+            yield seen
     finally:
         event.remove(runtime.store.engine, "before_cursor_execute", note)
 
