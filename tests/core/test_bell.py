@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.bell import Bell, Listener
+from receiver.bell import DELIVER, Bell, Listener, query_lane
 
 
 @pytest.fixture
@@ -97,3 +98,65 @@ def test_the_last_listener_leaves_nothing_behind(tmp_path: Path) -> None:
     bell.ring()
     assert third.wait(2)
     third.close()
+
+
+def test_a_ring_says_which_lanes_have_work() -> None:
+    """Rings of one sleep add up; one that names nobody, as older versions ring, means every lane."""
+    bell = Bell("test: lanes")
+    listener = bell.listen()
+    try:
+        bell.ring(DELIVER)
+        bell.ring(query_lane("toy"), DELIVER)
+        assert listener.wait(5)
+        assert listener.lanes() == {"deliver", "query-toy"}
+        assert listener.lanes() == set()
+        bell.ring()
+        assert listener.wait(5)
+        assert listener.lanes() == {"1"}
+    finally:
+        listener.close()
+
+
+def test_another_machine_hears_which_lanes_have_work() -> None:
+    """The word on the wire begins with who rings; one without names, of an older version, means every lane."""
+    wire = _Said()
+    bell = Bell("test: far lanes", wire)
+    try:
+        bell.ring(DELIVER)
+        (word,) = wire.sent.get(timeout=5).split()[1:]
+        assert word == "deliver"
+        listener = bell.listen()
+        for said, lanes in (("far deliver submit-toy", {"deliver", "submit-toy"}), ("far", {"1"}), ("", {"1"})):
+            wire.heard = [said]
+            assert listener.wait(0)
+            assert listener.lanes() == lanes
+        listener.close()
+    finally:
+        bell.close()
+
+
+class _Said:
+    """A wire, and its ear: what was sent, and what is to be heard."""
+
+    connected = True
+    missed = False
+
+    def __init__(self) -> None:
+        self.sent: queue.Queue[str] = queue.Queue()
+        self.heard: list[str] = []
+
+    def send(self, word: str) -> None:
+        self.sent.put(word)
+
+    def ear(self) -> _Said:
+        return self
+
+    def fileno(self) -> None:
+        return None
+
+    def words(self) -> list[str]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    def close(self) -> None:
+        """Nothing to give back."""

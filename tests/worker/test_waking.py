@@ -1,0 +1,47 @@
+"""A ring wakes the lanes that have work, and lets the others sleep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from receiver.models import TaskStatus
+from receiver.waking import lanes_after
+from receiver.worker import Worker
+from tests.core.stage import Stage
+
+
+@pytest.mark.parametrize(
+    ("rung", "woken"),
+    [
+        ({"deliver"}, {"deliver"}),
+        ({"deliver", "query-toy"}, {"deliver", "query-toy"}),
+        ({"submit-toy"}, {"submit-toy"}),
+        (set(), {"deliver", "submit-toy", "query-toy"}),
+        ({"1"}, {"deliver", "submit-toy", "query-toy"}),
+        ({"deliver", "of-a-later-version"}, {"deliver", "submit-toy", "query-toy"}),
+    ],
+)
+def test_lanes_that_have_work_are_woken(stage: Stage, rung: set[str], woken: set[str]) -> None:
+    """Those that are named; all of them by a name that nobody here has, which a newer or older version may send."""
+    worker = Worker(stage.runtime)
+    names: list[str] = []
+    for lane in worker.lanes:
+        lane.wake = lambda name=lane.name: names.append(name)  # type: ignore[method-assign, misc]  # instead of it
+    worker._wake(rung)
+    assert set(names) == woken
+
+
+def test_a_change_of_a_task_names_the_lanes_that_it_concerns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """News are delivered; who runs is asked after; an end makes room where the provider has a cap, and only there."""
+    stage: Stage = build()
+    running = replace(stage.create(), status=TaskStatus.RUNNING)
+    ended = replace(running, status=TaskStatus.SUCCEEDED)
+    providers = stage.runtime.providers
+    assert lanes_after([running], providers) == {"deliver", "query-toy"}
+    assert lanes_after([ended], providers) == {"deliver"}
+    capped = replace(stage.handler.pace, max_in_flight=3)
+    monkeypatch.setattr(type(stage.handler), "pace", capped)
+    assert lanes_after([ended], providers) == {"deliver", "submit-toy"}
