@@ -91,6 +91,7 @@ tasks = Table(
     Index("ix_tasks_deadline", "deadline_at", sqlite_where=text("due_at IS NOT NULL"),
           postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_tasks_account", "account_id", "id"),
+    Index("ix_tasks_status", "account_id", "status", "id"),
     Index("ix_tasks_provider_task_id", "provider", "provider_task_id"),
     Index("ix_tasks_finished", "finished_at", sqlite_where=text("finished_at IS NOT NULL"),
           postgresql_where=text("finished_at IS NOT NULL")),

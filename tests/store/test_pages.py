@@ -11,6 +11,7 @@ from receiver.store import notices, tasks
 from receiver.store.deliveries import Filter as DeliveryFilter
 from receiver.store.tasks import Filter
 from tests.core.stage import HOOK, Clock, Stage
+from tests.store.test_claims import plans
 
 
 def walk(fetch: Any, limit: int, between: Any = lambda: None) -> list[str]:
@@ -68,6 +69,14 @@ def test_every_list_has_pages(stage: Stage, clock: Clock) -> None:
     assert count(status="pending") == everything - 1
     assert count(subscriber=subscribers[0].id, event_type="task.running") == 1
     assert count(event_type="task.succeeded") == 0
+
+
+def test_a_list_of_one_state_is_looked_up(stage: Stage) -> None:
+    """A few failed tasks among a million others are found without going through those."""
+    stage.create()
+    wanted = Filter(status="failed")
+    plan = plans(stage, lambda connection: tasks.list_page(connection, stage.account, wanted, 50, None))
+    assert any("ix_tasks_status" in line for line in plan), plan
 
 
 @pytest.mark.parametrize("cursor", ["", "nonsense", "zzzz", "' OR 1=1 --", "task_" + "z" * 26])
