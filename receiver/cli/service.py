@@ -15,6 +15,7 @@ import click
 from receiver import logs
 from receiver.cli.checks import is_foreign
 from receiver.cli.orphans import stop_with_parent
+from receiver.cli.progress import progress
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
 from receiver.runtime import Runtime
@@ -87,7 +88,8 @@ def migrate() -> None:
     """
     with database(ready("migrate")) as runtime:
         current = runtime.store.schema_is_current()
-        runtime.prepare()
+        with progress("Bringing the schema up", None):
+            runtime.prepare()
     click.echo("The schema was up to date." if current else "The schema is up to date now.")
 
 

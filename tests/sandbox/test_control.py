@@ -298,3 +298,11 @@ def test_many_callers_at_once(start: Start) -> None:
         thread.join()
     assert len(set(ids)) == 40
     assert get(sandbox.url, "calls")["rates"]["topview"]["max_per_second"]["*"] > 1
+
+
+def test_the_sandbox_plays_a_subscriber_that_answers_anything(start: Start) -> None:
+    """An address for each status, so that a webhook can be refused without a program of one's own."""
+    sandbox = start()
+    for status in (200, 410, 503):
+        assert post(sandbox.url, f"answer/{status}").status_code == status
+    assert post(sandbox.url, "answer/42").status_code == 400
