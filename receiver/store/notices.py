@@ -19,6 +19,13 @@ _KEPT = PreparedAmong(
     ),
     "of_provider",
 )
+_LAST_HINTS = PreparedAmong(
+    lambda ids: (
+        select(notices.c.task_id, func.max(notices.c.received_at))
+        .where(notices.c.task_id.in_(ids), notices.c.verdict == Verdict.HINT.value)
+        .group_by(notices.c.task_id)
+    )
+)
 _ADD = Prepared(
     insert(notices), "id", "provider", "task_id", "notice_key", "received_at", "headers", "body", "verdict", "copies"
 )
@@ -77,7 +84,4 @@ def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
 
 def last_hints(connection: Connection, task_ids: Collection[str]) -> Mapping[str, int]:
     """When the newest notice came that brought a query of a task forward (ms), by task; those without are left out."""
-    query = select(notices.c.task_id, func.max(notices.c.received_at)).where(
-        notices.c.task_id.in_(list(task_ids)), notices.c.verdict == Verdict.HINT.value
-    )
-    return {row[0]: row[1] for row in connection.execute(query.group_by(notices.c.task_id))}
+    return dict(_LAST_HINTS.fetch(connection, task_ids))
