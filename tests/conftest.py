@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import postgres
 from tests.databases import database
 
 __all__ = ["database"]
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 BUSY = {"hostile", "money"}
 """Folders whose tests start workers and measure time: they run with those that start processes, two at a time."""

@@ -234,7 +234,7 @@ class Subscriber:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)  # a worker dials hundreds at once
         self.port: int = self._listener.getsockname()[1]
         self.origin = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.url = self.origin + "/hook"

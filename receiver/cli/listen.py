@@ -86,7 +86,9 @@ def listen(
     notes = console(error=True)
     notes.print(f"Listening at {api.url}. Ctrl-C ends it.", style="bright_black")
     if forwarder is not None:
-        notes.print(f"Forwarding to {clean(forward)}, signed with {forwarder.secret}", style="bright_black")
+        whose = "the account's" if subscriber is None else "the subscriber's"
+        signer = f"{whose} secret" if secret is None else "the secret given"  # never itself: terminals are logged
+        notes.print(f"Forwarding to {clean(forward)}, signed with {signer}.", style="bright_black")
     last = after or newest_event(api)
     with contextlib.suppress(KeyboardInterrupt):
         for event in follow(api, last, _lost):

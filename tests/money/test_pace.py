@@ -117,8 +117,8 @@ def test_a_wait_for_the_database_makes_no_burst(build: Any, clock: Clock, monkey
     real = stage.runtime.store.write
 
     @contextlib.contextmanager
-    def after_a_while() -> Iterator[Any]:
-        with real() as connection:
+    def after_a_while(**how: bool) -> Iterator[Any]:
+        with real(**how) as connection:
             clock.pass_by(5)
             yield connection
 

@@ -181,6 +181,8 @@ class WholeRun:
             *(("subscribers", verb, subscriber) for verb in ("rotate", "ping", "disable", "enable")),
             ("subscribers", "add", "http://127.0.0.1:9/", "--header", f"Authorization={AUTHORIZATION}"),
             ("submit", "superapp", "text2image", "inputText=x", "width=512", "height=512", "--wait"),
+            ("trigger", "subscriber.ping", "--subscriber", subscriber), ("trigger", "task.succeeded"),
+            ("export", task), ("purge", "--count"), ("completion", "bash"),
             ("tasks", "--key", "rk_wrong"),
             ("keys", "create", "--scope", "read"), ("keys", "create", "--scope", "wrong"), ("keys", "revoke", "key_x"),
         ]  # fmt: skip
