@@ -169,7 +169,7 @@ def page(results: Sequence[Result], about: Sequence[str], soak: str) -> str:
         + (" Not met: " + "; ".join(row[0] for row in missed) + "." if missed else ""),
         "",
         *[
-            f"**{result.part.title}: {result.trouble}** Its goals are missing here.\n"
+            f"**{result.part.title}: {result.trouble}** Its figures may be wrong, or missing.\n"
             for result in results
             if result.trouble
         ],
