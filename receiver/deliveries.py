@@ -250,7 +250,7 @@ class DeliveryService:
     def retry(self, account_id: str, delivery_id: str) -> Delivery:
         """Make an attempt now. A pending one is brought forward and its schedule goes on; an ended one starts anew.
 
-        An open circuit or a pause that the subscriber asked for does not hold it back.
+        An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
         now = self._clock()
@@ -267,10 +267,11 @@ class DeliveryService:
                 backlog.spread(connection, subscriber.id, now, DRAIN_STEP)
             elif subscriber.disabled:
                 raise Conflict("The subscriber is disabled; enable it first, and its backlog will drain.")
+            due = backlog.head_of_line(connection, subscriber.id, now)
             if delivery.status is DeliveryStatus.PENDING:
-                backlog.bring_forward(connection, delivery_id, now)
+                backlog.bring_forward(connection, delivery_id, now, due)
             else:
-                backlog.revive(connection, [delivery_id], now, Trigger.MANUAL)
+                backlog.revive(connection, [delivery_id], due, Trigger.MANUAL)
             subscribers.release(connection, subscriber.id)
         self._bell.ring(DELIVER)
         return self.get(account_id, delivery_id)[0]

@@ -15,8 +15,18 @@ DRAIN_STEP = 50
 """A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 
 
-def bring_forward(connection: Connection, delivery_id: str, now: int) -> None:
-    """Let a pending delivery that is not being attempted right now be attempted now, by hand."""
+def head_of_line(connection: Connection, subscriber_id: str, now: int) -> int:
+    """A due time (ms) before that of everything that waits for a subscriber.
+
+    Of a backlog behind an open circuit one delivery is tried at a time, the longest due first.
+    """
+    waiting = deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at.is_not(None)
+    first: int | None = connection.execute(select(func.min(deliveries.c.due_at)).where(*waiting)).scalar_one()
+    return now if first is None else min(first - 1, now)
+
+
+def bring_forward(connection: Connection, delivery_id: str, now: int, due: int) -> None:
+    """Let a pending delivery that is not being attempted right now come due at a time, to be attempted by hand."""
     connection.execute(
         update(deliveries)
         .where(
@@ -24,7 +34,7 @@ def bring_forward(connection: Connection, delivery_id: str, now: int) -> None:
             deliveries.c.status == DeliveryStatus.PENDING.value,
             deliveries.c.leased.is_(False) | (deliveries.c.due_at <= now),
         )
-        .values(due_at=now, trigger=Trigger.MANUAL)
+        .values(due_at=due, trigger=Trigger.MANUAL)
     )
 
 
@@ -77,8 +87,8 @@ def count_waiting(connection: Connection, subscriber_id: str, limit: int, trigge
     return int(connection.execute(select(func.count()).select_from(waiting.limit(limit).subquery())).scalar_one())
 
 
-def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigger) -> int:
-    """Make ended deliveries pending again, due now, with a fresh run of the schedule; how many."""
+def revive(connection: Connection, ids: Sequence[str], due: int, trigger: Trigger) -> int:
+    """Make ended deliveries pending again, due at a time (ms), with a fresh run of the schedule; how many."""
     revived = 0
     for start in range(0, len(ids), 500):
         revived += connection.execute(
@@ -88,7 +98,7 @@ def revive(connection: Connection, ids: Sequence[str], now: int, trigger: Trigge
             )
             .values(
                 status=DeliveryStatus.PENDING,
-                due_at=now,
+                due_at=due,
                 base=deliveries.c.attempts,
                 trigger=trigger,
                 finished_at=None,
