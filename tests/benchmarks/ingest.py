@@ -248,11 +248,14 @@ def rounds(names: Sequence[str], options: argparse.Namespace, *, slow: bool) -> 
 
 def rows(found: dict[str, list[Run]]) -> list[list[str]]:
     """Medians as rows of a table."""
+    shown = (("rate", 0), ("cpu", 0), ("p50", 1), ("p99", 1))
     return [
-        [name if all(run.good for run in runs) else f"{name} (lost some)", *(f"{median(getattr(run, what) for run in runs):,.{digits}f}" for what, digits in
-                 (("rate", 0), ("cpu", 0), ("p50", 1), ("p99", 1)))]
+        [
+            name if all(run.good for run in runs) else f"{name} (lost some)",
+            *(f"{median(getattr(run, what) for run in runs):,.{digits}f}" for what, digits in shown),
+        ]
         for name, runs in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
