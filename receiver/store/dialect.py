@@ -45,7 +45,7 @@ _UNREACHABLE = {
 }
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
 
-_LEVEL = "synchronous"  # how a connection to SQLite flushes now; FULL at its beginning
+_LEVEL = "synchronous"  # how a connection to SQLite flushes now
 _MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
 _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
 
@@ -119,11 +119,12 @@ def _begin_postgresql(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN{mode}{said}")
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself; _begin_sqlite does
     cursor = connection.cursor()
     _use_wal(cursor)
     cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+    record.info[_LEVEL] = "FULL"
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
@@ -152,7 +153,7 @@ def _begin_sqlite(connection: Connection) -> None:
     # NORMAL leaves a commit to the next flush, whoever makes it. A server that fails while its clients live on makes
     # that unsafe for fences; an SQLite file has no clients on other machines.
     level = "FULL" if options.get("flushed", True) else "NORMAL"
-    if connection.info.get(_LEVEL, "FULL") != level:
+    if connection.info.get(_LEVEL, level) != level:
         connection.exec_driver_sql(f"PRAGMA synchronous={level}")
         connection.info[_LEVEL] = level
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -259,8 +259,9 @@ class World:
         return new
 
 
-def _forget_durability(connection: Any, _: Any) -> None:
+def _forget_durability(connection: Any, record: Any) -> None:
     """Nothing here must survive a power cut, and waiting for the disk would be most of the run."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=OFF")
+    record.info.pop("synchronous")  # so that it stays like that
     cursor.close()
