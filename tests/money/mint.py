@@ -65,8 +65,9 @@ class Mint(Stage):
         return session
 
     def calls(self) -> int:
-        """How many calls have reached the providers, answered or not; those of one provider within a second."""
-        return sum(pace.most().get("*", 0) for pace in self.sandbox.world.paces.values())
+        """How many calls have reached the providers, answered or not; those of one operation within a second."""
+        paces = self.sandbox.world.paces.values()
+        return sum(count for pace in paces for operation, count in pace.most().items() if operation != "*")
 
     def until(self, true: Callable[[], Any], seconds: float = 20.0) -> None:
         """Wait until something is true."""
