@@ -83,7 +83,7 @@ class PollingService:
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""
         with self._store.read() as connection:
-            due = tasks.next_due(connection, TaskStatus.RUNNING, [provider])
+            due = tasks.next_due(connection, provider, TaskStatus.RUNNING)
             free = pacing.next_free(connection, f"{provider}:query") - HORIZON
         return None if due is None else max(due, free)
 

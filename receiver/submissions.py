@@ -141,10 +141,10 @@ class SubmissionService:
         """When (ms) the next look can find something to submit; None when nothing waits."""
         cap = self._providers.get(provider).pace.max_in_flight
         with self._store.read() as connection:
-            queued = tasks.next_due(connection, TaskStatus.QUEUED, [provider])
+            queued = tasks.next_due(connection, provider, TaskStatus.QUEUED)
             if queued is not None and cap is not None and tasks.count_at_provider(connection, provider) >= cap:
                 queued = None  # a task that ends rings the bell
-            lost = tasks.next_due(connection, TaskStatus.SUBMITTING, [provider])
+            lost = tasks.next_due(connection, provider, TaskStatus.SUBMITTING)
             free = pacing.next_free(connection, f"{provider}:submit") - HORIZON
         return min((max(due, free) for due in (queued, lost) if due is not None), default=None)
 

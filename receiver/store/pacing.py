@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
 
 from receiver import schedule
 from receiver.store import dialect
+from receiver.store.prepared import Prepared
 from receiver.store.schema import paces, workers
+
+_FREE = select(paces.c.next_free).where(paces.c.name == bindparam("called"))
+_NEXT_FREE = Prepared(_FREE, "called")
+_TURN = Prepared(dialect.locked(_FREE), "called")
+_SET_FREE = Prepared(
+    update(paces).where(paces.c.name == bindparam("called")).values(next_free=bindparam("free", type_=BigInteger)),
+    "called",
+    "free",
+)
 
 
 def reserve(connection: Connection, name: str, rate: float, now: int, horizon: int, wanted: int) -> list[int]:
@@ -16,16 +26,17 @@ def reserve(connection: Connection, name: str, rate: float, now: int, horizon: i
     """
     times, next_free = schedule.slots(take_turn(connection, name), now, rate, horizon, wanted)
     if times:
-        connection.execute(update(paces).where(paces.c.name == name).values(next_free=next_free))
+        _SET_FREE.run(connection, [(name, next_free)])
     return times
 
 
 def take_turn(connection: Connection, name: str) -> int:
     """Keep all others from reserving calls of this name until the transaction ends; when the next may start."""
-    connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
-    query = select(paces.c.next_free).where(paces.c.name == name)
-    free: int = connection.execute(dialect.locked(query)).scalar_one()
-    return free
+    found = _TURN.fetch(connection, (name,))
+    if not found:  # the first call of this name
+        connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
+        found = _TURN.fetch(connection, (name,))
+    return int(found[0][0])
 
 
 def postpone(connection: Connection, name: str, until: int) -> None:
@@ -36,7 +47,8 @@ def postpone(connection: Connection, name: str, until: int) -> None:
 
 def next_free(connection: Connection, name: str) -> int:
     """When the next call of this name may start."""
-    return connection.execute(select(paces.c.next_free).where(paces.c.name == name)).scalar() or 0
+    found = _NEXT_FREE.fetch(connection, (name,))
+    return int(found[0][0]) if found else 0
 
 
 def beat(connection: Connection, worker_id: str, now: int) -> None:

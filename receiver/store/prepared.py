@@ -63,10 +63,10 @@ class Prepared:
 
 
 class PreparedAmong:
-    """A query about some of many, such as the rows with these ids: one ``Prepared`` for each size, a power of two."""
+    """A statement about some of many, such as rows with these ids: one ``Prepared`` for each size, a power of two."""
 
     def __init__(self, make: Callable[[list[BindParameter[Any]]], ClauseElement], *names: str) -> None:
-        """``make``: the query for so many parameters, to stand in an ``in_()``. ``names``: of its others."""
+        """``make``: the statement for so many parameters, to stand in an ``in_()``. ``names``: of its others."""
         self._names = names
         self._make = make
         self._of_size = lru_cache(maxsize=None)(self._prepare)

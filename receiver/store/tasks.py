@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
@@ -29,6 +29,33 @@ _READERS = [(place, _READ[column.name]) for place, column in enumerate(_WHOLE) i
 _SOME = PreparedAmong(lambda ids: select(*_WHOLE).where(tasks.c.id.in_(ids)))
 _SOME_HELD = PreparedAmong(lambda ids: dialect.locked(select(*_WHOLE).where(tasks.c.id.in_(ids)).order_by(tasks.c.id)))
 _ADD_STEP = Prepared(insert(steps), "task_id", "at", "kind", "detail")
+
+_QUEUE = (tasks.c.provider == bindparam("of_provider")) & (tasks.c.status == bindparam("in_status"))
+_DUE = (
+    select(tasks.c.id)
+    .where(_QUEUE, tasks.c.due_at <= bindparam("now", type_=BigInteger))
+    .limit(bindparam("most", type_=Integer))
+)
+_ASKED = ("of_provider", "in_status", "now", "most")
+_TAKE = Prepared(dialect.skip_locked(_DUE.order_by(tasks.c.due_at)), *_ASKED)
+_COUNT_DUE = Prepared(select(func.count()).select_from(_DUE.subquery()), *_ASKED)
+_NEXT_DUE = Prepared(
+    select(func.min(tasks.c.due_at)).where(_QUEUE, tasks.c.due_at.is_not(None)), "of_provider", "in_status"
+)
+
+
+def _lease(ids: list[BindParameter[Any]]) -> Update:
+    leased = {
+        "fence": tasks.c.fence + 1,
+        "due_at": bindparam("until"),
+        "status": bindparam("new_status"),
+        "submits": tasks.c.submits + bindparam("more_submits", type_=Integer),
+    }
+    still = tasks.c.id.in_(ids) & (tasks.c.status == bindparam("in_status"))
+    return update(tasks).where(still).values(leased).returning(*_WHOLE)
+
+
+_LEASE = PreparedAmong(_lease, "until", "new_status", "more_submits", "in_status")
 
 
 def _record(row: Sequence[Any]) -> Task:
@@ -140,21 +167,8 @@ def claim(
     Each gets the next fence number; ``moved_to`` is their new state (the same, or SUBMITTING).
     ``submits`` is added to their count of submissions.
     """
-    due = (
-        select(tasks.c.id)
-        .where(tasks.c.provider == provider, tasks.c.status == status, tasks.c.due_at <= now)
-        .order_by(tasks.c.due_at)
-        .limit(limit)
-    )
-    ids = connection.execute(dialect.skip_locked(due)).scalars().all()
-    if not ids:
-        return ()
-    rows = connection.execute(
-        update(tasks)
-        .where(tasks.c.id.in_(ids), tasks.c.status == status)
-        .values(fence=tasks.c.fence + 1, due_at=until, status=moved_to, submits=tasks.c.submits + submits)
-        .returning(*_WHOLE)
-    ).all()
+    ids = [task_id for (task_id,) in _TAKE.fetch(connection, (provider, status.value, now, limit))]
+    rows = _LEASE.fetch(connection, ids, (until, moved_to.value, submits, status.value))
     order = {task_id: place for place, task_id in enumerate(ids)}
     return sorted((_record(row) for row in rows), key=lambda task: order[task.id])
 
@@ -208,8 +222,8 @@ def _without_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def count_due(connection: Connection, provider: str, status: TaskStatus, now: int, limit: int) -> int:
     """How many tasks of a provider are due in this state, counted up to a limit."""
-    due = select(tasks.c.id).where(tasks.c.provider == provider, tasks.c.status == status, tasks.c.due_at <= now)
-    return int(connection.execute(select(func.count()).select_from(due.limit(limit).subquery())).scalar_one())
+    ((found,),) = _COUNT_DUE.fetch(connection, (provider, status.value, now, limit))
+    return int(found)
 
 
 def overdue(
@@ -245,13 +259,10 @@ def count_at_provider(connection: Connection, provider: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def next_due(connection: Connection, status: TaskStatus, providers: Collection[str]) -> int | None:
-    """When the next task in this state falls due, or None when there is none."""
-    query = select(func.min(tasks.c.due_at)).where(
-        tasks.c.provider.in_(list(providers)), tasks.c.status == status, tasks.c.due_at.is_not(None)
-    )
-    due: int | None = connection.execute(query).scalar_one()
-    return due
+def next_due(connection: Connection, provider: str, status: TaskStatus) -> int | None:
+    """When the next task of a provider in this state falls due, or None when there is none."""
+    ((due,),) = _NEXT_DUE.fetch(connection, (provider, status.value))
+    return None if due is None else int(due)
 
 
 def remember_key(connection: Connection, account_id: str, key: str, fingerprint: str, task_id: str, now: int) -> bool:

@@ -195,7 +195,7 @@ def test_looking_for_tasks_uses_the_index_of_what_is_due(stage: Stage, what: str
         "lost": lambda c: tasks.claim(c, "toy", TaskStatus.SUBMITTING, TaskStatus.SUBMITTING, now, now + 1, 5),
         "running": lambda c: tasks.claim(c, "toy", TaskStatus.RUNNING, TaskStatus.RUNNING, now, now + 1, 5),
         "count": lambda c: tasks.count_due(c, "toy", TaskStatus.RUNNING, now, 5),
-        "next": lambda c: tasks.next_due(c, TaskStatus.QUEUED, ["toy"]),
+        "next": lambda c: tasks.next_due(c, "toy", TaskStatus.QUEUED),
         "cap": lambda c: tasks.count_at_provider(c, "toy"),
         "overdue": lambda c: tasks.overdue(c, ["toy"], now, now, 5),
     }
