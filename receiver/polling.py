@@ -58,27 +58,37 @@ class PollingService:
         self._bell = bell
         self._clock = clock
         self._lease = round(lease * 1000)
+        self._left: set[str] = set()  # providers of which the last claim here left tasks that are due
         self._together = Together(self._write_all)
 
     def claim(self, provider: str, room: int) -> list[tuple[int, Sequence[Task]]]:
         """Up to ``room`` batches of due tasks, each with its starting time (ms), within the provider's rate."""
         handler = self._providers.get(provider)
         now = self._clock()
-        with self._store.read() as connection:  # a look that finds nothing must not take the writer's turn
-            if not tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1):
-                return []
+        if provider not in self._left and not self._anything_due(provider, now):
+            return []
         with self._store.write(flushed=False) as connection:
             pacing.take_turn(connection, f"{provider}:query")
             now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
             size = handler.query_batch
-            due = tasks.count_due(connection, provider, TaskStatus.RUNNING, now, room * size)
+            due = tasks.count_due(connection, provider, TaskStatus.RUNNING, now, room * size + 1)
             rate = handler.pace.query_rate
-            starts = pacing.reserve(connection, f"{provider}:query", rate, now, HORIZON, -(-due // size))
+            wanted = min(-(-due // size), room)
+            starts = pacing.reserve(connection, f"{provider}:query", rate, now, HORIZON, wanted)
             claimed = tasks.claim(
                 connection, provider, TaskStatus.RUNNING, TaskStatus.RUNNING, now, now + self._lease, len(starts) * size
             )
+        if due > len(claimed):
+            self._left.add(provider)
+        else:
+            self._left.discard(provider)
         batches = [claimed[place : place + size] for place in range(0, len(claimed), size)]
         return list(zip(starts, batches, strict=False))
+
+    def _anything_due(self, provider: str, now: int) -> bool:
+        """Many looks find nothing; a look must not take the writer's turn."""
+        with self._store.read() as connection:
+            return tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1) > 0
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""

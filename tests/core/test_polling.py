@@ -15,6 +15,7 @@ import pytest
 from handlers import RemoteStatus, TaskUpdate
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, _Answer
+from receiver.store import tasks
 from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 
 
@@ -83,6 +84,29 @@ def test_batches_are_as_large_as_the_provider_takes(stage: Stage) -> None:
     batches = stage.runtime.polling.claim("toy", 50)
     assert [len(batch) for _, batch in batches] == [2, 2, 1]
     assert {task.id for _, batch in batches for task in batch} == {task.id for task in tasks}
+
+
+def test_a_claim_that_left_some_is_followed_by_one_that_does_not_look_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While more is due than a claim had room for, the next spares itself the look; after the last it looks again."""
+    for number in range(5):
+        stage.running(f"job-{number}")
+    stage.clock.pass_by(6)
+    looks: list[int] = []
+    count = tasks.count_due
+
+    def noted(connection: Any, provider: str, status: TaskStatus, now: int, limit: int) -> int:
+        looks.append(limit)
+        return count(connection, provider, status, now, limit)
+
+    monkeypatch.setattr(tasks, "count_due", noted)
+    sizes = []
+    for _ in range(4):
+        sizes.append([len(batch) for _, batch in stage.runtime.polling.claim("toy", 1)])
+        stage.clock.pass_by(0.5)
+    assert sizes == [[2], [2], [1], []]
+    assert looks == [1, 3, 3, 3, 1], "a look, three claims, and a look that finds nothing"
 
 
 def test_the_rate_of_calls_holds_over_all_processes(build: Any, clock: Clock) -> None:
