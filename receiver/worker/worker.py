@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import secrets
 import signal
 import socket
@@ -128,6 +130,25 @@ def _show_metrics(settings: Settings) -> None:
         raise SettingsError([f"RECEIVER_WORKER_METRICS_BIND: {host}:{port} cannot be used: {error}"]) from None
 
 
+def signals_to_stop() -> queue.SimpleQueue[int]:
+    """Where SIGTERM and SIGINT are noted from now on.
+
+    No Event: its lock may be held by the very wait that the signal interrupts, which then never ends.
+    """
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.put(number))
+    return asked
+
+
+def wait_for(asked: queue.SimpleQueue[int], step: float = 0.5) -> None:
+    """Wait for a signal. ``step``: seconds after which one is noticed that the kernel gave to another thread."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            asked.get(timeout=step)
+            return
+
+
 def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises SettingsError."""
     tracing.set_up("worker")
@@ -136,12 +157,9 @@ def serve(settings: Settings) -> None:
     runtime.prepare()
     log.debug("settings", **masked(settings))
     worker = Worker(runtime)
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+    asked = signals_to_stop()
     worker.start()
-    while not done.wait(0.5):
-        pass  # a wait without end would sleep through a signal that the kernel gave to another thread
+    wait_for(asked)
     clean = worker.stop(settings.shutdown_timeout)
     runtime.close()
     tracing.end()

@@ -65,3 +65,30 @@ def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: si
         finally:
             process.kill()
             process.wait()
+
+
+EVERYWHERE = """
+import signal, sys
+from receiver.worker.worker import signals_to_stop, wait_for
+
+def raising(line):
+    left = [line]
+    def trace(frame, event, _):
+        left[0] -= event == "line"
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+    return trace
+
+for line in range(1, 60):
+    asked = signals_to_stop()
+    sys.settrace(raising(line))
+    wait_for(asked, 0.001)
+    sys.settrace(None)
+"""
+
+
+@pytest.mark.process
+def test_a_signal_ends_the_wait_whenever_it_comes() -> None:
+    """Also in the middle of going to sleep or of waking: no worker has to be killed because it heard too soon."""
+    assert subprocess.run([sys.executable, "-c", EVERYWHERE], cwd=ROOT, timeout=30, check=False).returncode == 0
