@@ -40,7 +40,7 @@ test: $(VENV)/dev.stamp
 	@sh tests/ensure_postgres.sh
 	@if [ -n "$(PYTEST_ARGS)" ]; then $(BIN)/python -m pytest $(PYTEST_ARGS); else \
 	$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report= -m "not process" && \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-append --cov-report=term --cov-fail-under=93 -m process; fi
+	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-append --cov-report=term --cov-fail-under=93 -m process; fi
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
