@@ -192,11 +192,11 @@ async def _receive_body(wire: _Wire, answer: Answer, fields: dict[str, list[str]
         return True
     if [value.lower() for value in fields.get("transfer-encoding", ())] == ["chunked"]:
         return await _receive_chunks(wire, body) and "content-length" not in fields
-    lengths = set(fields.get("content-length", ()))
-    length = next(iter(lengths), "")
+    lengths = fields.get("content-length", ())
+    length = next(iter(lengths), "")  # of several that differ the first, and the connection ends with it
     if _LENGTH.fullmatch(length):
         await _receive_exactly(wire, body, int(length))
-        return int(length) <= MAX_BODY and len(lengths) == 1 and "transfer-encoding" not in fields
+        return int(length) <= MAX_BODY and len(set(lengths)) == 1 and "transfer-encoding" not in fields
     while len(body) < MAX_BODY:  # without a length: all until the connection is closed
         body += wire.held[: MAX_BODY - len(body)]
         wire.held.clear()
