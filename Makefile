@@ -13,7 +13,7 @@ help:
 	@echo "make lint   style, types and import rules"
 	@echo "make crash  kill its processes hundreds of times, and check that nothing was lost"
 	@echo "make fuzz   the generated tests, with many more examples"
-	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (about 25 minutes; bench-quick: two)"
+	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (bench-quick: in two minutes)"
 	@echo "make soak   twice ten minutes (SOAK_SECONDS) of failures, kills and purging: nothing may be lost"
 
 # A stamp per set of requirements: reinstall only when the metadata or the constraints change.

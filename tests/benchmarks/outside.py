@@ -92,7 +92,7 @@ class Http(asyncio.Protocol):
             self.handle(head, body)
 
     def handle(self, head: bytes, body: bytes) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # a subscriber and a provider answer each in their own way, below
 
     def answer(self, status: bytes, body: bytes = b"") -> None:
         line = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
