@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_very_deep_and_very_long_numbers_are_malformed(build: Callable[..., Runt
     me = Caller(create_app(build()).test_client(), KEY)
     for body in (b"[" * 200_000, b'{"a":' * 100_000, b'{"a": ' + b"9" * 5000 + b"}"):
         assert_problem(me("POST", "/v1/tasks", data=body, content_type=JSON), 400, "malformed")
+
+
+def test_a_name_that_stands_twice_among_very_many_is_found_at_once(build: Callable[..., Runtime]) -> None:
+    """Finding it costs as much as reading the body: one request of the longest body stops nobody's thread."""
+    me = Caller(create_app(build()).test_client(), KEY)
+    body = "{" + ",".join(f'"{number:x}":0' for number in [*range(90_000), 89_999]) + "}"
+    began = time.thread_time()
+    assert_problem(me("POST", "/v1/tasks", data=body, content_type=JSON), 400, "malformed")
+    assert time.thread_time() - began < 5
 
 
 def test_a_hundred_levels_are_taken(build: Callable[..., Runtime]) -> None:
