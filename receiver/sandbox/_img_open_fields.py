@@ -23,8 +23,8 @@ _STABLE_DIFFUSION = (
 
 STABLE_DIFFUSION: Mapping[str, Sequence[Field]] = {
     "sd/v2/text2image": _STABLE_DIFFUSION,
-    # The name of the input pictures is assumed.
-    "sd/v2/image2image": (*_STABLE_DIFFUSION, Field("init_images", "list", required=True, low=1, high=16)),
+    # The picture comes in alwayson_scripts, as image_link; no page says that it must be there.
+    "sd/v2/image2image": _STABLE_DIFFUSION,
     "sd/v2/controlnet": _STABLE_DIFFUSION,
 }
 """Operations that draw, by path below the provider's prefix."""
@@ -62,8 +62,8 @@ TOOLS: Mapping[str, Tool] = {
         ),
         calls_back=True,
     ),
-    # The input's and the result's names are assumed.
-    "face/detection": Tool(need("image"), result="faces"),
+    # The result's name is assumed.
+    "face/detection": Tool((*need("imageUrl"), *may("callbackUrl")), result="faces", calls_back=True),
     "instantID": Tool(
         (
             *need("image", "prompt"),
@@ -80,10 +80,23 @@ TOOLS: Mapping[str, Tool] = {
         result="caption",
         calls_back=True,
     ),
-    # The fields of these could not be obtained: anything is taken.
+    # The fields of these two could not be obtained: anything is taken.
     "hair/change": Tool(),
     "identifyStyle": Tool(result="caption"),
-    "imgExpand": Tool(),
+    "imgExpand": Tool(
+        (
+            *need("sourceImage"),
+            Field("imageCount", "integer", required=True, low=1),
+            Field("verticalExpansionRatio", "number", required=True, low=1, high=4),
+            Field("horizontalExpansionRatio", "number", required=True, low=1, high=4),
+            *may("prompt", "negativePrompt", "sampler", "callbackUrl"),
+            Field("sampleStep", "integer", low=0, high=50),
+            Field("promptGuideFactor", "integer", low=1, high=45),
+            *may("seed", kind="integer"),
+        ),
+        calls_back=True,
+    ),
+    "cnt/preview": Tool((*need("sourceImage", "preprocessor"), *may("callbackUrl")), calls_back=True),
 }
 """Image tools by tool code: the part of the path after ``tool/``."""
 

@@ -21,13 +21,17 @@ TOOL_SAMPLES: dict[str, dict[str, Any]] = {
     "roop": SWAP,
     "v2/roop": {**SWAP, "fidelityWeight": "0.5"},
     "face/fusion": {**SWAP, "sourceUrl": ["https://x.test/1.png"]},
-    "face/detection": {"image": "https://x.test/1.png"},
+    "face/detection": {"imageUrl": "https://x.test/1.png"},
     "instantID": {"image": "https://x.test/1.png", "prompt": "a cat", "width": 960},
     "interrogate": {"image": "https://x.test/1.png", "callbackUrl": "http://127.0.0.1:1/"},
     "hair/change": {},
     "identifyStyle": {},
-    "imgExpand": {},
-}
+    "imgExpand": {
+        "sourceImage": "https://x.test/1.png", "imageCount": 1,
+        "verticalExpansionRatio": 1.5, "horizontalExpansionRatio": 2,
+    },
+    "cnt/preview": {"sourceImage": "https://x.test/1.png", "preprocessor": "canny"},
+}  # fmt: skip
 
 
 def test_a_drawing_begins_runs_and_ends(start: Start) -> None:
@@ -54,7 +58,8 @@ def test_a_drawing_begins_runs_and_ends(start: Start) -> None:
 def test_every_way_of_drawing(start: Start, path: str) -> None:
     """Each drawing operation takes its fields and can be queried by both versions."""
     client = ImgOpen(start(time_scale=0).url)
-    body = {"prompt": "a cat", "batch_size": 1, "seed": "-1", "init_images": ["https://x.test/1.png"]}
+    scripts = {"image_link": "https://x.test/1.png"}
+    body = {"prompt": "a cat", "batch_size": 1, "seed": "-1", "alwayson_scripts": scripts}
     task_id = client.post(path, body)["data"]["task_id"]
     assert client.drawn(task_id)["data"]["id_task"] == task_id
     assert client.drawn(task_id, "")["data"]["task_id"] == task_id
@@ -138,7 +143,8 @@ def test_wrong_keys_are_401_in_http_200(start: Start, headers: dict[str, str]) -
         ("sd/v2/text2image", {"prompt": "a", "batch_size": 1, "width": "768"}),
         ("sd/v2/text2image", {"prompt": "a", "batch_size": 1, "alwayson_scripts": []}),
         ("sd/v2/text2image", {"prompt": "a", "batch_size": 1, "alwayson_scripts": {"id_task": 7}}),
-        ("sd/v2/image2image", {"prompt": "a", "batch_size": 1}),
+        ("tool/face/detection", {"businessTaskId": "b", "image": "https://x.test/1.png"}),
+        ("tool/imgExpand", {"businessTaskId": "b", **TOOL_SAMPLES["imgExpand"], "verticalExpansionRatio": 5}),
         ("sd/v2/text2image", ["a"]),
         ("tool/roop", SWAP),
         ("tool/roop", {"businessTaskId": "b", "sourceUrl": "x"}),
@@ -201,8 +207,8 @@ def test_a_failed_tool(start: Start) -> None:
     """A tool that failed or was blocked has status 2 and no result."""
     client = ImgOpen(start(time_scale=0).url)
     for token in ("fail", "blocked"):
-        client.post("tool/imgExpand", {"businessTaskId": token, "prompt": f"[sandbox:{token}]"})
-        data = client.post("tool/imgExpand/queryTask", {"businessTaskId": token})["data"]
+        client.post("tool/hair/change", {"businessTaskId": token, "prompt": f"[sandbox:{token}]"})
+        data = client.post("tool/hair/change/queryTask", {"businessTaskId": token})["data"]
         assert data["status"] == 2
         assert "outputImageUrl" not in data
 
