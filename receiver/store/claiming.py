@@ -15,8 +15,8 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    exists,
     func,
+    literal_column,
     select,
     update,
 )
@@ -50,9 +50,12 @@ _ROOM = bindparam("room", type_=Integer)
 
 # How many attempts a subscriber may have under way: a circuit that was open is probed one at a time.
 _ALLOWED = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
-# How many are; a lease that has passed holds none.
+# How many are; a lease that has passed holds none. Neither database takes the index of what is leased for "leased IS
+# true", and SQLite prefers that of what is due to any other while it can: then all that waits for later is counted.
 _UNDER_WAY = (
-    select(func.count()).select_from(deliveries).where(deliveries.c.leased.is_(True), deliveries.c.due_at > _NOW)
+    select(func.count())
+    .select_from(deliveries)
+    .where(literal_column("deliveries.leased"), deliveries.c.due_at + literal_column("0") > _NOW)
 )
 _OF_SUBSCRIBER = deliveries.c.subscriber_id == subscribers.c.id
 _OPEN = and_(  # subscribers that have something waiting, and a free seat
@@ -61,10 +64,14 @@ _OPEN = and_(  # subscribers that have something waiting, and a free seat
     subscribers.c.deleted_at.is_(None),
     _UNDER_WAY.where(_OF_SUBSCRIBER).scalar_subquery() < _ALLOWED,
 )
+# When its first one is due. No EXISTS: PostgreSQL would rather gather all that is due, of everybody.
+_FIRST_DUE = (
+    select(func.min(deliveries.c.due_at)).where(_OF_SUBSCRIBER, deliveries.c.due_at.is_not(None)).scalar_subquery()
+)
 # Those for which another worker claims now are passed over.
 _SERVABLE = (
     select(*subscriber_queries.COLUMNS, _ALLOWED, subscribers.c.served_at)
-    .where(_OPEN, subscribers.c.ready_at <= _NOW, exists().where(_OF_SUBSCRIBER, deliveries.c.due_at <= _NOW))
+    .where(_OPEN, subscribers.c.ready_at <= _NOW, _FIRST_DUE <= _NOW)
     .order_by(subscribers.c.served_at)
     .limit(_ROOM)
 )
@@ -109,9 +116,6 @@ _LEASE = Prepared(
     "until",
 )
 _LEASED = PreparedAmong(_leased)
-_FIRST_DUE = (
-    select(func.min(deliveries.c.due_at)).where(_OF_SUBSCRIBER, deliveries.c.due_at.is_not(None)).scalar_subquery()
-)
 _NEXT_DUE = Prepared(
     select(_FIRST_DUE, subscribers.c.ready_at).where(_OPEN, _FIRST_DUE.is_not(None)), "now", "per_subscriber"
 )

@@ -5,27 +5,29 @@
 A turn is what the worker does in one transaction: it writes the results of ten attempts and claims the next ten (a
 hundred where a thousand subscribers wait). Then claims are counted alone, without the writing of their results.
 Counted is the processor time of this process and of the database, by delivery. Tables hold a thousand to a million
-deliveries that wait, or a million that are finished beside few that wait; all of one subscriber, or of a thousand.
-The largest are filled in the first round only.
+deliveries that wait, or a million that are finished, or wait for a later attempt, beside few that wait; all of one
+subscriber, or of a thousand. Tables are measured in turns, the largest in the first round only.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from time import process_time
 
 from sqlalchemy import text
 
 from receiver.deliveries import Outcome
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
+from receiver.store.claiming import Claim
 from tests import postgres
 from tests.benchmarks.processes import Roots, fine_cpu_seconds, main_pid
 from tests.benchmarks.tables import goal, show
@@ -38,6 +40,8 @@ WARM = 5
 """Turns that are not counted."""
 ALONE = 10
 """Claims that are made before their results are written, where claims are measured alone."""
+FEW, SEVERAL = 1000, 10_000
+"""Deliveries that wait in the small tables: of one subscriber, of many."""
 GROWTH = 1.3
 """The goal: so many times what it costs with a thousand rows."""
 
@@ -46,11 +50,12 @@ _TAKEN = OutboundResult(200, {"content-type": "application/json"}, "ok", None, "
 
 @dataclass(frozen=True)
 class Table:
-    """What lies in the database. ``finished``: deliveries that were taken, beside those that wait."""
+    """What lies in the database: deliveries that are due (``waiting``) or are for ``later``, or were taken."""
 
     waiting: int
-    finished: int
     subscribers: int
+    later: int = 0
+    finished: int = 0
 
     @property
     def batch(self) -> int:
@@ -59,6 +64,7 @@ class Table:
 
     def __str__(self) -> str:
         beside = f" beside {self.finished:,} finished" if self.finished else ""
+        beside += f" beside {self.later:,} that wait for later" if self.later else ""
         return f"{self.waiting:,} waiting{beside}, {self.subscribers:,} subscriber{'s' * (self.subscribers > 1)}"
 
 
@@ -114,6 +120,11 @@ def _fill(runtime: Runtime, table: Table) -> None:
             " :now, :now, NULL FROM n, accounts",
             table.waiting,
         )
+        write(
+            f"INSERT INTO deliveries ({columns}) SELECT 'dlv_l' || CAST(100000000 + i AS TEXT), {row}, 'pending',"
+            " :now, :now * 2, NULL FROM n, accounts",
+            table.later,
+        )
     # What autovacuum and a checkpoint would do sooner or later, and not in the midst of what is measured.
     with runtime.store.engine.connect() as connection:
         postgresql = connection.dialect.name == "postgresql"
@@ -122,28 +133,68 @@ def _fill(runtime: Runtime, table: Table) -> None:
         )
 
 
-def cost(url: str, table: Table, roots: Roots, turns: int) -> Cost:
-    """Microseconds of processor for each delivery."""
-    with filled(url, table) as runtime:
-        outcomes: Sequence[Outcome] = ()
-        spent = 0.0
+class Measured:
+    """A table while it is measured. ``whole``, ``claiming``: seconds of processor so far."""
+
+    def __init__(self, runtime: Runtime, table: Table, server: Roots) -> None:
+        """``server``: the processes of the database."""
+        self.table = table
+        self.whole = self.claiming = 0.0
+        self._deliveries = runtime.deliveries
+        self._server = server
+        self._outcomes: Sequence[Outcome] = ()
+
+    def take_turn(self) -> None:
+        """The results of the last claim, and the next claim, in one transaction."""
+        with self._counted() as spent:
+            claims = self._deliveries.turn(self._outcomes, self.table.batch).claims
+        self.whole += spent()
+        self._keep(claims, self.table.batch)
+
+    def claim_alone(self) -> None:
+        """Several claims; the results of those before are written first, uncounted."""
+        self._deliveries.finish(self._outcomes)
+        with self._counted() as spent:
+            claims = [claim for _ in range(ALONE) for claim in self._deliveries.turn((), self.table.batch).claims]
+        self.claiming += spent()
+        self._keep(claims, ALONE * self.table.batch)
+
+    @contextmanager
+    def _counted(self) -> Iterator[Callable[[], float]]:
+        """Gives the seconds of processor that this process and the database spend meanwhile, once it is over."""
+        # To look at other processes takes longer than a turn, so that is kept out.
+        server, own = -fine_cpu_seconds(self._server), -process_time()
+        yield lambda: own + server
+        own += process_time()
+        server += fine_cpu_seconds(self._server)
+
+    def _keep(self, claims: Sequence[Claim], expected: int) -> None:
+        assert len(claims) == expected, f"{len(claims)} were claimed"
+        self._outcomes = [Outcome(claim, NOW, _TAKEN) for claim in claims]
+
+
+def costs(places: Mapping[Table, str], server: Roots, turns: int) -> dict[Table, Cost]:
+    """What a delivery costs in each of these tables, at these URLs.
+
+    They are measured turn by turn, one table after the other, since the speed of a machine changes meanwhile.
+    """
+    with ExitStack() as opened:
+        measured = [Measured(opened.enter_context(filled(url, table)), table, server) for table, url in places.items()]
         for turn in range(WARM + turns):
-            if turn == WARM:
-                spent = fine_cpu_seconds(roots)
-            claims = runtime.deliveries.turn(outcomes, table.batch).claims
-            assert len(claims) == table.batch, f"{len(claims)} were claimed"
-            outcomes = [Outcome(claim, NOW, _TAKEN) for claim in claims]
-        whole = fine_cpu_seconds(roots) - spent
-        claiming = 0.0
+            for each in measured:
+                if turn == WARM:
+                    each.whole = 0.0
+                each.take_turn()
         for _ in range(turns // ALONE):
-            runtime.deliveries.finish(outcomes)
-            spent = fine_cpu_seconds(roots)
-            claims = [claim for _ in range(ALONE) for claim in runtime.deliveries.turn((), table.batch).claims]
-            claiming += fine_cpu_seconds(roots) - spent
-            assert len(claims) == ALONE * table.batch, f"{len(claims)} were claimed"
-            outcomes = [Outcome(claim, NOW, _TAKEN) for claim in claims]
-        made = turns * table.batch
-        return Cost(1e6 * whole / made, 1e6 * claiming / (turns // ALONE * ALONE * table.batch))
+            for each in measured:
+                each.claim_alone()
+    return {
+        each.table: Cost(
+            1e6 * each.whole / (turns * each.table.batch),
+            1e6 * each.claiming / (turns // ALONE * ALONE * each.table.batch),
+        )
+        for each in measured
+    }
 
 
 def middle(costs: Sequence[Cost], part: str) -> float:
@@ -161,24 +212,26 @@ def main() -> int:
     options = parser.parse_args()
     rows, rounds = (options.rows // 10, 1) if options.quick else (options.rows, options.rounds)
     kinds = ["sqlite"] if options.quick else ["sqlite", "postgresql"]
-    of_one = [Table(*size, 1) for size in ((1000, 0), (rows // 10, 0), (rows, 0), (1000, rows))]
-    of_many = [Table(*size, MANY) for size in ((10_000, 0), (rows, 0), (10_000, rows))]
+    of_one = [Table(waiting, 1) for waiting in (FEW, rows // 10, rows)]
+    of_one += [Table(FEW, 1, later=rows), Table(FEW, 1, finished=rows)]
+    of_many = [Table(SEVERAL, MANY), Table(rows, MANY), Table(SEVERAL, MANY, finished=rows)]
     tables = [*of_one, *of_many]
     found: dict[tuple[str, Table], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as folder, postgres.server({}) as server:
-        for number in range(rounds):
-            for kind in kinds:
-                for table in tables:
-                    if number and rows in (table.waiting, table.finished):
-                        continue
-                    url = server.create() if kind == "postgresql" else f"sqlite:///{folder}/{len(found)}-{number}.db"
-                    roots = (os.getpid(), main_pid(server)) if kind == "postgresql" else (os.getpid(),)
-                    sys.stderr.write(f"{kind}: {table}\n")
-                    found.setdefault((kind, table), []).append(cost(url, table, roots, options.turns))
-                    if kind == "postgresql":
-                        server.drop(url)
-                    else:
-                        Path(url.removeprefix("sqlite:///")).unlink()
+        roots = {"sqlite": (), "postgresql": (main_pid(server),)}
+        for number, kind, group in product(range(rounds), kinds, (of_one, of_many)):
+            chosen = [
+                table for table in group if not number or rows not in (table.waiting, table.later, table.finished)
+            ]
+            urls = [server.create() if kind == "postgresql" else f"sqlite:///{folder}/{place}.db" for place in chosen]
+            sys.stderr.write(f"{kind}: {'; '.join(map(str, chosen))}\n")
+            for table, each in costs(dict(zip(chosen, urls, strict=True)), roots[kind], options.turns).items():
+                found.setdefault((kind, table), []).append(each)
+            for url in urls:
+                if kind == "postgresql":
+                    server.drop(url)
+                else:
+                    Path(url.removeprefix("sqlite:///")).unlink()
     lines: list[str] = []
     for part, name in (("whole", "claimed and finished"), ("claiming", "claimed alone")):
         lines += show(

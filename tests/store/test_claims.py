@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, text
 from receiver.models import Subscriber, TaskStatus
 from receiver.store import claiming, pacing, tasks
 from receiver.store.claiming import Claim
+from receiver.store.dialect import database_folder
 from receiver.store.prepared import Prepared
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_sqlite
@@ -208,7 +209,7 @@ def test_looking_for_tasks_uses_the_index_of_what_is_due(stage: Stage, what: str
 
 @pytest.mark.parametrize("what", ["claim", "next"])
 def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what: str) -> None:
-    """Neither delivered ones nor subscribers with nothing to get are walked through."""
+    """Neither delivered ones nor subscribers with nothing to get are walked through, nor what waits for later."""
     waiting(stage, 2)
     looks = {
         "claim": lambda c: claiming.claim(c, stage.clock(), stage.clock() + 1, 5, 8),
@@ -220,33 +221,66 @@ def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what:
     assert not walks(lines, "subscribers", "USING"), lines
 
 
-@on_sqlite
-def test_the_cost_of_a_look_does_not_grow_with_silent_subscribers(stage: Stage) -> None:
-    """Every callback URL makes a subscriber; those with nothing waiting are not even looked at."""
-
-    def steps() -> int:
-        counted = 0
-
-        def tick() -> int:
-            nonlocal counted
-            counted += 1
-            return 0
-
-        with stage.runtime.store.read() as connection:
-            raw = connection.connection.driver_connection
-            assert raw is not None
-            raw.set_progress_handler(tick, 10)
-            claiming.next_due(connection, stage.clock(), 8)
-            raw.set_progress_handler(None, 10)
-        return counted
-
-    waiting(stage, 3)
-    before = steps()
-    columns = "id, account_id, url, event_types, created_at, task_only"
-    row = text(f"INSERT INTO subscribers ({columns}) VALUES (:id, :account, :id, '[]', 1, 1)")
+def add_for_later(stage: Stage, subscriber: Subscriber, count: int) -> None:
+    """So many more deliveries for a subscriber who has one, all of them due in a minute."""
+    same = "account_id, event_id, event_type, subscriber_id, status, created_at"
+    row = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)"
+        f" INSERT INTO deliveries (id, due_at, {same}) SELECT 'dlv_' || i, :later, {same} FROM n,"
+        " (SELECT * FROM deliveries WHERE subscriber_id = :subscriber LIMIT 1) AS one"
+    )
+    given = {"count": count, "later": stage.clock() + 60_000, "subscriber": subscriber.id}
     with stage.runtime.store.write() as connection:
-        connection.execute(row, [{"id": f"sub_{number:06}", "account": stage.account} for number in range(3000)])
-    assert steps() <= before + 5
+        connection.execute(row, given)
+
+
+def test_what_is_under_way_is_counted_by_an_index_of_its_own(stage: Stage) -> None:
+    """On either database: what waits for a later attempt, which may be a whole backlog, is not gone through."""
+    subscriber = waiting(stage, 5)
+    assert claim(stage, 2)
+    add_for_later(stage, subscriber, 1000)
+    if not database_folder(stage.runtime.settings.database_url):
+        with stage.runtime.store.write() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    lines = plans(stage, lambda c: claiming._UNDER_WAY_OF.fetch(c, [subscriber.id], (stage.clock(),)))
+    assert any("ix_deliveries_leased" in line for line in lines), lines
+
+
+def steps(stage: Stage) -> int:
+    """Tens of steps of SQLite's machine that a claim takes, and the question when the next one can be."""
+    counted = 0
+
+    def tick() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    with stage.runtime.store.write() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.set_progress_handler(tick, 10)
+        now = stage.clock()
+        claiming.claim(connection, now, now + 30_000, 1, 8)
+        claiming.next_due(connection, now, 8)
+        raw.set_progress_handler(None, 10)
+    return counted
+
+
+@on_sqlite
+@pytest.mark.parametrize("beside", ["silent subscribers", "deliveries for later"])
+def test_the_cost_of_a_claim_does_not_grow_with_what_is_not_due(stage: Stage, beside: str) -> None:
+    """Every callback URL makes a subscriber; those with nothing waiting, and retries to come, are not looked at."""
+    subscriber = waiting(stage, 5)
+    assert claim(stage, 1)
+    before = steps(stage)
+    if beside == "silent subscribers":
+        columns = "id, account_id, url, event_types, created_at, task_only"
+        row = text(f"INSERT INTO subscribers ({columns}) VALUES (:id, :account, :id, '[]', 1, 1)")
+        with stage.runtime.store.write() as connection:
+            connection.execute(row, [{"id": f"sub_{number:06}", "account": stage.account} for number in range(3000)])
+    if beside == "deliveries for later":
+        add_for_later(stage, subscriber, 3000)
+    assert steps(stage) <= before + 5
 
 
 # Pacing ------------------------------------------------------------------------------------------------
