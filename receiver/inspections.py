@@ -18,6 +18,7 @@ MOST_OTHERS = 200
 """Other subscribers whose secrets are tried."""
 MOST_EVENTS = 5
 MOST_STAMPS = 20
+_EVENT_ID = re.compile(r"evt_[0-9a-hjkmnp-tv-z]{26}")
 _TASK_ID = re.compile(rb"task_[0-9a-hjkmnp-tv-z]{26}")
 
 
@@ -99,7 +100,8 @@ class InspectionService:
 
 def _known(connection: Connection, account_id: str, received: Received) -> Sequence[tuple[Event, Sent]]:
     """The events that may be meant: the one of this id, then those of the task that the body is about."""
-    named = events.get(connection, received.headers.get("webhook-id", "").strip())
+    given = received.headers.get("webhook-id", "").strip()
+    named = events.get(connection, given) if _EVENT_ID.fullmatch(given) else None
     task = _TASK_ID.search(received.body)
     about = [] if task is None else list(events.of_task(connection, task[0].decode()))[-MOST_EVENTS:]
     kind = _type_of(received.body)

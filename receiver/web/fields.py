@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -75,9 +76,12 @@ class Number(fields.Float):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.make_error("invalid", input=value)
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
             raise self.make_error("too_large", input=value) from None
+        if math.isnan(number):  # no JSON has it, but a form may, and it is in every range
+            raise self.make_error("invalid", input=value)
+        return number
 
 
 class Whole(fields.Integer):

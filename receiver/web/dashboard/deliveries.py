@@ -15,7 +15,7 @@ from receiver.models import Attempt, Delivery, DeliveryStatus, EventType
 from receiver.store.deliveries import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard.formatting import pretty
-from receiver.web.dashboard.frame import link, page, redirect, render
+from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.dashboard.troubles import REASONS, explained, why
 from receiver.web.face import runtime
 from receiver.web.fields import id_pattern
@@ -36,7 +36,7 @@ _DELIVERY = re.compile(id_pattern("dlv"))
 def deliveries() -> Response:
     """Deliveries, newest first, narrowed down."""
     chosen = _chosen(request.args)
-    cursor = request.args.get("cursor") or None
+    cursor = cursor_of("dlv")
     found = runtime().deliveries.list_page(account(), Filter(**chosen), PAGE_SIZE, cursor)
     tried = runtime().overview.last_attempts([delivery.id for delivery in found.items])
     return render(

@@ -6,7 +6,7 @@ from flask import Response, request
 
 from receiver.models import EventType
 from receiver.web.auth import account
-from receiver.web.dashboard.frame import link, page, render
+from receiver.web.dashboard.frame import cursor_of, link, page, render
 from receiver.web.face import runtime
 
 PAGE_SIZE = 25
@@ -17,7 +17,7 @@ def events() -> Response:
     """Events, newest first."""
     kind = request.args.get("type", "")
     kind = kind if kind in set(EventType) else ""
-    cursor = request.args.get("cursor") or None
+    cursor = cursor_of("evt")
     found = runtime().deliveries.list_events(account(), [kind] if kind else [], PAGE_SIZE, cursor)
     chosen = {"type": kind} if kind else {}
     return render(

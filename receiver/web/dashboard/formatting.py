@@ -155,6 +155,12 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
 
 
+def pair(name: str, value: str) -> str:
+    """``name=value`` as the filter of the list of tasks reads it: what divides pairs is escaped in both."""
+    name, value = (text.replace("%", "%25").replace("&", "%26") for text in (name, value))
+    return f"{name.replace('=', '%3D')}={value}"
+
+
 FILTERS: dict[str, Any] = {
     "moment": moment,
     "ago": ago,
@@ -163,4 +169,5 @@ FILTERS: dict[str, Any] = {
     "bytesize": bytesize,
     "pretty": pretty,
     "count": count,
+    "pair": pair,
 }

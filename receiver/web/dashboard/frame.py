@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -19,6 +20,7 @@ from receiver.runtime import Runtime
 from receiver.web import errors
 from receiver.web.dashboard import formatting, sessions
 from receiver.web.face import runtime
+from receiver.web.fields import id_pattern
 
 blueprint = Blueprint(
     "dashboard", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"
@@ -92,6 +94,12 @@ def _to_sign_in() -> Response:
     if "HX-Request" in request.headers:  # a redirect would be followed, and the sign-in page put into this one
         return Response(status=401, headers={"HX-Redirect": address})
     return Response(status=303, headers={"Location": address})
+
+
+def cursor_of(prefix: str) -> str | None:
+    """Where the page of a list begins, by the id in ``cursor``; None for its beginning, and for what is no such id."""
+    given = request.args.get("cursor", "")
+    return given if re.fullmatch(id_pattern(prefix), given) else None
 
 
 # --- what templates use ------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def _keys() -> list[ApiKey]:
 @page("POST", "/keys/new", section="keys")
 def create_key() -> Response:
     """A new key; its text is shown this once."""
-    service, name = runtime().accounts, request.form.get("name", "").strip()[:LONGEST_NAME]
+    service = runtime().accounts
+    name = "".join(filter(str.isprintable, request.form.get("name", ""))).strip()[:LONGEST_NAME]
     try:
         _, text = service.create_key(service.get(account()).name, name, request.form.getlist("scopes"))
     except Invalid as error:

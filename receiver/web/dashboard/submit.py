@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from receiver.web.auth import account
 from receiver.web.dashboard import forms
 from receiver.web.dashboard.frame import page, redirect, render
 from receiver.web.face import runtime
+from receiver.web.fields import id_pattern
 from receiver.web.schemas import NewTaskSchema
 
 
@@ -36,7 +38,7 @@ def new_task(provider: str, operation: str) -> Response:
     typed: dict[str, str] = {}
     further = metadata = ""
     if "like" in request.args:
-        earlier = runtime().tasks.get(account(), request.args["like"])
+        earlier = runtime().tasks.get(account(), _task_id(request.args["like"]))
         typed, further = forms.typed_from(groups, json.loads(earlier.input_json))
         metadata = "\n".join(f"{key}={value}" for key, value in earlier.metadata.items())
     return _show(provider, operation, title, groups, {**typed, "further": further, "metadata": metadata})
@@ -57,6 +59,13 @@ def submit_task(provider: str, operation: str) -> Response:
         said = forms.place_messages(groups, error.errors)
         return _show(provider, operation, title, groups, typed, said, once=request.form.get("once"))
     return redirect("task", task_id=task.id)
+
+
+def _task_id(given: str) -> str:
+    """The id of a task. Raises NotFound for what is none."""
+    if not re.fullmatch(id_pattern("task"), given):
+        raise NotFound("There is no such task.")
+    return given
 
 
 def _form_of(provider: str, operation: str) -> tuple[str, list[forms.Group]]:

@@ -17,7 +17,7 @@ from receiver.store.deliveries import Filter
 from receiver.subscribers import MOST_COUNTED, NewSubscriber
 from receiver.web.auth import account
 from receiver.web.dashboard import formatting
-from receiver.web.dashboard.frame import link, page, redirect, render
+from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.dashboard.troubles import explained, why
 from receiver.web.face import runtime
 from receiver.web.schemas import NewSubscriberSchema
@@ -33,7 +33,7 @@ _ONE = "/subscribers/<id(sub):subscriber_id>"
 @page("GET", "/subscribers", nav="Subscribers")
 def subscribers() -> Response:
     """All subscribers with their last 24 hours."""
-    cursor = request.args.get("cursor") or None
+    cursor = cursor_of("sub")
     found = runtime().subscribers.list_page(account(), PAGE_SIZE, cursor)
     return render(
         "subscribers.html",
@@ -101,7 +101,7 @@ def edit_subscriber(subscriber_id: str) -> Response:
         "patterns": " ".join(pattern for pattern in found.event_types if pattern not in _KINDS),
         "providers": list(found.providers or ()),
         "headers": "\n".join(f"{name}: {value}" for name, value in headers.items()),
-        "rate_limit": "" if found.rate_limit is None else f"{found.rate_limit:g}",
+        "rate_limit": "" if found.rate_limit is None else str(found.rate_limit).removesuffix(".0"),
     }
     return _form(found, typed, {})
 

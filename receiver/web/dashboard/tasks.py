@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import flask
 from flask import Response, request
@@ -17,7 +17,7 @@ from receiver.store.tasks import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard import exchanges, formatting, words
 from receiver.web.dashboard.drawing import picture_of
-from receiver.web.dashboard.frame import link, page, redirect, render
+from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.face import runtime
 from receiver.web.fields import storable
 
@@ -31,6 +31,7 @@ def tasks() -> Response:
     """Tasks, newest first, narrowed down; or the one that an id names."""
     given = {name: request.args.get(name, "").strip() for name in (*FILTERS, "q")}
     wrong: dict[str, str] = {}
+    cursor = cursor_of("task")
     if given["q"]:
         found = runtime().tasks.find(account(), given["q"]) if storable(given["q"]) else []
         if len(found) == 1:
@@ -38,7 +39,6 @@ def tasks() -> Response:
         shown: Page[Task] = Page(tuple(found), None)
     else:
         wanted, wrong = _wanted(given)
-        cursor = request.args.get("cursor") or None
         shown = runtime().tasks.list_page(account(), wanted, PAGE_SIZE, cursor)
     chosen = {name: given[name] for name in FILTERS if given[name]}
     return render(
@@ -49,7 +49,7 @@ def tasks() -> Response:
         chosen=chosen,
         narrowed=bool(chosen or given["q"]),
         older=link("tasks", **chosen, cursor=shown.next_cursor) if shown.next_cursor else None,
-        first="cursor" not in request.args,
+        first=cursor is None,
         states=STATES,
         providers=handlers.available(),
     )
@@ -63,8 +63,10 @@ def _wanted(given: dict[str, str]) -> tuple[Filter, dict[str, str]]:
         times[name] = formatting.typed_time(given[name])
         if given[name] and times[name] is None:
             wrong[name] = "Write a time like 2026-11-22T10:00."
-    pairs = dict(parse_qsl(given["metadata"], keep_blank_values=True))
-    if (given["metadata"] and not pairs) or not storable(given["metadata"]):
+    parts = [part.partition("=") for part in given["metadata"].split("&") if part]
+    # Only %26 and the like have to be told from what they stand for: a + that is typed or pasted is a plus.
+    pairs = {unquote(name).strip(): unquote(value) for name, equals, value in parts if equals and name}
+    if len(pairs) < len(parts) or not all(map(storable, (*pairs, *pairs.values()))):
         wrong["metadata"] = "Write pairs like order=4711, several with & between them."
         pairs = {}
     return Filter(

@@ -164,6 +164,17 @@ def test_a_subscriber_is_edited_without_losing_its_secret_headers(
     assert visitor.post(f"/subscribers/{found.id}/edit", {**FORM, "url": "x"}).status_code == 422
 
 
+def test_a_rate_stays_the_number_that_it_is(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+    """Saving the form with something else changed keeps every digit; what is no number is said at its field."""
+    runtime.subscribers.change(subscriber.account_id, subscriber.id, {"rate_limit": 0.12345678})
+    page = visitor.get(f"/subscribers/{subscriber.id}/edit").text
+    assert 'name="rate_limit" inputmode="decimal" value="0.12345678"' in page
+    for odd in ("nan", "inf", "-1", "ten"):
+        form = {"url": subscriber.url, "kinds": "*", "rate_limit": odd}
+        assert visitor.post(f"/subscribers/{subscriber.id}/edit", form).status_code == 422
+    assert runtime.subscribers.get(subscriber.account_id, subscriber.id).rate_limit == 0.12345678
+
+
 def test_pause_resume_rotate_and_delete(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
     """What the buttons say is done, and told."""
     one = f"/subscribers/{subscriber.id}"
@@ -314,6 +325,17 @@ def test_verify_compares_what_was_pasted(visitor: Visitor, runtime: Runtime, sub
     assert visitor.post("/verify", {"subscriber": "account"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "headers",
+    ["webhook-id: evt_\0", '{"webhook-id": "a\\u0000"}', f"webhook-id: x\nwebhook-timestamp: {'9' * 5000}"],
+)
+def test_verify_takes_whatever_is_pasted(visitor: Visitor, headers: str) -> None:
+    """Signs that no database stores and numbers beyond all bounds are wrong headers, and no failure of ours."""
+    answer = visitor.post("/verify", {"subscriber": "account", "headers": headers, "body": "{}", "computed": "AA"})
+    assert answer.status_code == 200
+    assert "wrong" in answer.text
+
+
 def test_verify_offers_the_functions_of_the_documentation(visitor: Visitor) -> None:
     """What is shown to be copied is what the tests run."""
     shown = unescape(visitor.get("/verify").text)
@@ -341,6 +363,12 @@ def test_keys_are_made_and_revoked(visitor: Visitor, runtime: Runtime, caller: C
     other, _ = runtime.accounts.create_key("stranger", "x", ["manage"])
     assert visitor.post(f"/keys/{other.id}/revoke").status_code == 404
     assert other.id not in visitor.get("/keys").text
+
+
+def test_the_name_of_a_key_is_one_line_of_text(visitor: Visitor, runtime: Runtime) -> None:
+    """Signs that nobody sees, and that not every database stores, are left out of it."""
+    assert visitor.post("/keys/new", {"name": "a\0\nb", "scopes": "read"}).status_code == 200
+    assert "ab" in [key.name for key in runtime.accounts.list_keys("default")]
 
 
 def test_the_signing_secret_is_shown_on_demand_and_rotated(visitor: Visitor, runtime: Runtime, account_id: str) -> None:

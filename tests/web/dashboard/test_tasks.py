@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -63,6 +64,28 @@ def test_the_list_is_narrowed_down_by_all_that_the_api_filters_by(
         ("?status=nonsense", [waiting, done]),
     ):
         assert shown(visitor, query) == found, query
+
+
+def test_every_pair_of_a_task_leads_to_the_tasks_that_have_it(visitor: Visitor, api: Caller) -> None:
+    """Signs that addresses and pairs are made of change nothing, in links and typed; others are not found with it."""
+    odd = {"mail": "me+you@example.com", "100%": "a&b=c", "q=1": "%2B;", "x": "ü v"}
+    ours = api.submit(metadata=odd)["id"]
+    api.submit(metadata={"mail": "me you@example.com", "100%": "a", "q": "1"})
+    page = visitor.get(f"/tasks/{ours}").text
+    links = [unescape(found) for found in re.findall(r'href="\.\./(tasks\?metadata=[^"]+)"', page)]
+    assert len(links) == len(odd)
+    for link in links:
+        assert shown(visitor, link.removeprefix("tasks")) == [ours], link
+    assert shown(visitor, "?" + urlencode({"metadata": "mail=me+you@example.com"})) == [ours]
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/deliveries", "/events", "/subscribers"])
+def test_a_place_that_is_none_is_the_beginning(visitor: Visitor, api: Caller, path: str) -> None:
+    """A cursor that was cut or made up shows the list from its start, on every database."""
+    api.submit()
+    for place in ("%00", "task_", "x", "task_01kahx3mt5k0c4z7d6q8r9w2ve%00"):
+        assert visitor.get(f"{path}?cursor={place}").status_code == 200
+    assert visitor.get("/new-task/superapp/text2image?like=%00").status_code == 404
 
 
 def test_what_cannot_be_understood_is_said_at_its_field(visitor: Visitor) -> None:
