@@ -90,7 +90,8 @@ def test_moments_are_written_in_utc(text: str, moment: str) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5d", 129_600)])
 def test_moments_can_be_said_as_how_long_ago(text: str, seconds: float) -> None:
     """``2h`` means two hours before now."""
-    ago = datetime.now(UTC) - datetime.fromisoformat(MOMENT.convert(text, None, None))
+    moment = datetime.fromisoformat(MOMENT.convert(text, None, None))
+    ago = datetime.now(UTC) - moment
     assert seconds <= ago.total_seconds() < seconds + 5
 
 
