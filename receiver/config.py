@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ import handlers
 from receiver.errors import SettingsError
 from receiver.sealing import parse_secret_keys
 
+_API_KEY = re.compile(r"[!-~]{16,256}")
+"""What can be sent as a bearer token, and is not guessed."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -267,8 +270,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         )
     if values.get("database_url", "").startswith("postgresql") and not values.get("secret_keys", "unread"):
         problems.append("RECEIVER_SECRET_KEYS must be set with PostgreSQL, so that all machines share it")
-    if 0 < len(values.get("api_key", "")) < 16:
-        problems.append("RECEIVER_API_KEY must have at least 16 characters")
+    if values.get("api_key") and not _API_KEY.fullmatch(values["api_key"]):
+        problems.append("RECEIVER_API_KEY must have 16 to 256 characters, visible ASCII ones without spaces")
     return problems
 
 

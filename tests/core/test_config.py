@@ -147,6 +147,9 @@ def test_each_setting_is_parsed(read: Set, name: str, text: str, value: Any) -> 
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("API_KEY", "short"),
+        ("API_KEY", "x" * 257),
+        ("API_KEY", "a key with spaces in it"),
+        ("API_KEY", "schlüssel-0123456789"),
     ],
 )
 def test_each_setting_is_checked(read: Set, name: str, text: str) -> None:
