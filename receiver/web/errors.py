@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -21,6 +22,7 @@ from receiver.errors import (
     ReceiverError,
 )
 from receiver.events import dumps
+from receiver.web.fields import id_pattern
 
 TYPE = "application/problem+json"
 log = logs.get("web")
@@ -140,7 +142,24 @@ def _from_http(error: HTTPException) -> Response:
         return Response(ready.get_data(), status, ready.headers)  # a redirect is no error
     slug = _SLUGS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
     kept = {name: value for name, value in ready.headers if name.lower() in ("allow", "retry-after")}
-    return problem(status, slug, _DETAILS.get(status) or HTTPStatus(status).description, kept)
+    said = _no_such_id(request.path) if status == 404 else None
+    return problem(status, slug, said or _DETAILS.get(status) or HTTPStatus(status).description, kept)
+
+
+_THINGS = {"tasks": ("task", "task"), "subscribers": ("subscriber", "sub"),
+           "deliveries": ("delivery", "dlv"), "events": ("event", "evt")}  # fmt: skip
+_ONE = re.compile(rf"/v1/({'|'.join(_THINGS)})/([^/]+)(?:/.*)?", re.DOTALL)
+
+
+def _no_such_id(path: str) -> str | None:
+    """What is wrong with an address whose id cannot be one (cut short, or of another kind); None for any other."""
+    found = _ONE.fullmatch(path)
+    if found is None:
+        return None
+    noun, prefix = _THINGS[found[1]]
+    if re.fullmatch(id_pattern(prefix), found[2]):
+        return None
+    return f"There is no such {noun}: the id of one is {prefix}_ and 26 letters and digits."
 
 
 def _unexpected(error: Exception) -> Response:

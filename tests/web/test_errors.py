@@ -34,6 +34,22 @@ def test_unknown_addresses_are_problems(client: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/tasks/task_01kahx3mt5", "There is no such task: the id of one is task_ and 26 letters and digits."),
+        ("/v1/tasks/sub_01kahx3mt5k0c4z7d6q8r9w2ve/timeline", "There is no such task: the id of one is task_"),
+        ("/v1/subscribers/%0A", "There is no such subscriber: the id of one is sub_"),
+        ("/v1/deliveries/4711/retry", "There is no such delivery: the id of one is dlv_"),
+        ("/v1/events/x", "There is no such event: the id of one is evt_"),
+        ("/v1/tasks/task_01kahx3mt5k0c4z7d6q8r9w2ve/nothing", "There is nothing at this address."),
+    ],
+)
+def test_an_id_that_cannot_be_one_is_said_to_be_the_trouble(api: Caller, path: str, said: str) -> None:
+    """404 as for any thing that is not there; who cut an id short does not look for a wrong address."""
+    assert assert_problem(api.get(path), 404, "not-found")["detail"].startswith(said)
+
+
+@pytest.mark.parametrize(
     ("method", "path"), [("PUT", "/v1/tasks"), ("DELETE", "/v1/tasks"), ("POST", "/healthz"), ("TRACE", "/v1/tasks")]
 )
 def test_wrong_methods_say_what_is_allowed(client: FlaskClient, method: str, path: str) -> None:
