@@ -10,7 +10,7 @@ from receiver.runtime import wall_clock
 from receiver.stats import WORKER_SEEN
 from receiver.store import Store, dialect, pacing
 
-OLDEST = 13
+OLDEST = 15
 """The oldest version of PostgreSQL that the service is made for."""
 
 
