@@ -45,6 +45,14 @@ _UNREACHABLE = {
 }
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
 
+_BY_INDEX = "".join(f"; SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
+"""What a transaction writes it finds by its keys. A plan is kept, and one that was made while a table was small would
+read all of it however large it has grown, until PostgreSQL happens to count its rows anew."""
+
+CACHE_KB = 8_000
+"""Pages of a SQLite file that one transaction keeps at hand: the fair choice among a thousand subscribers needs more
+than the 2 MB that it has by itself."""
+
 _LEVEL = "synchronous"  # how a connection to SQLite flushes now
 _MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
 _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
@@ -126,6 +134,7 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
     record.info[_LEVEL] = "FULL"
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{CACHE_KB}")  # below zero it counts KB
     cursor.close()
 
 
