@@ -28,10 +28,13 @@ MOST_COUNTED = 100_000
 """Deliveries that are counted at most, for somebody who looks."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,1000}")
-_HOP_BY_HOP = frozenset(
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,1000}")
+_NOT_CHOSEN = frozenset(
     [
+        # Of one connection (RFC 9110, section 7.6.1), and what the sender alone can know.
         "connection",
+        "expect",
+        "host",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
@@ -41,8 +44,10 @@ _HOP_BY_HOP = frozenset(
         "trailers",
         "transfer-encoding",
         "upgrade",
-        "host",
-        "expect",
+        # Sent with every attempt, or with a trace: a second one would contradict it.
+        "accept-encoding",
+        "traceparent",
+        "user-agent",
     ]
 )
 
@@ -289,7 +294,7 @@ def _header_problems(headers: Mapping[str, str]) -> list[str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             problems.append(f"{name!r} is not a header name.")
-        elif name.lower() in _HOP_BY_HOP or name.lower().startswith(("content-", "webhook-")):
+        elif name.lower() in _NOT_CHOSEN or name.lower().startswith(("content-", "webhook-")):
             problems.append(f"{name!r} is set by the service and cannot be chosen.")
         elif not _HEADER_VALUE.fullmatch(value):
             problems.append(f"The value of {name!r} must be one line of at most 1000 printable characters.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from receiver import outbound, subscribers
 from receiver.errors import Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
 from receiver.signing import new_secret, verify
@@ -31,6 +32,7 @@ DAY = 86_400
         ({"headers": {"content-length": "3"}}, "headers"),
         ({"headers": {"X": "a\r\nY: b"}}, "headers"),
         ({"headers": {"X Y": "a"}}, "headers"),
+        ({"headers": {"User-Agent": "mine/1"}}, "headers"),
         ({"headers": {"X": "a", "x": "b"}}, "headers"),
         ({"headers": {f"X-{number}": "a" for number in range(21)}}, "headers"),
         ({"secret": "whsec_short"}, "secret"),
@@ -49,6 +51,16 @@ def test_what_cannot_work_is_refused_with_the_field(stage: Stage, change: dict[s
         with pytest.raises(Invalid):
             stage.runtime.subscribers.change(stage.account, subscriber.id, {"description": "new", **change})
         assert stage.subscriber(subscriber) == subscriber, "all or nothing"
+
+
+def test_every_header_that_is_taken_can_be_sent(stage: Stage) -> None:
+    """What the sender would refuse is refused at once, and not with each attempt for three days."""
+    for name in outbound._OURS:
+        with pytest.raises(Invalid):
+            stage.subscribe(headers={name.title(): "x"})
+    for sign in map(chr, range(256)):
+        sendable = outbound._VALUE.fullmatch(sign) is not None
+        assert (subscribers._header_problems({"X-A": sign}) == []) is sendable, repr(sign)
 
 
 def test_secrets_and_headers_are_sealed_in_the_database(stage: Stage) -> None:
