@@ -243,8 +243,11 @@ def _times(values: Sequence[int]) -> Times:
 
 
 def _code(error_json: str | None) -> tuple[str, str]:
-    error = json.loads(error_json) if error_json else {}
-    return error.get("code", "unknown"), error.get("message", "")
+    """The code and the message of a task's error; a task that ended badly without one has expired."""
+    if error_json is None:
+        return TaskStatus.EXPIRED, "The deadline passed, and one last query brought no result."
+    error = json.loads(error_json)
+    return error["code"], error["message"]
 
 
 def _why(step: Step) -> str:

@@ -79,6 +79,16 @@ def test_errors_and_troubles_are_grouped(stage: Stage) -> None:
     assert (kind, text) == ("poll", "no answer")
 
 
+def test_what_expired_is_called_so(stage: Stage) -> None:
+    """A task without a final word of its provider is no failure of an unknown kind."""
+    stage.create(deadline=1)
+    stage.clock.pass_by(60)
+    assert stage.runtime.polling.end_overdue() == 1
+    (failure,) = seen(stage).errors
+    assert (failure.kind, failure.times) == ("expired", 1)
+    assert "deadline" in failure.text
+
+
 def test_a_failing_subscriber_is_named(stage: Stage) -> None:
     """Who gets nothing stands on the overview, until it works again."""
     subscriber = stage.subscribe()

@@ -87,6 +87,14 @@ def test_the_overview_shows_what_happened(
     assert "Nothing has happened" not in text(visitor.get("/"))
 
 
+def test_what_failed_leads_to_the_tasks_that_did(visitor: Visitor, api: Caller, runtime: Runtime, clock: Clock) -> None:
+    """A task that expired is found among the expired, not among the failed."""
+    api.submit(deadline=1)
+    clock.ahead += 60_000
+    runtime.polling.end_overdue()
+    assert 'tasks?provider=superapp&amp;status=expired">expired' in visitor.get("/").text
+
+
 # --- Subscribers -------------------------------------------------------------------------------------
 
 
