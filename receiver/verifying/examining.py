@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from receiver.signing import sign
+from receiver.signing import MAX_LIVE_SECRETS, sign
 from receiver.verifying.bodies import RAW_BYTES, Change, Difference, first_difference, how_changed, undone
 
 TOLERANCE = 300
@@ -19,6 +19,8 @@ MOST_HASHED = 64 * 1024 * 1024
 MOST_CHANGES = 2
 """Parts that may be wrong together and still be told apart."""
 
+MOST_TOKENS = 2 * MAX_LIVE_SECRETS
+"""Signatures that are compared at most; we never send more than half as many."""
 _MOST_DIGITS = 19
 """Of a timestamp, when somebody's clock counts nanoseconds."""
 _EVENT_ID = re.compile(r"evt_[0-9a-hjkmnp-tv-z]{26}")
@@ -338,7 +340,7 @@ def _find(
     if not tokens:
         return None
     left = MOST_HASHED
-    wanted = [token.encode("utf-8", "backslashreplace") for token in tokens]
+    wanted = [token.encode("utf-8", "backslashreplace") for token in tokens[:MOST_TOKENS]]
     for reading in _readings(webhook_id, stamp, body, signers, known):
         left -= len(reading.body) + 200
         if left < 0:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import string
 
 _LINE = re.compile(
     r"""^[\s><*,{"'-]*            # curl's arrows, a list's dash, quotes
         (?:H\s*["'])?             # curl's option
         ([A-Za-z][A-Za-z0-9_-]*)  # the name
         ["']?\s*(?:=>|:|=)\s*     # as in a request, a hash, a dict, an environment
-        (.*?)["',;}\\\s]*$        # the value, without the rest of a quoted line
+        (.*)                      # the value, and the rest of a quoted line
     """,
     re.VERBOSE,
 )
+_ENDING = string.whitespace + "\xa0\"',;}\\"
 
 
 def read_headers(text: str) -> dict[str, str]:
@@ -41,7 +43,7 @@ def _from_json(text: str) -> list[tuple[str, str]]:
 
 def _from_lines(text: str) -> list[tuple[str, str]]:
     lines = (_LINE.match(line) for line in text.splitlines())
-    return [(found[1], found[2].lstrip("\"'")) for found in lines if found is not None]
+    return [(found[1], found[2].rstrip(_ENDING).lstrip("\"'")) for found in lines if found is not None]
 
 
 def _plain(name: str) -> str:

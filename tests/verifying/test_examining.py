@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from receiver.signing import new_secret, sign, signature_header
-from receiver.verifying import Report, Sent, Signer, State, examine
+from receiver.verifying import Report, Sent, Signer, State, examine, read_headers
 from receiver.verifying.examining import MOST_HASHED
 
 NOW = 1_767_225_600
@@ -234,3 +235,22 @@ def test_a_huge_paste_costs_little() -> None:
     """Whatever is pasted, the search stops at a bound."""
     report = look(headers(), b"x" * (MOST_HASHED // 4), known=())
     assert not report.genuine
+
+
+def test_a_header_of_very_many_signatures_costs_little() -> None:
+    """No rotation has more than ten, so no more than twice as many are compared with all that may have signed."""
+    others = [Signer(new_secret(), "another", chosen=False) for _ in range(100)]
+    many = " ".join([f"v1,{'A' * 43}="] * 20_000)
+    began = time.thread_time()
+    report = examine({**headers(), "webhook-signature": many}, BODY, [MINE, *others], [SENT], NOW)
+    assert not report.genuine
+    assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize("mark", ["'", " ", '"', "-", "a", "\\", "\xa0", ";"])
+def test_a_very_long_line_costs_little(mark: str) -> None:
+    """Reading a line takes a time that grows with its length, and not with its square."""
+    began = time.thread_time()
+    assert read_headers(f"name: {mark * 500_000}x")["name"].endswith("x")
+    read_headers(mark * 500_000)
+    assert time.thread_time() - began < 5
