@@ -91,7 +91,12 @@ __all__ = [
 
 def available() -> tuple[str, ...]:
     """Names of all providers, in alphabetical order: the files here that do not begin with ``_``."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+    return _files_in(tuple(__path__))
+
+
+@cache  # a folder is read once: some ask with every request
+def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")))
 
 
 @cache
