@@ -109,8 +109,18 @@ class DeliveryService:
         """Write what came of some attempts, all in one transaction."""
         self.turn(outcomes, 0)
 
-    def turn(self, outcomes: Sequence[Outcome], room: int, *, reserved: int = 0, troubled: int | None = None) -> Turn:
+    def turn(
+        self,
+        outcomes: Sequence[Outcome],
+        room: int,
+        *,
+        reserved: int = 0,
+        troubled: int | None = None,
+        holder: str | None = None,
+    ) -> Turn:
         """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``.
+
+        ``holder``: the worker that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
 
         ``next_due`` is asked when there was room for more than was claimed; else more may be due now.
         """
@@ -122,7 +132,14 @@ class DeliveryService:
             if room <= 0:
                 return Turn((), now)
             claimed = claiming.claim(
-                connection, now, now + self._lease, room, self._per_subscriber, reserved=reserved, troubled=troubled
+                connection,
+                now,
+                now + self._lease,
+                room,
+                self._per_subscriber,
+                reserved=reserved,
+                troubled=troubled,
+                holder=holder,
             )
             if len(claimed) == room:
                 return Turn(claimed, now)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from receiver.faultpoints import reached
-from receiver.store import Store, deliveries, pacing, purging
+from receiver.store import Store, claiming, deliveries, pacing, purging
 
 STEP = 50
 """Rows of each kind in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
@@ -45,10 +45,23 @@ class SweepService:
         with self._store.read() as connection:
             return purging.count_tasks(connection, self._clock() - self._kept)
 
-    def beat(self, worker_id: str) -> None:
-        """Note that a worker lives."""
+    def beat(self, worker_id: str) -> Sequence[str]:
+        """Note that a worker lives; the ids of the others that are noted, dead or alive."""
         with self._store.write() as connection:
             pacing.beat(connection, worker_id, self._clock())
+            return pacing.others(connection, worker_id)
+
+    def bury(self, worker_id: str) -> int:
+        """Let what a worker held who is dead for certain be delivered now, before its leases end; how many.
+
+        Deliveries alone: they are made at least once. A task that was being submitted keeps its lease, since
+        nobody knows whether it was bought; its end says so.
+        """
+        now = self._clock()
+        with self._store.write() as connection:
+            given = claiming.give_back(connection, worker_id, now)
+            pacing.forget(connection, worker_id, now - WORKER_FORGOTTEN)
+            return given
 
     def forget(self, worker_id: str) -> None:
         """Note that a worker stops."""

@@ -37,6 +37,7 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     "receiver.tracing": WATCHING,
     "receiver.watching": WATCHING,
     "receiver.bell": (2, "bell"),
+    "receiver.lifelines": (2, "bell"),
     "receiver.answers": (2, "outbound"),
     "receiver.courier": (2, "outbound"),
     "receiver.dialling": (2, "outbound"),

@@ -25,7 +25,7 @@ _FINISH = Prepared(
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery"))
     .values({name: bindparam(name) for name in _CHANGED})
-    .values(leased=False),
+    .values(leased=False, holder=None),
     *_CHANGED,
     "delivery",
 )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    ColumnElement,
     Connection,
     Integer,
     Select,
@@ -50,12 +51,12 @@ _ROOM = bindparam("room", type_=Integer)
 
 # How many attempts a subscriber may have under way: a circuit that was open is probed one at a time.
 _ALLOWED = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
-# How many are; a lease that has passed holds none. Neither database takes the index of what is leased for "leased IS
-# true", and SQLite prefers that of what is due to any other while it can: then all that waits for later is counted.
+# As the partial index on it has it: for "leased IS true" neither database takes that one.
+_IS_LEASED: ColumnElement[bool] = literal_column("deliveries.leased")
+# How many are; a lease that has passed holds none. SQLite prefers the index of what is due to any other, as long as
+# it can use it: then all that waits for later would be counted.
 _UNDER_WAY = (
-    select(func.count())
-    .select_from(deliveries)
-    .where(literal_column("deliveries.leased"), deliveries.c.due_at + literal_column("0") > _NOW)
+    select(func.count()).select_from(deliveries).where(_IS_LEASED, deliveries.c.due_at + literal_column("0") > _NOW)
 )
 _OF_SUBSCRIBER = deliveries.c.subscriber_id == subscribers.c.id
 _OPEN = and_(  # subscribers that have something waiting, and a free seat
@@ -111,11 +112,21 @@ _DUE = Prepared(
 _LEASE = Prepared(
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery"))
-    .values(fence=deliveries.c.fence + 1, due_at=bindparam("until"), leased=True),
+    .values(fence=deliveries.c.fence + 1, due_at=bindparam("until"), leased=True, holder=bindparam("by")),
     "delivery",
     "until",
+    "by",
 )
 _LEASED = PreparedAmong(_leased)
+_HELD_BY = select(deliveries.c.id).where(_IS_LEASED, deliveries.c.holder == bindparam("by"), deliveries.c.due_at > _NOW)
+_GIVE_BACK = Prepared(
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"), _IS_LEASED, deliveries.c.holder == bindparam("by"))
+    .values(due_at=_NOW, holder=None),
+    "now",
+    "delivery",
+    "by",
+)
 _NEXT_DUE = Prepared(
     select(_FIRST_DUE, subscribers.c.ready_at).where(_OPEN, _FIRST_DUE.is_not(None)), "now", "per_subscriber"
 )
@@ -139,13 +150,14 @@ def claim(
     *,
     reserved: int = 0,
     troubled: int | None = None,
+    holder: str | None = None,
 ) -> Sequence[Claim]:
     """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
 
     Subscribers are served in turn, the one served longest ago first, so that a backlog of one
     keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
     ``reserved``: of ``room``, what is kept for subscribers that have nothing in flight. ``troubled``: how
-    many may be for subscribers whose last attempt failed (None: all).
+    many may be for subscribers whose last attempt failed (None: all). ``holder``: the worker that claims.
     """
     ready = _ready(connection, now, room, per_subscriber, troubled)
     under_way = _under_way(connection, [each.subscriber.id for each in ready], now)  # counted once their turn is ours
@@ -179,7 +191,7 @@ def claim(
         subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
         return ()
-    _LEASE.run(connection, [(delivery_id, until) for delivery_id in ids])
+    _LEASE.run(connection, [(delivery_id, until, holder) for delivery_id in ids])
     claims = {row[0]: _claim(row, chosen) for row in _LEASED.fetch(connection, ids)}
     return [claims[delivery_id] for delivery_id in ids]
 
@@ -210,6 +222,15 @@ def _under_way(connection: Connection, subscriber_ids: Sequence[str], now: int) 
     """How many attempts of each of these subscribers are under way; without those that have none."""
     found = _UNDER_WAY_OF.fetch(connection, subscriber_ids, (now,))
     return {subscriber_id: count for count, subscriber_id in found}
+
+
+def give_back(connection: Connection, holder: str, now: int) -> int:
+    """End the leases of a worker that is dead; how many deliveries are due now for that.
+
+    Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
+    """
+    held = connection.execute(_HELD_BY, {"by": holder, "now": now}).scalars().all()
+    return _GIVE_BACK.run(connection, [(now, delivery_id, holder) for delivery_id in sorted(held)])
 
 
 def next_due(connection: Connection, now: int, per_subscriber: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
 
 from receiver import schedule
@@ -55,6 +57,11 @@ def beat(connection: Connection, worker_id: str, now: int) -> None:
     """Note that a worker lives."""
     connection.execute(dialect.insert_or_nothing(connection, workers).values(id=worker_id, started_at=now, seen_at=now))
     connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
+
+
+def others(connection: Connection, worker_id: str) -> Sequence[str]:
+    """The ids of all workers but one that have given a sign of life and did not stop in order."""
+    return connection.execute(select(workers.c.id).where(workers.c.id != worker_id)).scalars().all()
 
 
 def last_beat(connection: Connection) -> int | None:

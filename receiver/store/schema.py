@@ -200,6 +200,7 @@ deliveries = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger),
     Column("leased", Boolean, nullable=False, server_default=text("false")),
+    Column("holder", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("base", Integer, nullable=False, server_default="0"),
     Column("fence", Integer, nullable=False, server_default="0"),

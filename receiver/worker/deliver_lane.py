@@ -34,10 +34,11 @@ log = logs.get("worker")
 class DeliverLane(Rounds):
     """Sends due deliveries to their subscribers. A seat is an attempt in flight, until its result is stored."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        """Seats from ``RECEIVER_DELIVERY_CONCURRENCY``."""
+    def __init__(self, runtime: Runtime, worker_id: str) -> None:
+        """Seats from ``RECEIVER_DELIVERY_CONCURRENCY``. ``worker_id``: who claims."""
         super().__init__(DELIVER, runtime.settings.delivery_concurrency, runtime.clock)
         self._service = runtime.deliveries
+        self._worker_id = worker_id
         self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
         self._ended: deque[Outcome] = deque()  # the courier adds, this lane's thread takes
@@ -94,7 +95,7 @@ class DeliverLane(Rounds):
         freed = sum(outcome.claim.subscriber.failures > 0 for outcome in outcomes)
         troubled = max(self.seats // TROUBLED, 1) - self._troubled + freed
         try:
-            turn = self._service.turn(outcomes, room, reserved=reserved, troubled=troubled)
+            turn = self._service.turn(outcomes, room, reserved=reserved, troubled=troubled, holder=self._worker_id)
         except Busy:
             self._ended.extendleft(reversed(outcomes))
             raise

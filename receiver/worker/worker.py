@@ -10,11 +10,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from receiver import logs, metrics, tracing
+from receiver.bell import DELIVER
 from receiver.config import Settings, masked
 from receiver.errors import Busy, SettingsError
+from receiver.lifelines import Lifelines
 from receiver.runtime import Runtime
 from receiver.worker.deliver_lane import DeliverLane
 from receiver.worker.lane import Rounds
@@ -39,8 +41,9 @@ class Worker:
         """``runtime``: prepared."""
         self._runtime = runtime
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._lifelines = Lifelines(runtime.bell.folder)
         self._stopping = threading.Event()
-        self.lanes: list[Rounds] = [DeliverLane(runtime)]
+        self.lanes: list[Rounds] = [DeliverLane(runtime, self.id)]
         for provider in runtime.providers.names:
             self.lanes += [SubmitLane(runtime, provider), QueryLane(runtime, provider)]
         self._threads = [
@@ -50,6 +53,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work."""
+        self._lifelines.hold(self.id)
         for lane in self.lanes:
             lane.start()
         for thread in self._threads:
@@ -75,6 +79,7 @@ class Worker:
             self._runtime.sweeping.forget(self.id)
         except Busy:
             log.warning("the database is away at the stop")
+        self._lifelines.let_go(self.id)
         log.info("worker stopped", worker=self.id, left_to_their_leases=left)
         return left == 0
 
@@ -98,7 +103,7 @@ class Worker:
         while True:
             more = False
             try:
-                self._runtime.sweeping.beat(self.id)
+                self._bury_the_dead(self._runtime.sweeping.beat(self.id))
                 self._runtime.polling.end_overdue()
                 if time.monotonic() - swept >= SWEEP:
                     more = self._purge()
@@ -109,6 +114,14 @@ class Worker:
                 log.exception("sweeping failed")
             if self._stopping.wait(0 if more else BEAT):
                 return
+
+    def _bury_the_dead(self, others: Sequence[str]) -> None:
+        """Take over at once what workers of this machine had under way when they were killed."""
+        for worker_id in filter(self._lifelines.is_dead, others):
+            deliveries = self._runtime.sweeping.bury(worker_id)
+            self._lifelines.let_go(worker_id)
+            log.warning("a worker died", worker=worker_id, deliveries_taken_over=deliveries)
+            self._runtime.bell.ring(DELIVER)
 
     def _purge(self) -> bool:
         """Purge until nothing old is left, or the next sign of life is due; whether there may be more."""

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, text
 
 from receiver import sweeping
-from receiver.models import DeliveryStatus
+from receiver.models import DeliveryStatus, TaskStatus
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_postgresql
 
@@ -169,3 +169,50 @@ def test_signs_of_life(stage: Stage, clock: Clock) -> None:
     clock.pass_by(2 * DAY)
     sweeps.forget("two")
     assert sweeps.last_beat() is None
+
+
+# Workers that died -------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_worker_had_under_way_is_due_at_once(stage: Stage) -> None:
+    """Its deliveries, and nobody else's; a full subscriber has its seats back, and no attempt is used up."""
+    subscriber = stage.subscribe(HOOK, "subscriber.ping")
+    stage.runtime.sweeping.beat("dead")
+    assert stage.runtime.sweeping.beat("alive") == ["dead"]
+    pings = [stage.ping(subscriber) for _ in range(32)]  # as many as may be under way
+    service = stage.runtime.deliveries
+    theirs = service.turn((), 2, holder="alive").claims
+    taken = service.turn((), 100, holder="dead").claims
+    assert len(taken) == 30
+    assert service.turn((), 100, holder="alive").claims == ()
+    assert stage.runtime.sweeping.bury("dead") == 30
+    assert stage.runtime.sweeping.bury("dead") == 0, "once is enough"
+    assert stage.runtime.sweeping.beat("alive") == []
+    again = service.turn((), 100, holder="alive").claims
+    assert len(again) == 30
+    assert not {one.delivery.id for one in again} & {one.delivery.id for one in theirs}
+    stage.finish(list(taken), 500)
+    assert stage.subscriber(subscriber).failures == 0, "the dead have no say any more"
+    stage.finish([*theirs, *again], 200)
+    assert sum(stage.delivery(ping).attempts for ping in pings) == 32
+
+
+def test_what_was_held_earlier_is_not_taken_from_who_holds_it_now(stage: Stage) -> None:
+    """A delivery that a dead worker once failed to make belongs to the next one that claims it, whoever that is."""
+    stage.ping(stage.subscribe())
+    first = stage.runtime.deliveries.turn((), 1, holder="dead").claims
+    stage.finish(list(first), 500)
+    assert stage.runtime.sweeping.bury("dead") == 0
+    stage.clock.pass_by(60)
+    assert len(stage.runtime.deliveries.claim(1)) == 1  # by a version that names no holder
+    assert stage.runtime.sweeping.bury("dead") == 0
+
+
+def test_a_submission_of_a_dead_worker_keeps_its_lease(stage: Stage) -> None:
+    """Nobody knows whether it was bought; it must not be sent again a moment later."""
+    task = stage.create()
+    stage.claim_one()
+    due = stage.rows("SELECT due_at FROM tasks")
+    assert stage.runtime.sweeping.bury("dead") == 0
+    assert stage.rows("SELECT due_at FROM tasks") == due
+    assert stage.task(task).status is TaskStatus.SUBMITTING

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from receiver.models import TaskStatus
+from receiver.models import DeliveryStatus, TaskStatus
 from receiver.runtime import wall_clock
 from tests.core.stage import ONE_KEY, Stage
 from tests.handlers.fake_provider import FakeProvider, Request, json_answer
+from tests.subscriber import Subscriber as HttpSubscriber
+from tests.subscriber import answer, hang
 from tests.toy import KEY, SECRET
 from tests.worker.conftest import until
 
 ROOT = Path(__file__).parents[2]
 CODE = """
+from tests.subscriber import Subscriber as HttpSubscriber
+from tests.subscriber import answer, hang
 from tests.toy import visible
 from receiver.config import read_settings
 from receiver.worker import lane, serve
@@ -27,6 +31,18 @@ lane.IDLE = 30.0
 with visible():
     serve(read_settings())
 """
+
+
+def started(stage: Stage, **more: str) -> subprocess.Popen[bytes]:
+    """A worker of this stage in a process of its own."""
+    variables = {
+        "RECEIVER_DATABASE_URL": stage.settings.database_url,
+        "RECEIVER_SECRET_KEYS": ONE_KEY,
+        "TOY_KEY": KEY,
+        "TOY_SECRET": SECRET,
+        **more,
+    }
+    return subprocess.Popen([sys.executable, "-c", CODE], cwd=ROOT, env={**os.environ, **variables})
 
 
 @pytest.mark.process
@@ -43,14 +59,7 @@ def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: si
 
     with FakeProvider() as provider:
         provider.answer(behave)
-        variables = {
-            "RECEIVER_DATABASE_URL": stage.settings.database_url,
-            "RECEIVER_SECRET_KEYS": ONE_KEY,
-            "TOY_KEY": KEY,
-            "TOY_SECRET": SECRET,
-            "TOY_BASE_URL": provider.url,
-        }
-        process = subprocess.Popen([sys.executable, "-c", CODE], cwd=ROOT, env={**os.environ, **variables})
+        process = started(stage, TOY_BASE_URL=provider.url)
         try:
             until(lambda: stage.runtime.sweeping.last_beat() is not None, 30)
             for count in (1, 2, 3):
@@ -65,6 +74,33 @@ def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: si
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.mark.process
+def test_a_worker_that_is_killed_is_followed_at_once(build: Any) -> None:
+    """All seats of a busy subscriber are taken when it dies: the next worker delivers long before the lease ends."""
+    stage: Stage = build(at=wall_clock, RECEIVER_ALLOWED_NETWORKS="127.0.0.0/8", RECEIVER_ALLOW_HTTP="true")
+    networks = {"RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8", "RECEIVER_ALLOW_HTTP": "true"}
+    with HttpSubscriber(*[hang] * 32, answer(200)) as subscriber:
+        registered = stage.subscribe(subscriber.url, "subscriber.ping")
+        pings = [stage.ping(registered) for _ in range(40)]
+        process = started(stage, **networks)
+        try:
+            subscriber.wait_for(32, 30)
+        finally:
+            process.kill()
+            process.wait()
+        process = started(stage, **networks)
+        try:
+            until(lambda: stage.runtime.sweeping.last_beat() is not None, 30)
+            delivered = DeliveryStatus.DELIVERED
+            until(lambda: all(stage.delivery(ping).status is delivered for ping in pings), 10)
+        finally:
+            process.kill()
+            process.wait()
+    assert len(subscriber.requests) == 32 + 40
+    lease = stage.settings.lease
+    assert subscriber.requests[-1].at - subscriber.requests[0].at < lease / 2
 
 
 EVERYWHERE = """

@@ -1,0 +1,70 @@
+"""Lifelines: who is dead is known for certain, or not at all."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver.lifelines import Lifelines
+
+ROOT = Path(__file__).parents[1]
+CODE = """
+import sys, time
+from pathlib import Path
+from receiver.lifelines import Lifelines
+Lifelines(Path(sys.argv[1])).hold("worker")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_that_lives_or_was_never_here_is_not_dead(tmp_path: Path) -> None:
+    """Only a lock that was held and is free again tells of a death; a worker of another machine left none."""
+    folder = tmp_path / "bell"
+    ours, others = Lifelines(folder), Lifelines(folder)
+    assert not others.is_dead("worker")
+    ours.hold("worker")
+    assert not others.is_dead("worker")
+    assert not others.is_dead("somebody-else")
+
+
+def test_one_that_stopped_in_order_leaves_nothing(tmp_path: Path) -> None:
+    """No lock, and no folder when nobody else needs it."""
+    folder = tmp_path / "bell"
+    lifelines = Lifelines(folder)
+    lifelines.hold("one")
+    lifelines.hold("two")
+    lifelines.let_go("one")
+    assert not lifelines.is_dead("one")
+    assert not Lifelines(folder).is_dead("two")
+    lifelines.let_go("two")
+    assert not folder.exists()
+
+
+@pytest.mark.process
+def test_one_that_was_killed_is_dead(tmp_path: Path) -> None:
+    """The kernel gives its lock back at the very end of the process; whoever buries it takes the file away."""
+    lifelines = Lifelines(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert not lifelines.is_dead("worker")
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert lifelines.is_dead("worker")
+    lifelines.let_go("worker")
+    assert not lifelines.is_dead("worker")
+
+
+def test_where_no_file_can_be_locked_nobody_is_taken_for_dead(tmp_path: Path) -> None:
+    """Leases end by themselves then, as they do for workers of other machines."""
+    (tmp_path / "file").write_text("in the way")
+    lifelines = Lifelines(tmp_path / "file")
+    lifelines.hold("worker")
+    assert not lifelines.is_dead("worker")
+    lifelines.let_go("worker")
