@@ -263,19 +263,31 @@ def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
 
 
 def _fingerprint(wanted: NewTask) -> str:
-    """The same for the same JSON value, whatever the order of its members. Raises Invalid for endless nesting."""
-    value = [
-        wanted.provider,
-        wanted.operation,
-        wanted.input,
-        wanted.callback_url,
-        dict(wanted.metadata or {}),
-        wanted.deadline,
-    ]
+    """The same for the same JSON value, however it is written. Raises Invalid for endless nesting."""
     try:
+        value = [
+            wanted.provider,
+            wanted.operation,
+            _one_spelling(wanted.input),
+            wanted.callback_url,
+            dict(wanted.metadata or {}),
+            wanted.deadline,
+        ]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     except RecursionError:
         raise Invalid({"input": ["Is nested too deeply."]}) from None
+
+
+def _one_spelling(value: Any) -> Any:
+    """A JSON value in which 64.0 and 6.4e1 are 64, as they are for most who write JSON (RFC 8785, section 3.2.2.3)."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {name: _one_spelling(inner) for name, inner in value.items()}
+        case list():
+            return [_one_spelling(inner) for inner in value]
+    return value
 
 
 def _storable(text: str) -> bool:

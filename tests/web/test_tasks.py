@@ -118,6 +118,26 @@ def test_the_same_key_gives_the_same_task(api: Caller, progress: Progress) -> No
     assert len(api.get("/v1/tasks").json["data"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        ('{"inputText": "a cat", "width": 512, "height": 512, "strength": 1, "steps": [2]}', True),
+        ('{ "height": 512.0, "width":5.12e2, "inputText": "\\u0061 cat", "steps": [2.0], "strength": 1e0 }', True),
+        ('{"inputText": "a cat", "width": 512, "height": 512, "strength": 1.5, "steps": [2]}', False),
+        ('{"inputText": "a cat", "width": 512, "height": 512, "strength": "1", "steps": [2]}', False),
+        ('{"inputText": "a cat", "width": 512, "height": 512, "strength": true, "steps": [2]}', False),
+    ],
+)
+def test_the_spelling_of_a_value_does_not_matter(api: Caller, given: str, same: bool) -> None:
+    """A program that writes its numbers or letters in another way sends the same JSON value; any other is another."""
+    sample = {"inputText": "a cat", "width": 512, "height": 512, "strength": 1.0, "steps": [2]}
+    headers = {"Idempotency-Key": "k"}
+    first = api.post("/v1/tasks", {**SAMPLE, "input": sample}, headers=headers).json
+    body = f'{{"provider": "superapp", "operation": "text2image", "input": {given}}}'
+    again = api("POST", "/v1/tasks", headers=headers, data=body, content_type="application/json")
+    assert (again.status_code, again.json.get("id") == first["id"]) == ((202, True) if same else (422, False))
+
+
 def test_the_same_key_with_another_body_is_refused(api: Caller) -> None:
     """422, and the first task stays the only one."""
     headers = {"Idempotency-Key": "k"}
