@@ -12,6 +12,7 @@ import handlers
 from receiver import events as event_rules
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
+from receiver.blanking import HIDDEN
 from receiver.errors import Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.sealing import Sealer
@@ -296,6 +297,8 @@ def _header_problems(headers: Mapping[str, str]) -> list[str]:
             problems.append(f"{name!r} is not a header name.")
         elif name.lower() in _NOT_CHOSEN or name.lower().startswith(("content-", "webhook-")):
             problems.append(f"{name!r} is set by the service and cannot be chosen.")
+        elif value == HIDDEN:
+            problems.append(f"The value of {name!r} is {HIDDEN}, which only stands for a hidden one: send it itself.")
         elif not _HEADER_VALUE.fullmatch(value):
             problems.append(f"The value of {name!r} must be one line of at most 1000 printable characters.")
     return problems

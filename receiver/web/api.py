@@ -47,7 +47,10 @@ class Parser(FlaskParser):
             elif not storable(name + values[0]):
                 errors[name] = ["Must be valid Unicode without NUL characters."]
             elif pair and isinstance(schema.load_fields.get(pair[1]), Texts):
-                found.setdefault(pair[1], {})[pair[2] or pair[3]] = values[0]
+                pairs, key = found.setdefault(pair[1], {}), pair[2] or pair[3]
+                if key in pairs:  # in the other spelling
+                    errors[name] = ["Must be given once."]
+                pairs[key] = values[0]
             else:
                 found[name] = values[0]
         if errors:

@@ -33,6 +33,7 @@ DAY = 86_400
         ({"headers": {"X": "a\r\nY: b"}}, "headers"),
         ({"headers": {"X Y": "a"}}, "headers"),
         ({"headers": {"User-Agent": "mine/1"}}, "headers"),
+        ({"headers": {"Authorization": "***"}}, "headers"),
         ({"headers": {"X": "a", "x": "b"}}, "headers"),
         ({"headers": {f"X-{number}": "a" for number in range(21)}}, "headers"),
         ({"secret": "whsec_short"}, "secret"),

@@ -132,6 +132,7 @@ def test_headers_are_merged_by_name(api: Caller, runtime: Runtime) -> None:
         ({"id": "sub_x"}, "id"),
         ({"description": "fine", "url": "https://10.0.0.1/"}, "url"),
         ({"headers": {"Host": "x"}}, "headers"),
+        ({"headers": {"X-New-Key": "***"}}, "headers"),
     ],
 )
 def test_a_bad_patch_changes_nothing(api: Caller, change: dict[str, Any], field: str) -> None:

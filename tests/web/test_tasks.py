@@ -251,6 +251,7 @@ def test_filters_narrow_down(api: Caller, progress: Progress, clock: Clock) -> N
         ("created_before=2026-01-01T00:00:00+02:00", "created_before"),
         ("metadata.a=%00", "metadata.a"),
         ("metadata=1", "metadata"),
+        ("metadata.a=1&metadata[a]=2", "metadata[a]"),
         ("stauts=failed", "stauts"),
     ],
 )
