@@ -7,6 +7,8 @@ import fcntl
 import os
 from pathlib import Path
 
+_KIND = ".life"
+
 
 class Lifelines:
     """The locks of the processes that share a folder."""
@@ -19,15 +21,18 @@ class Lifelines:
     def hold(self, name: str) -> None:
         """Live under this name until ``let_go``, or the end of this process.
 
-        Where no file can be locked nothing is held, and nobody ever takes this name for dead.
+        ``name``: one that nobody else ever had. Where no file can be locked, nobody ever takes it for dead.
         """
         for _ in range(3):  # whoever stops meanwhile may take the folder away between making and opening
             with contextlib.suppress(OSError):
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 if self._folder.stat().st_uid == os.getuid():
-                    number = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    path = self._path(name)
+                    fresh = path.with_suffix(".fresh")
+                    number = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                     self._held[name] = number
                     fcntl.flock(number, fcntl.LOCK_EX)
+                    fresh.rename(path)  # nobody sees it before it is locked
                 return
 
     def let_go(self, name: str) -> None:
@@ -39,20 +44,25 @@ class Lifelines:
         with contextlib.suppress(OSError):
             self._folder.rmdir()  # unless others are there
 
-    def is_dead(self, name: str) -> bool:
-        """Whether the process that held this name has ended. False for one of another machine."""
-        try:
-            number = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        else:
-            return True
-        finally:
-            os.close(number)
+    def dead(self) -> list[str]:
+        """The names of those who have ended without letting go."""
+        return [path.stem for path in self._folder.glob(f"*{_KIND}") if _is_free(path)]
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.life"
+        return self._folder / f"{name}{_KIND}"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds the lock of this file, for certain."""
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(number)

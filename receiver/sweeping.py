@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from receiver.faultpoints import reached
 from receiver.store import Store, claiming, deliveries, pacing, purging
@@ -45,11 +45,10 @@ class SweepService:
         with self._store.read() as connection:
             return purging.count_tasks(connection, self._clock() - self._kept)
 
-    def beat(self, worker_id: str) -> Sequence[str]:
-        """Note that a worker lives; the ids of the others that are noted, dead or alive."""
-        with self._store.write() as connection:
+    def beat(self, worker_id: str) -> None:
+        """Note that a worker lives."""
+        with self._store.write(flushed=False) as connection:
             pacing.beat(connection, worker_id, self._clock())
-            return pacing.others(connection, worker_id)
 
     def bury(self, worker_id: str) -> int:
         """Let what a worker held who is dead for certain be delivered now, before its leases end; how many.

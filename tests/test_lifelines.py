@@ -16,20 +16,20 @@ CODE = """
 import sys, time
 from pathlib import Path
 from receiver.lifelines import Lifelines
-Lifelines(Path(sys.argv[1])).hold("worker")
+Lifelines(Path(sys.argv[1])).hold("vm.example-1")
 print("held", flush=True)
 time.sleep(60)
 """
 
 
-def test_one_that_lives_or_was_never_here_is_not_dead(tmp_path: Path) -> None:
-    """Only a lock that was held and is free again tells of a death; a worker of another machine left none."""
+def test_one_that_lives_is_not_dead(tmp_path: Path) -> None:
+    """Nor is one that never was here: only a lock that was held and is free again tells of a death."""
     folder = tmp_path / "bell"
     ours, others = Lifelines(folder), Lifelines(folder)
-    assert not others.is_dead("worker")
-    ours.hold("worker")
-    assert not others.is_dead("worker")
-    assert not others.is_dead("somebody-else")
+    assert others.dead() == []
+    ours.hold("vm.example-1")
+    others.hold("vm.example-2")
+    assert ours.dead() == others.dead() == []
 
 
 def test_one_that_stopped_in_order_leaves_nothing(tmp_path: Path) -> None:
@@ -39,8 +39,7 @@ def test_one_that_stopped_in_order_leaves_nothing(tmp_path: Path) -> None:
     lifelines.hold("one")
     lifelines.hold("two")
     lifelines.let_go("one")
-    assert not lifelines.is_dead("one")
-    assert not Lifelines(folder).is_dead("two")
+    assert [path.name for path in folder.iterdir()] == ["two.life"]
     lifelines.let_go("two")
     assert not folder.exists()
 
@@ -53,12 +52,12 @@ def test_one_that_was_killed_is_dead(tmp_path: Path) -> None:
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert not lifelines.is_dead("worker")
+        assert lifelines.dead() == []
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    assert lifelines.is_dead("worker")
-    lifelines.let_go("worker")
-    assert not lifelines.is_dead("worker")
+    assert lifelines.dead() == ["vm.example-1"]
+    lifelines.let_go("vm.example-1")
+    assert lifelines.dead() == []
 
 
 def test_where_no_file_can_be_locked_nobody_is_taken_for_dead(tmp_path: Path) -> None:
@@ -66,5 +65,5 @@ def test_where_no_file_can_be_locked_nobody_is_taken_for_dead(tmp_path: Path) ->
     (tmp_path / "file").write_text("in the way")
     lifelines = Lifelines(tmp_path / "file")
     lifelines.hold("worker")
-    assert not lifelines.is_dead("worker")
+    assert lifelines.dead() == []
     lifelines.let_go("worker")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
 
 from receiver import schedule
@@ -18,6 +16,12 @@ _SET_FREE = Prepared(
     update(paces).where(paces.c.name == bindparam("called")).values(next_free=bindparam("free", type_=BigInteger)),
     "called",
     "free",
+)
+
+_SEEN = Prepared(
+    update(workers).where(workers.c.id == bindparam("worker")).values(seen_at=bindparam("now", type_=BigInteger)),
+    "now",
+    "worker",
 )
 
 
@@ -55,13 +59,10 @@ def next_free(connection: Connection, name: str) -> int:
 
 def beat(connection: Connection, worker_id: str, now: int) -> None:
     """Note that a worker lives."""
-    connection.execute(dialect.insert_or_nothing(connection, workers).values(id=worker_id, started_at=now, seen_at=now))
-    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
-
-
-def others(connection: Connection, worker_id: str) -> Sequence[str]:
-    """The ids of all workers but one that have given a sign of life and did not stop in order."""
-    return connection.execute(select(workers.c.id).where(workers.c.id != worker_id)).scalars().all()
+    if not _SEEN.run(connection, [(now, worker_id)]):
+        connection.execute(
+            dialect.insert_or_nothing(connection, workers).values(id=worker_id, started_at=now, seen_at=now)
+        )
 
 
 def last_beat(connection: Connection) -> int | None:

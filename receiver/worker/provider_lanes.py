@@ -35,16 +35,20 @@ class SubmitLane(Lane):
         self._service = runtime.submissions
         self._handler = runtime.providers.get(provider)
         self._provider = provider
+        self._due: int | None = None
 
     def look(self, room: int) -> list[Callable[[], None]]:
         """Lost submissions first: they have waited longest."""
+        self._due = self._service.next_look(self._provider)
+        if self._due is None or self._due > self.clock():
+            return []
         starts = self._service.claim_lost(self._provider, room)
         starts += self._service.claim(self._provider, room - len(starts))
         return [partial(self._hand_over, start) for start in starts]
 
     def next_look(self) -> int | None:
-        """When the next queued or lost task can be submitted."""
-        return self._service.next_look(self._provider)
+        """When the next queued or lost task can be submitted, by the last look."""
+        return self._due
 
     def _hand_over(self, start: Start) -> None:
         reached("submit.claimed")

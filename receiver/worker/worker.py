@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import secrets
 import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Set
 
 from receiver import logs, metrics, tracing
 from receiver.bell import DELIVER
@@ -103,7 +101,8 @@ class Worker:
         while True:
             more = False
             try:
-                self._bury_the_dead(self._runtime.sweeping.beat(self.id))
+                self._runtime.sweeping.beat(self.id)
+                self._bury_the_dead()
                 self._runtime.polling.end_overdue()
                 if time.monotonic() - swept >= SWEEP:
                     more = self._purge()
@@ -115,9 +114,9 @@ class Worker:
             if self._stopping.wait(0 if more else BEAT):
                 return
 
-    def _bury_the_dead(self, others: Sequence[str]) -> None:
+    def _bury_the_dead(self) -> None:
         """Take over at once what workers of this machine had under way when they were killed."""
-        for worker_id in filter(self._lifelines.is_dead, others):
+        for worker_id in self._lifelines.dead():
             deliveries = self._runtime.sweeping.bury(worker_id)
             self._lifelines.let_go(worker_id)
             log.warning("a worker died", worker=worker_id, deliveries_taken_over=deliveries)
@@ -143,23 +142,22 @@ def _show_metrics(settings: Settings) -> None:
         raise SettingsError([f"RECEIVER_WORKER_METRICS_BIND: {host}:{port} cannot be used: {error}"]) from None
 
 
-def signals_to_stop() -> queue.SimpleQueue[int]:
-    """Where SIGTERM and SIGINT are noted from now on.
+def signals_to_stop() -> socket.socket:
+    """Where SIGTERM and SIGINT are noted from now on, whichever thread the kernel gives them to.
 
     No Event: its lock may be held by the very wait that the signal interrupts, which then never ends.
     """
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    asked, ringer = socket.socketpair()
+    ringer.setblocking(False)
+    signal.set_wakeup_fd(ringer.detach())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked.put(number))
+        signal.signal(number, lambda *_: None)  # a handler, so that it is noted at all
     return asked
 
 
-def wait_for(asked: queue.SimpleQueue[int], step: float = 0.5) -> None:
-    """Wait for a signal. ``step``: seconds after which one is noticed that the kernel gave to another thread."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            asked.get(timeout=step)
-            return
+def wait_for(asked: socket.socket) -> None:
+    """Wait for a signal."""
+    asked.recv(1)
 
 
 def serve(settings: Settings) -> None:
