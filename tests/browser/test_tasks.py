@@ -68,6 +68,22 @@ def test_the_first_task_is_submitted_from_a_form_and_watched(tab: Tab, system: S
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
+@pytest.mark.parametrize("without", ["", "delete Navigator.prototype.clipboard"])
+def test_a_text_is_copied(tab: Tab, without: str) -> None:
+    """At one press, also where the page came without https and the browser has no clipboard for it."""
+    page = tab.page
+    tab.open("/verify")
+    page.evaluate(without)
+    snippet = page.locator("#snippet-1")
+    snippet.locator("summary").click()
+    snippet.get_by_role("button", name="Copy").click()
+    expect(snippet.get_by_role("button", name="Copied")).to_be_visible()
+    body = page.locator("textarea[name=body]")
+    body.focus()
+    page.keyboard.press("Control+V")
+    assert "def verified(" in body.input_value()
+
+
 def test_the_timeline_leads_to_what_was_said(tab: Tab, system: System) -> None:
     """Each mark opens its step; behind it stands the exchange, with a command to copy, and no secret."""
     with Subscriber(answer(500), answer(204)) as hook:

@@ -52,8 +52,13 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
-    const text = button.parentElement.querySelector("pre, code, input");
-    await navigator.clipboard.writeText(text.value ?? text.textContent);
+    const text = button.parentElement.querySelector("pre, code");
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+    } catch { // without https browsers have no clipboard for pages: the text is marked, and copied as by hand
+      getSelection().selectAllChildren(text);
+      document.execCommand("copy");
+    }
     const label = button.textContent;
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = label; }, 1500);
