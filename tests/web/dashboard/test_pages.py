@@ -289,6 +289,11 @@ def test_a_delivery_tells_what_was_sent_and_what_came_back(
     assert "subscriber.ping" in seen
     sent = visitor.follow(visitor.post(f"/deliveries/{delivery.id}/retry"))
     assert "sent again now" in text(sent)
+    assert "Send now" in visitor.get(f"/deliveries/{delivery.id}").text
+    runtime.subscribers.delete(subscriber.account_id, subscriber.id)
+    seen = visitor.get(f"/deliveries/{delivery.id}").text
+    assert "Given up" in seen
+    assert "Send now" not in seen, "nobody is there to send it to"
 
 
 def test_events_show_their_body_and_where_they_went(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
