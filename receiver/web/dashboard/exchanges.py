@@ -46,7 +46,8 @@ KEPT_BODY = 16 * 1024
 def lines_of(history: History, url: str) -> list[Line]:
     """Every step with the exchange behind it. ``url``: of this service, for commands."""
     lines = history.lines()
-    return [_line(number, step, history, url, last=step is _last_answered(lines)) for number, step in enumerate(lines)]
+    answered = _last_answered(lines)
+    return [_line(number, step, history, url, last=step is answered) for number, step in enumerate(lines)]
 
 
 def _last_answered(lines: list[Step]) -> Step | None:
