@@ -15,8 +15,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
@@ -35,6 +36,11 @@ from handlers._records import (
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
+CONNECTIONS = 150
+"""Connections to a provider that are kept; calls beyond that open one for themselves."""
+
+PLACES = 256
+"""URLs that are kept at hand as requests would quote them; providers have a few dozen each."""
 
 _USUAL = {**requests.utils.default_headers(), "Accept-Encoding": "identity"}
 _REFUSALS = {
@@ -108,7 +114,7 @@ class ProviderSession:
         self.title = title
         self.total_timeout = total_timeout
         # The adapter alone: a session of requests would add redirects, cookies and proxies.
-        self._adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32)
+        self._adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=CONNECTIONS)
         self._verify: bool | str = True  # or the authorities to believe instead of the usual ones
 
     @property
@@ -153,16 +159,9 @@ class ProviderSession:
         lost: Callable[[str], HandlerError] = OutcomeUnknown if starts_work else Unavailable
         deadline = time.monotonic() + self.total_timeout
         set_deadline(deadline)
-        request = requests.Request(
-            method,
-            self.base_url + path,
-            headers={**_USUAL, **(headers or {})},
-            params=params,
-            data=body,
-        )
         try:
             with self._adapter.send(
-                request.prepare(),
+                self._request(method, path, headers, params, body),
                 timeout=(CONNECT_TIMEOUT, self.total_timeout),
                 stream=True,
                 verify=self._verify,
@@ -181,6 +180,24 @@ class ProviderSession:
         except _TooMuchError as error:
             raise lost(str(error)) from None
         return self._judge(answer, lost)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+    ) -> requests.PreparedRequest:
+        """What requests makes of these; its own way is for forms, files, hooks and cookies as well, and costs more."""
+        url, usual = _place(self.base_url + path)
+        request = requests.PreparedRequest()
+        request.method, request.body = method, body or None
+        request.url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
+        request.prepare_headers({**usual, **(headers or {})})
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
+        return request
 
     def _judge(self, answer: Answer, lost: Callable[[str], HandlerError]) -> Answer:
         if answer.status == 429:
@@ -204,6 +221,14 @@ class ProviderSession:
             if time.monotonic() > deadline:
                 raise _TooMuchError(f"the answer of {self.title} took longer than {self.total_timeout:g} s")
         return b"".join(parts)
+
+
+@lru_cache(PLACES)
+def _place(url: str) -> tuple[str, Mapping[str, str]]:
+    """The URL, quoted, and the headers of every call there. Raises requests' errors of URLs."""
+    request = requests.Request("GET", url, headers=_USUAL).prepare()
+    assert request.url is not None  # it was prepared
+    return request.url, dict(request.headers)
 
 
 class _TooMuchError(Exception):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -130,6 +131,40 @@ def test_the_body_and_the_target_are_sent_as_given(remote: FakeProvider) -> None
     session(remote).post("/p?x=a%2Fb&y=%E7%8C%AB", body=body, starts_work=True, headers={"X-Odd-Case": "v"})
     assert (remote.last.target, remote.last.body) == ("/p?x=a%2Fb&y=%E7%8C%AB", body)
     assert ("X-Odd-Case", "v") in remote.last.headers
+
+
+def test_requests_are_what_the_library_would_send(remote: FakeProvider) -> None:
+    """Put together by hand for speed, byte for byte like requests' own: targets, parameters, lengths, usual headers."""
+    caller = session(remote)
+    cases: list[tuple[str, str, dict[str, str] | None, bytes | None]] = [
+        ("GET", "/ask", None, None),
+        ("GET", "/ask", {}, None),
+        ("GET", "/ask", {"a": "1 &=/~+", "ü": "猫"}, None),
+        ("GET", "/ask?x=a%2Fb", {"y": ""}, None),
+        ("GET", "/with space/ü?q=a b", None, None),
+        ("POST", "/buy", None, b""),
+        ("POST", "/buy", {"a": "b"}, b'{"a": "\xe7\x8c\xab"}'),
+    ]
+    given = {"X-Odd-Case": "v", "accept-encoding": "br"}
+    for method, path, params, body in cases:
+        whole = requests.Request(method, remote.url + path, params=params, data=body, headers={**http._USUAL, **given})
+        expected = whole.prepare()
+        if method == "GET":
+            caller.get(path, params=params, headers=given)
+        else:
+            caller.post(path, params=params, body=body or b"", headers=given, starts_work=True)
+        assert (remote.last.method, remote.last.target) == (method, expected.path_url)
+        sent = {name.lower(): value for name, value in remote.last.headers if name.lower() != "host"}
+        assert sent == {name.lower(): value for name, value in expected.headers.items()}
+        assert remote.last.body == (body or b"")
+
+
+@pytest.mark.parametrize("headers", [{"X-Key": "a\r\nX-Other: b"}, {"X-Key": " a"}, {"X-Key\n": "a"}])
+def test_a_header_that_would_be_two_is_not_sent(remote: FakeProvider, headers: dict[str, str]) -> None:
+    """A setting or an id with a line break in it cannot add a header of its own."""
+    with pytest.raises(Unavailable):
+        session(remote).get("/ask", headers=headers)
+    assert remote.requests == []
 
 
 @pytest.mark.parametrize(
