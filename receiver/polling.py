@@ -10,17 +10,17 @@ from random import random
 from handlers import RemoteTask, TaskUpdate
 from receiver import lifecycle, metrics, schedule
 from receiver.bell import Bell
-from receiver.errors import Busy
 from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
-from receiver.store import Store, notices, pacing, tasks
+from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.database import after_commit
 from receiver.store.settling import Move, settle, settle_held
-from receiver.store.together import Together
 from receiver.waking import lanes_after
 
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
+AHEAD = 125
+"""How long before the next free slot (ms) it looks again, so as to reserve several at a time where the rate allows."""
 HINT_FRESH = 60_000
 """For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
 HINT_RETRY = (1.0, 2.0, 4.0)
@@ -30,13 +30,13 @@ STEP = 100
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a call gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in ms."""
+class Answer:
+    """What a call gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in seconds."""
 
     batch: Sequence[Task]
     updates: Mapping[str, TaskUpdate]
     failed: str | None = None
-    pause: int = 0
+    pause: float = 0.0
 
     def step(self, task: Task, now: int) -> Step:
         """The line in the task's timeline."""
@@ -44,6 +44,17 @@ class _Answer:
             return Step(now, "poll", {"failed": self.failed})
         update = self.updates.get(task.id)
         return Step(now, "poll", {"said": "no news" if update is None else update.unknown_status or update.status})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn gave: batches to ask after, each with its starting time; and when (ms) the next can be claimed.
+
+    ``next_look``: None when nothing runs.
+    """
+
+    batches: Sequence[tuple[int, Sequence[Task]]]
+    next_look: int | None
 
 
 class PollingService:
@@ -58,44 +69,46 @@ class PollingService:
         self._bell = bell
         self._clock = clock
         self._lease = round(lease * 1000)
-        self._left: set[str] = set()  # providers of which the last claim here left tasks that are due
-        self._together = Together(self._write_all)
 
-    def claim(self, provider: str, room: int) -> list[tuple[int, Sequence[Task]]]:
+    def claim(self, provider: str, room: int) -> Sequence[tuple[int, Sequence[Task]]]:
         """Up to ``room`` batches of due tasks, each with its starting time (ms), within the provider's rate."""
-        handler = self._providers.get(provider)
-        now = self._clock()
-        if provider not in self._left and not self._anything_due(provider, now):
-            return []
-        with self._store.write(flushed=False) as connection:
-            pacing.take_turn(connection, f"{provider}:query")
-            now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
-            size = handler.query_batch
-            due = tasks.count_due(connection, provider, TaskStatus.RUNNING, now, room * size + 1)
-            rate = handler.pace.query_rate
-            wanted = min(-(-due // size), room)
-            starts = pacing.reserve(connection, f"{provider}:query", rate, now, HORIZON, wanted)
-            claimed = tasks.claim(
-                connection, provider, TaskStatus.RUNNING, TaskStatus.RUNNING, now, now + self._lease, len(starts) * size
-            )
-        if due > len(claimed):
-            self._left.add(provider)
-        else:
-            self._left.discard(provider)
-        batches = [claimed[place : place + size] for place in range(0, len(claimed), size)]
-        return list(zip(starts, batches, strict=False))
-
-    def _anything_due(self, provider: str, now: int) -> bool:
-        """Many looks find nothing; a look must not take the writer's turn."""
-        with self._store.read() as connection:
-            return tasks.count_due(connection, provider, TaskStatus.RUNNING, now, 1) > 0
+        look = self.next_look(provider)  # a look that finds nothing must not take the writer's turn
+        if look is None or look > self._clock():
+            return ()
+        return self.turn(provider, (), room).batches
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""
         with self._store.read() as connection:
             due = tasks.next_due(connection, provider, TaskStatus.RUNNING)
-            free = pacing.next_free(connection, f"{provider}:query") - HORIZON
-        return None if due is None else max(due, free)
+            free = pacing.next_free(connection, f"{provider}:query")
+        return None if due is None else max(due, free - AHEAD)
+
+    def turn(self, provider: str, answers: Sequence[Answer], room: int) -> Turn:
+        """Write a provider's answers and claim up to ``room`` batches, all in one transaction. Raises Busy."""
+        with self._store.write(flushed=bool(answers)) as connection:
+            changed = self._write(connection, answers) if answers else ()
+            turn = self._claim(connection, provider, room) if room > 0 else Turn((), self._clock())
+        if changed:
+            self._bell.ring(*lanes_after((task for task in changed if task.status.final), self._providers))
+        return turn
+
+    def _claim(self, connection: Connection, provider: str, room: int) -> Turn:
+        """The pace comes last of what is held: who waits for it has no task or subscriber that its holder may want."""
+        name = f"{provider}:query"
+        free = pacing.take_turn(connection, name)
+        now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
+        handler = self._providers.get(provider)
+        size, rate = handler.query_batch, handler.pace.query_rate
+        due = tasks.due(connection, provider, TaskStatus.RUNNING, now, room * size)
+        starts, free = pacing.reserve(connection, name, free, rate, now, HORIZON, -(-len(due) // size))
+        ids = due[: len(starts) * size]
+        claimed = tasks.lease(connection, ids, TaskStatus.RUNNING, TaskStatus.RUNNING, now + self._lease)
+        batches = [claimed[place : place + size] for place in range(0, len(claimed), size)]
+        more = now if len(due) == room * size or len(ids) < len(due) else None
+        next_due = more or tasks.next_due(connection, provider, TaskStatus.RUNNING)
+        look = None if next_due is None else max(next_due, free - AHEAD)
+        return Turn(list(zip(starts, batches, strict=False)), look)
 
     def remote(self, task: Task) -> RemoteTask:
         """The task as its handler needs it."""
@@ -103,19 +116,14 @@ class PollingService:
 
     def answered(self, batch: Sequence[Task], updates: Mapping[str, TaskUpdate]) -> None:
         """Write what the provider says of a batch; tasks it did not mention still run. Raises Busy."""
-        self._write(_Answer(batch, updates))
+        self.turn(batch[0].provider, [Answer(batch, updates)], 0)
 
     def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
         """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for.
 
         Raises Busy.
         """
-        self._write(_Answer(batch, {}, why, round((retry_after or 0) * 1000)))
-
-    def _write(self, answer: _Answer) -> None:
-        trouble = self._together.do(answer)
-        if isinstance(trouble, Exception):
-            raise trouble
+        self.turn(batch[0].provider, [Answer(batch, {}, why, retry_after or 0.0)], 0)
 
     def _next(self, task: Task, hinted: int | None, now: int) -> int:
         """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""
@@ -128,49 +136,35 @@ class PollingService:
             wait = min(wait, schedule.delay(HINT_RETRY, since // 2000, random()))
         return wait
 
-    def _write_all(self, answers: Sequence[_Answer]) -> list[Exception | bool]:
-        """Write answers in one transaction; where one makes it fail, each in one of its own. True: written."""
-        try:
-            changed = self._write_together(answers)
-        except Exception as error:  # noqa: BLE001  raised again by whoever asked; not the neighbours' trouble
-            if len(answers) == 1 or isinstance(error, Busy):
-                return [error] * len(answers)
-            return [self._write_all([answer])[0] for answer in answers]
-        if changed:
-            self._bell.ring(*lanes_after((task for task in changed if task.status.final), self._providers))
-        return [True] * len(answers)
-
-    def _write_together(self, answers: Sequence[_Answer]) -> Sequence[Task]:
+    def _write(self, connection: Connection, answers: Sequence[Answer]) -> Sequence[Task]:
         """The tasks of which there is news."""
         now = self._clock()
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
         ids = {claimed.id for _, claimed in claims}
-        with self._store.write() as connection:
-            # In order, so that two transactions that both have several never wait for each other.
-            pauses = ((answer.batch[0].provider, answer.pause) for answer in answers if answer.pause)
-            for provider, pause in sorted(pauses):
-                pacing.postpone(connection, f"{provider}:query", now + pause)
-            held = tasks.hold(connection, ids)
-            hints = notices.last_hints(connection, ids)
-            ours = [
-                (answer, held[claimed.id])
-                for answer, claimed in claims
-                if claimed.id in held and _still_claimed(held[claimed.id], claimed)
-            ]
-            tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
-            moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
-            settled = settle_held(connection, moves, now)
-            for task in settled:
-                if task.status.final and task.id in hints:
-                    took = (now - hints[task.id]) / 1000
-                    after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
+        held = tasks.hold(connection, ids)
+        hints = notices.last_hints(connection, ids)
+        ours = [
+            (answer, held[claimed.id])
+            for answer, claimed in claims
+            if claimed.id in held and _still_claimed(held[claimed.id], claimed)
+        ]
+        tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
+        moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
+        settled = settle_held(connection, moves, now)
+        for task in settled:
+            if task.status.final and task.id in hints:
+                took = (now - hints[task.id]) / 1000
+                after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
+        for answer in answers:
+            if answer.pause:
+                pacing.postpone(connection, f"{answer.batch[0].provider}:query", now + round(answer.pause * 1000))
         return [task for move, task in zip(moves, settled, strict=True) if move.change is not None]
 
-    def _move(self, answer: _Answer, task: Task, hinted: int | None, now: int) -> Move:
+    def _move(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""
         update = answer.updates.get(task.id)
         if answer.failed is not None and now < task.deadline_at + LAST_QUERY_GRACE:
-            due = now + max(self._wait(task, hinted, now), answer.pause)
+            due = now + max(self._wait(task, hinted, now), round(answer.pause * 1000))
             return Move(task, None, values={"polls": task.polls + 1, "due_at": due})
         if answer.failed is not None:
             return Move(task, lifecycle.past_deadline(task))

@@ -73,10 +73,10 @@ class SubmissionService:
         if not self._anything_due(provider, TaskStatus.QUEUED, now):
             return []
         with self._store.write() as connection:
-            now = self._take_turn(connection, provider)
+            now, free = self._take_turn(connection, provider)
             if pace.max_in_flight is not None:
                 room = min(room, pace.max_in_flight - tasks.count_at_provider(connection, provider))
-            starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, room)
+            starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, free, room)
             claimed = tasks.claim(
                 connection, provider, TaskStatus.QUEUED, TaskStatus.SUBMITTING,
                 now, now + self._lease, len(starts), submits=1,
@@ -94,10 +94,10 @@ class SubmissionService:
             return []
         again: list[Start] = []
         with self._store.write() as connection:
-            now = self._take_turn(connection, provider)
+            now, free = self._take_turn(connection, provider)
             starts = [now] * room
             if handler.submit_is_safe_to_repeat:
-                starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, room)
+                starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, free, room)
             claimed = tasks.claim(
                 connection, provider, TaskStatus.SUBMITTING, TaskStatus.SUBMITTING,
                 now, now + self._lease, len(starts), submits=1 if handler.submit_is_safe_to_repeat else 0,
@@ -123,19 +123,21 @@ class SubmissionService:
         with self._store.read() as connection:
             return tasks.count_due(connection, provider, status, now, 1) > 0
 
-    def _take_turn(self, connection: Connection, provider: str) -> int:
-        """Nobody else counts or reserves until this claim is written; the time once it is our turn.
+    def _take_turn(self, connection: Connection, provider: str) -> tuple[int, int]:
+        """Nobody else counts or reserves until this claim is written; the time once it is our turn, and the free slot.
 
         Slots that are reserved by the time before a long wait would lie in the past, and be used all at once.
         """
-        pacing.take_turn(connection, f"{provider}:submit")
-        return self._clock()
+        free = pacing.take_turn(connection, f"{provider}:submit")
+        return self._clock(), free
 
-    def _reserve(self, connection: Connection, provider: str, status: TaskStatus, now: int, room: int) -> list[int]:
+    def _reserve(
+        self, connection: Connection, provider: str, status: TaskStatus, now: int, free: int, room: int
+    ) -> list[int]:
         """Starting times for as many due tasks as the rate allows."""
         due = tasks.count_due(connection, provider, status, now, max(room, 0))
         rate = self._providers.get(provider).pace.submit_rate
-        return pacing.reserve(connection, f"{provider}:submit", rate, now, HORIZON, due)
+        return pacing.reserve(connection, f"{provider}:submit", free, rate, now, HORIZON, due)[0]
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to submit; None when nothing waits."""

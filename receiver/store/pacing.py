@@ -25,15 +25,18 @@ _SEEN = Prepared(
 )
 
 
-def reserve(connection: Connection, name: str, rate: float, now: int, horizon: int, wanted: int) -> list[int]:
+def reserve(
+    connection: Connection, name: str, free: int, rate: float, now: int, horizon: int, wanted: int
+) -> tuple[list[int], int]:
     """Reserve starting times (ms) for up to ``wanted`` calls at ``rate`` per second, within ``horizon`` ms.
 
-    The one row per name makes the rate hold over all workers of all machines.
+    ``free``: what ``take_turn`` gave in this transaction; the one row per name makes the rate hold over all workers
+    of all machines. Returns the times, and when the next call may start.
     """
-    times, next_free = schedule.slots(take_turn(connection, name), now, rate, horizon, wanted)
+    times, free = schedule.slots(free, now, rate, horizon, wanted)
     if times:
-        _SET_FREE.run(connection, [(name, next_free)])
-    return times
+        _SET_FREE.run(connection, [(name, free)])
+    return times, free
 
 
 def take_turn(connection: Connection, name: str) -> int:

@@ -167,7 +167,25 @@ def claim(
     Each gets the next fence number; ``moved_to`` is their new state (the same, or SUBMITTING).
     ``submits`` is added to their count of submissions.
     """
-    ids = [task_id for (task_id,) in _TAKE.fetch(connection, (provider, status.value, now, limit))]
+    ids = due(connection, provider, status, now, limit)
+    return lease(connection, ids, status, moved_to, until, submits=submits)
+
+
+def due(connection: Connection, provider: str, status: TaskStatus, now: int, limit: int) -> Sequence[str]:
+    """The ids of up to ``limit`` due tasks of a provider in a state, oldest due first: for a ``lease``."""
+    return [task_id for (task_id,) in _TAKE.fetch(connection, (provider, status.value, now, limit))]
+
+
+def lease(
+    connection: Connection,
+    ids: Sequence[str],
+    status: TaskStatus,
+    moved_to: TaskStatus,
+    until: int,
+    *,
+    submits: int = 0,
+) -> Sequence[Task]:
+    """Take tasks that ``due`` gave in this transaction, in their order; see ``claim``."""
     rows = _LEASE.fetch(connection, ids, (until, moved_to.value, submits, status.value))
     order = {task_id: place for place, task_id in enumerate(ids)}
     return sorted((_record(row) for row in rows), key=lambda task: order[task.id])

@@ -18,7 +18,8 @@ from receiver.lifelines import Lifelines
 from receiver.runtime import Runtime
 from receiver.worker.deliver_lane import DeliverLane
 from receiver.worker.lane import Rounds
-from receiver.worker.provider_lanes import QueryLane, SubmitLane
+from receiver.worker.query_lane import QueryLane
+from receiver.worker.submit_lane import SubmitLane
 
 BEAT = 5.0
 """Seconds between signs of life (``/readyz`` looks for them)."""

@@ -32,7 +32,6 @@ from receiver.providers import poll_plan
 from receiver.runtime import Runtime, wall_clock
 from receiver.sealing import new_secret_key
 from receiver.store import pacing, schema
-from receiver.worker.provider_lanes import QUERY_SEATS
 from tests.benchmarks.asked import provider
 from tests.benchmarks.callbacks import key_of
 from tests.benchmarks.processes import cpu_seconds, plain_environment, start, stop
@@ -40,6 +39,8 @@ from tests.benchmarks.systems import POSTGRESQL, SQLITE, database, running_task
 from tests.benchmarks.tables import goal, show
 
 GOAL_US = 300
+AT_ONCE = 8
+"""Threads that make the bare calls."""
 AHEAD = 3_600_000
 """Ms until the first task is due when the worker starts; once it lives, all due times are moved to this moment."""
 REST = 3_000
@@ -124,13 +125,13 @@ def alive(runtime: Runtime) -> bool:
 
 
 def bare_call(handler: Handler, operation: str) -> float:
-    """CPU seconds of one full call of the handler, from as many threads as the lane has seats."""
+    """CPU seconds of one full call of the handler, several at a time as the worker makes them."""
     tasks = [
         RemoteTask(f"task_{number}", operation, key_of(number), {}, {}, 60.0) for number in range(handler.query_batch)
     ]
-    with ThreadPoolExecutor(QUERY_SEATS) as seats:
-        list(seats.map(handler.query, [tasks] * QUERY_SEATS))  # connections are open from here on
-        began, calls = time.process_time(), 25 * QUERY_SEATS
+    with ThreadPoolExecutor(AT_ONCE) as seats:
+        list(seats.map(handler.query, [tasks] * AT_ONCE))  # connections are open from here on
+        began, calls = time.process_time(), 25 * AT_ONCE
         list(seats.map(handler.query, [tasks] * calls))
         return (time.process_time() - began) / calls
 

@@ -129,7 +129,8 @@ class Stage:
         claimed = [task for _, batch in self.runtime.polling.claim("toy", 50) for task in batch]
         assert len(claimed) == len(updates), f"{len(claimed)} tasks were due, not {len(updates)}"
         said = {task.id: update for task, update in zip(claimed, updates, strict=True) if update is not None}
-        self.runtime.polling.answered(claimed, said)
+        if claimed:
+            self.runtime.polling.answered(claimed, said)
         return [self.task(task) for task in claimed]
 
     def wait_until_due(self, task: Task) -> None:

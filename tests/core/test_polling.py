@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from handlers import RemoteStatus, TaskUpdate
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
-from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, _Answer
-from receiver.store import tasks
+from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
 from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 
 
@@ -86,27 +81,36 @@ def test_batches_are_as_large_as_the_provider_takes(stage: Stage) -> None:
     assert {task.id for _, batch in batches for task in batch} == {task.id for task in tasks}
 
 
-def test_a_claim_that_left_some_is_followed_by_one_that_does_not_look_first(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While more is due than a claim had room for, the next spares itself the look; after the last it looks again."""
-    for number in range(5):
-        stage.running(f"job-{number}")
+def test_a_turn_says_when_the_next_can_find_something(stage: Stage) -> None:
+    """At once while more is due than it had room for, then when a task falls due; never when nothing runs."""
+    service = stage.runtime.polling
+    assert service.turn("toy", (), 1).next_look is None
+    running = [stage.running(f"job-{number}") for number in range(3)]
+    due = min(task.due_at or 0 for task in running)
+    assert service.turn("toy", (), 1) == Turn([], due)
     stage.clock.pass_by(6)
-    looks: list[int] = []
-    count = tasks.count_due
+    first = service.turn("toy", (), 1)
+    assert ([len(batch) for _, batch in first.batches], first.next_look) == ([2], stage.clock())
+    stage.clock.pass_by(0.5)
+    last = service.turn("toy", (), 9)
+    assert [len(batch) for _, batch in last.batches] == [1]
+    assert last.next_look == stage.clock() + 30_000 - 500, "when the first lease ends"
 
-    def noted(connection: Any, provider: str, status: TaskStatus, now: int, limit: int) -> int:
-        looks.append(limit)
-        return count(connection, provider, status, now, limit)
 
-    monkeypatch.setattr(tasks, "count_due", noted)
-    sizes = []
-    for _ in range(4):
-        sizes.append([len(batch) for _, batch in stage.runtime.polling.claim("toy", 1)])
-        stage.clock.pass_by(0.5)
-    assert sizes == [[2], [2], [1], []]
-    assert looks == [1, 3, 3, 3, 1], "a look, three claims, and a look that finds nothing"
+def test_slots_are_reserved_several_at_a_time(build: Any, clock: Clock) -> None:
+    """While the rate is used up, a look comes only when several of the next slots can be reserved together."""
+    stage: Stage = build(TOY_QUERY_RATE=40)
+    for number in range(100):
+        stage.running(f"job-{number}")
+    clock.pass_by(6)
+    looks, calls, end = 0, 0, clock() + 1000
+    while clock() < end:
+        turn = stage.runtime.polling.turn("toy", (), 50)
+        looks, calls = looks + 1, calls + len(turn.batches)
+        assert turn.next_look is not None
+        clock.now = max(turn.next_look, clock() + 1)
+    assert looks <= 10
+    assert calls >= 40
 
 
 def test_the_rate_of_calls_holds_over_all_processes(build: Any, clock: Clock) -> None:
@@ -343,42 +347,37 @@ def test_polls_of_an_operation_use_its_own_plan(stage: Stage, monkeypatch: pytes
     assert 1000 <= (task.due_at or 0) - stage.clock() <= 1100
 
 
-def test_answers_that_come_together_share_a_transaction(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that ask for one task each: their answers are stored as one, and each counts."""
-    tasks = [stage.running(f"job-{number}") for number in range(6)]
-    for task in tasks:
+def test_answers_and_the_next_claims_share_a_transaction(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several calls brought is stored as one, each counts, and the tasks that are due next are claimed with it."""
+    answered = [stage.running(f"job-{number}") for number in range(4)]
+    for task in answered:
         stage.wait_until_due(task)
-    asked = claimed(stage)
-    assert len(asked) == 6
-    sizes: list[int] = []
-    write = stage.runtime.polling._write_together
+    batches = stage.runtime.polling.claim("toy", 50)
+    waiting = stage.running("job-4")
+    stage.wait_until_due(waiting)
+    transactions: list[bool] = []
+    real = stage.runtime.store.write
 
-    def slow(answers: Sequence[Any]) -> None:
-        sizes.append(len(answers))
-        write(answers)
-        time.sleep(0.05)
+    def noted(*, flushed: bool = True) -> Any:
+        transactions.append(flushed)
+        return real(flushed=flushed)
 
-    monkeypatch.setattr(stage.runtime.polling, "_write_together", slow)
-    threads = [
-        threading.Thread(target=stage.runtime.polling.answered, args=([task], {task.id: still()})) for task in asked
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (sum(sizes), len(sizes) < 6) == (6, True)
-    assert [stage.task(task).polls for task in tasks] == [1] * 6
+    monkeypatch.setattr(stage.runtime.store, "write", noted)
+    answers = [Answer(batch, {task.id: done(task.id) for task in batch}) for _, batch in batches]
+    turn = stage.runtime.polling.turn("toy", answers, 5)
+    assert transactions == [True], "and it survives a power cut"
+    assert {stage.task(task).status for task in answered} == {TaskStatus.SUCCEEDED}
+    assert [task.id for _, batch in turn.batches for task in batch] == [waiting.id]
+    stage.runtime.polling.turn("toy", (), 5)
+    assert transactions == [True, False], "claims alone need not"
 
 
-def test_an_answer_that_cannot_be_stored_fails_alone(stage: Stage) -> None:
-    """What one provider's answer breaks must not keep the others' from being stored, and whoever brought it is told."""
-    good, bad = stage.running("job-1"), stage.running("job-2")
-    stage.wait_until_due(bad)
-    stage.wait_until_due(good)
-    asked = {task.id: task for task in claimed(stage)}
-    unwritable = TaskUpdate(RemoteStatus.RUNNING, raw=object())  # type: ignore[arg-type]  # that is the point
-    answers = [_Answer([asked[bad.id]], {bad.id: unwritable}), _Answer([asked[good.id]], {good.id: still()})]
-    told = stage.runtime.polling._write_all(answers)
-    assert isinstance(told[0], Exception)
-    assert told[1] is True
-    assert (stage.task(bad).polls, stage.task(good).polls) == (0, 1)
+def test_a_pause_asked_for_holds_from_the_turn_that_stores_it(stage: Stage) -> None:
+    """The claims of the same transaction respect what one of its answers asked for."""
+    stage.wait_until_due(stage.running("job-0"))
+    batch = claimed(stage)
+    stage.wait_until_due(stage.running("job-1"))
+    turn = stage.runtime.polling.turn("toy", [Answer(batch, {}, "HTTP 429", 60.0)], 5)
+    assert turn.batches == []
+    assert turn.next_look is not None
+    assert turn.next_look >= stage.clock() + 59_000

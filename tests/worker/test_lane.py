@@ -12,7 +12,7 @@ from receiver.errors import Busy
 from receiver.runtime import wall_clock
 from receiver.worker import lane as lane_module
 from receiver.worker.lane import Lane, persist
-from receiver.worker.provider_lanes import wait_until
+from receiver.worker.submit_lane import wait_until
 from tests.worker.conftest import until
 
 

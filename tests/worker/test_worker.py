@@ -30,7 +30,7 @@ from receiver.store import deliveries
 from receiver.subscribers import NewSubscriber
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
-from receiver.worker.provider_lanes import SubmitLane
+from receiver.worker.submit_lane import SubmitLane
 from tests.core.stage import Clock, Stage, done
 from tests.subscriber import Subscriber, answer, hang
 from tests.worker.conftest import until

@@ -1,0 +1,172 @@
+"""The lane query: one for each provider; answers and the next claims are written together."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+from handlers import HandlerError, Rejected, TaskUpdate, Unavailable
+from receiver import logs, watching
+from receiver.bell import query_lane
+from receiver.errors import Busy
+from receiver.faultpoints import reached
+from receiver.models import Task
+from receiver.polling import HORIZON, Answer
+from receiver.runtime import Runtime
+from receiver.worker.crew import Crew
+from receiver.worker.lane import Rounds
+
+LEAST_SEATS = 8
+MOST_SEATS = 150
+"""As many connections as a handler keeps to its provider (``handlers/_http.py``)."""
+LONG_ANSWER = 2.0
+"""Seconds that a provider may take to answer without holding its rate up, as far as there are seats."""
+GATHERING = 0.001
+"""Seconds that answers wait for those of other calls in flight, to be written together."""
+LEISURE = 0.05
+"""The same for answers that nobody waits for: the tasks still run."""
+
+log = logs.get("worker")
+
+
+class QueryLane(Rounds):
+    """Asks one provider after its running tasks, in batches. A seat is a call, until its answer is stored."""
+
+    def __init__(self, runtime: Runtime, provider: str) -> None:
+        """``provider``: a configured one."""
+        self._handler = runtime.providers.get(provider)
+        enough = math.ceil(self._handler.pace.query_rate * (LONG_ANSWER + HORIZON / 1000))
+        super().__init__(query_lane(provider), min(max(enough, LEAST_SEATS), MOST_SEATS), runtime.clock)
+        self._service = runtime.polling
+        self._provider = provider
+        self._crew = Crew(self.name, self.seats)
+        self._ended: deque[Answer] = deque()  # the crew adds, this lane's thread takes
+        self._pressing = threading.Event()  # the next turn should not wait for more answers
+        self._due: int | None = None
+        self._known = False  # whether that is from now
+        self._rung = False
+        self._logged: set[str] = set()
+        self._logged_lock = threading.Lock()
+
+    def wake(self) -> None:
+        """The bell has rung: perhaps something has become due."""
+        self._rung = True
+        self._pressing.set()
+        super().wake()
+
+    def stop(self) -> None:
+        """Claim nothing more; what has a seat goes on, and its answer is stored."""
+        super().stop()
+        self._pressing.set()
+
+    def make_round(self) -> bool:
+        """Store what was answered and ask after what is due."""
+        self._gather()
+        answers = [self._ended.popleft() for _ in range(len(self._ended))]
+        free = 0 if self._stopping.is_set() else self.seats - self._taken + len(answers)
+        if self._rung:
+            self._rung = self._known = False
+        if not answers and not (free and self._something_is_due()):
+            return False
+        batches = self._take_turn(answers, free)
+        self._taken += len(batches) - len(answers)
+        now = self.clock()
+        self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in batches])
+        return bool(answers or batches)
+
+    def next_look(self) -> int | None:
+        """When the next running task is to be asked after, as far as the last look could tell."""
+        return self._due
+
+    def _over(self) -> bool:
+        return self._stopping.is_set() and self._taken == 0
+
+    def _run(self) -> None:
+        try:
+            super()._run()
+        finally:
+            self._crew.close()
+
+    def _gather(self) -> None:
+        """Let answers wait for more, while calls are in flight and nothing else is to be done."""
+        if 0 < len(self._ended) < self._taken < self.seats:
+            ahead = LEISURE if self._due is None else (self._due - self.clock()) / 1000
+            if self._pressing.wait(min(max(ahead, 0), LEISURE)):
+                time.sleep(GATHERING)
+        self._pressing.clear()
+
+    def _something_is_due(self) -> bool:
+        """By the turn just taken; else the database is asked: a look must not take the writer's turn."""
+        if not self._known:
+            self._due = self._service.next_look(self._provider)
+        self._known = False
+        return self._due is not None and self._due <= self.clock()
+
+    def _take_turn(self, answers: Sequence[Answer], free: int) -> Sequence[tuple[int, Sequence[Task]]]:
+        """One transaction. ``free``: seats. Raises Busy; then the answers are there for the next round."""
+        try:
+            turn = self._service.turn(self._provider, answers, free)
+        except Busy:
+            self._ended.extendleft(reversed(answers))
+            raise
+        except Exception:
+            if not answers:
+                raise
+            self._store_one_by_one(answers)
+            return ()
+        self._due, self._known = turn.next_look, True
+        return turn.batches
+
+    def _store_one_by_one(self, answers: Sequence[Answer]) -> None:
+        """What is wrong with one must not lose the others."""
+        for answer in answers:
+            try:
+                self._service.turn(self._provider, [answer], 0)
+            except Exception:
+                log.exception("an answer could not be stored; its lease hands the tasks over", lane=self.name)
+
+    def _ask(self, batch: Sequence[Task]) -> None:
+        """Make a call; in a thread of the crew."""
+        reached("query.claimed")
+        began = self.clock()
+        outcome, answer = self._query(batch)
+        news = any(update.status.final for update in answer.updates.values())
+        watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
+        reached("query.answered")
+        self._ended.append(answer)
+        if news or answer.failed is not None or len(self._ended) >= self._taken:
+            self._pressing.set()
+        self._wake.set()
+
+    def _query(self, batch: Sequence[Task]) -> tuple[str, Answer]:
+        """Make the call; its outcome in a word, and what to write."""
+        try:
+            updates = self._handler.query([self._service.remote(task) for task in batch])
+        except Unavailable as error:
+            return "unavailable", Answer(batch, {}, str(error), error.retry_after or 0.0)
+        except Rejected as error:
+            log.warning("query refused", provider=self._provider, code=error.error.code, why=error.error.message)
+            return "rejected", Answer(batch, {}, error.error.message)
+        except HandlerError as error:
+            return "failed", Answer(batch, {}, str(error))
+        except Exception:
+            log.exception("asking failed", provider=self._provider)
+            return "failed", Answer(batch, {}, "internal error")
+        for update in updates.values():
+            self._note_unknown(update)
+        return "answered", Answer(batch, updates)
+
+    def _note_unknown(self, update: TaskUpdate) -> None:
+        """An unknown status word is logged once: it means still running, and a handler to be brought up to date."""
+        word = update.unknown_status
+        if word is None:
+            return
+        with self._logged_lock:
+            if word in self._logged or len(self._logged) >= 100:
+                return
+            self._logged.add(word)
+        log.warning("unknown status word", provider=self._provider, word=word)

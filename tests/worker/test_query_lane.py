@@ -1,0 +1,190 @@
+"""The query lane: as many calls at once as a rate needs, answers written together, none lost to trouble."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from handlers import RemoteStatus, RemoteTask, TaskUpdate
+from receiver.errors import Busy
+from receiver.models import Task, TaskStatus
+from receiver.polling import Answer, PollingService, Turn
+from receiver.runtime import wall_clock
+from receiver.worker import query_lane
+from receiver.worker.query_lane import LEAST_SEATS, MOST_SEATS, QueryLane
+from tests.core.stage import Stage, done, still
+from tests.worker.conftest import until
+
+Query = Callable[[RemoteTask], TaskUpdate]
+Start = Callable[..., QueryLane]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts the toy's query lane alone, with what the provider answers; stops it at the end."""
+    lanes: list[QueryLane] = []
+
+    def start(stage: Stage, query: Query) -> QueryLane:
+        def answer(tasks: Sequence[RemoteTask]) -> Mapping[str, TaskUpdate]:
+            return {task.task_id: query(task) for task in tasks}
+
+        monkeypatch.setattr(stage.handler, "query", answer, raising=False)
+        monkeypatch.setattr(stage.handler, "query_batch", 1)
+        lanes.append(QueryLane(stage.runtime, "toy"))
+        lanes[-1].start()
+        return lanes[-1]
+
+    yield start
+    for lane in lanes:
+        lane.stop()
+        lane.join(5)
+
+
+def running(stage: Stage, count: int) -> list[Task]:
+    """So many tasks that are due now."""
+    tasks = [stage.running(f"job-{number}") for number in range(count)]
+    with stage.runtime.store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE tasks SET due_at = {stage.clock() - 1}")
+    return tasks
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many answers each turn wrote, those without left out."""
+    sizes: list[int] = []
+    real = PollingService.turn
+
+    def turn(service: PollingService, provider: str, answers: Sequence[Answer], room: int) -> Turn:
+        if answers:
+            sizes.append(len(answers))
+        return real(service, provider, answers, room)
+
+    monkeypatch.setattr(PollingService, "turn", turn)
+    return sizes
+
+
+@pytest.mark.parametrize(("rate", "seats"), [(1, LEAST_SEATS), (5, 12), (60, 135), (100_000, MOST_SEATS)])
+def test_seats_do_not_bound_a_documented_rate(build: Any, rate: int, seats: int) -> None:
+    """Answers that take two seconds are waited for by as many calls as the rate makes meanwhile."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=rate)
+    assert QueryLane(stage.runtime, "toy").seats == seats
+
+
+def test_slow_answers_do_not_hold_the_rate_up(build: Any, start: Start) -> None:
+    """Thirty calls a second of a second each: thirty of them are under way at once."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=30)
+    tasks = running(stage, 40)
+    begun: list[float] = []
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        begun.append(time.monotonic())
+        time.sleep(1.0)
+        return done(task.provider_task_id or "")
+
+    start(stage, query)
+    until(lambda: all(stage.task(task).status is TaskStatus.SUCCEEDED for task in tasks))
+    assert begun[-1] - begun[0] < 2.5
+
+
+def test_answers_that_come_together_are_written_together(build: Any, start: Start, turns: list[int]) -> None:
+    """Twenty calls that end at the same moment take a few transactions, not twenty."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
+    tasks = running(stage, 20)
+    together = threading.Barrier(20)
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        together.wait(10)
+        return done(task.provider_task_id or "")
+
+    start(stage, query)
+    until(lambda: all(stage.task(task).status is TaskStatus.SUCCEEDED for task in tasks))
+    assert sum(turns) == 20
+    assert len(turns) <= 10
+
+
+def test_news_is_not_kept_waiting(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that ends a task is written at once, though other calls are under way whose answers could join it."""
+    monkeypatch.setattr(query_lane, "LEISURE", 30.0)
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
+    quick, slow, idle = running(stage, 3)
+    over = threading.Event()
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        if task.task_id == slow.id:
+            over.wait(10)
+        return still() if task.task_id == idle.id else done(task.provider_task_id or "")
+
+    start(stage, query)
+    began = time.monotonic()
+    until(lambda: stage.task(quick).status is TaskStatus.SUCCEEDED)
+    assert time.monotonic() - began < 5
+    over.set()
+
+
+def test_an_answer_that_cannot_be_stored_fails_alone(
+    build: Any, start: Start, turns: list[int], logged: list[Any]
+) -> None:
+    """What one answer breaks must not keep the others' from being stored; its seat is free, its lease hands it over."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
+    bad, good = running(stage, 2)
+    together = threading.Barrier(2)
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        together.wait(10)
+        if task.task_id == bad.id:
+            return TaskUpdate(RemoteStatus.RUNNING, raw=object())  # type: ignore[arg-type]  # that is the point
+        return still()
+
+    lane = start(stage, query)
+    until(lambda: stage.task(good).polls == 1 and lane.in_flight == 0)
+    assert stage.task(bad).polls == 0
+    assert "an answer could not be stored; its lease hands the tasks over" in {entry["event"] for entry in logged}
+
+
+def test_a_busy_database_loses_no_answer(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept in hand until it can be written, and the provider is not asked again for it."""
+    stage: Stage = build(at=wall_clock)
+    (task,) = running(stage, 1)
+    asked: list[str] = []
+    refusals = [Busy("locked")] * 2
+    real = PollingService.turn
+
+    def turn(service: PollingService, provider: str, answers: Sequence[Answer], room: int) -> Turn:
+        if answers and refusals:
+            raise refusals.pop()
+        return real(service, provider, answers, room)
+
+    def query(remote: RemoteTask) -> TaskUpdate:
+        asked.append(remote.task_id)
+        return done(remote.provider_task_id or "")
+
+    monkeypatch.setattr(PollingService, "turn", turn)
+    monkeypatch.setattr("receiver.worker.lane.TROUBLE", 0.05)
+    start(stage, query)
+    until(lambda: stage.task(task).status is TaskStatus.SUCCEEDED)
+    assert asked == [task.id]
+
+
+def test_a_stop_waits_for_what_was_asked(build: Any, start: Start) -> None:
+    """No new claim, but the answer of a call that is under way is stored before the lane ends."""
+    stage: Stage = build(at=wall_clock)
+    (task,) = running(stage, 1)
+    asked, over = threading.Event(), threading.Event()
+
+    def query(remote: RemoteTask) -> TaskUpdate:
+        asked.set()
+        over.wait(10)
+        return done(remote.provider_task_id or "")
+
+    lane = start(stage, query)
+    assert asked.wait(5)
+    lane.stop()
+    lane.join(0.2)
+    assert lane.in_flight == 1
+    over.set()
+    lane.join(5)
+    assert (lane.in_flight, stage.task(task).status) == (0, TaskStatus.SUCCEEDED)
