@@ -129,7 +129,7 @@ class SubscriberService:
 
         ``values``: url, event_types, providers, description, headers, rate_limit, disabled.
         """
-        subscriber = self.get(account_id, subscriber_id)
+        self.get(account_id, subscriber_id)
         errors = self._problems(values)
         if errors:
             raise Invalid(errors)
@@ -149,9 +149,12 @@ class SubscriberService:
             if not values["disabled"]:
                 columns.update(ready_at=0, failures=0, failing_since=None)
         with self._store.write() as connection:
-            if columns and not subscribers.change(connection, subscriber_id, columns):
+            before = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+            if before is None:
                 raise NotFound("There is no such subscriber.")
-            if subscriber.disabled and values.get("disabled") is False:
+            if columns:
+                subscribers.change(connection, subscriber_id, columns)
+            if before.disabled and values.get("disabled") is False:
                 backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
         self._bell.ring()
         return self.get(account_id, subscriber_id)

@@ -148,6 +148,23 @@ def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: 
     assert counts == [DRAIN_STEP, 2 * DRAIN_STEP, 2 * DRAIN_STEP + 10]
 
 
+def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is how the subscriber is when the change is written, not how it was when it was looked up."""
+    service = stage.runtime.subscribers
+    subscriber = stage.subscribe()
+    for _ in range(DRAIN_STEP + 5):
+        stage.ping(subscriber)
+    clock.pass_by(DAY)
+    before = service.get(stage.account, subscriber.id)
+    service.change(stage.account, subscriber.id, {"disabled": True})
+    monkeypatch.setattr(service, "get", lambda *_: before)
+    service.change(stage.account, subscriber.id, {"disabled": False})
+    (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
+    assert row.n == DRAIN_STEP
+
+
 def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:
     """What was waiting ends as dead and stays listed; a result on its way is not written; it cannot be found."""
     subscriber = stage.subscribe()
