@@ -233,6 +233,16 @@ def bare(engine: Engine) -> Engine | None:
     return engine.execution_options(bare=True) if engine.dialect.name == "postgresql" else None
 
 
+def state(connection: Connection) -> tuple[str, bool]:
+    """A word that is another one once somebody has committed what he wrote, and whether it is for this connection only.
+
+    On SQLite it is: of its own writes a connection is not told.
+    """
+    if connection.dialect.name == "postgresql":
+        return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()), False
+    return str(connection.exec_driver_sql("PRAGMA data_version").scalar_one()), True
+
+
 def notify(connection: Connection, channel: str, word: str) -> None:
     """Say a word to every session that listens. ``connection``: bare, so that it is one message and no flush."""
     connection.execute(text("SELECT pg_notify(:channel, :word)"), {"channel": channel, "word": word})

@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from receiver import logs
 from receiver.errors import Busy
 
-IDLE = 1.0
-"""Seconds after which a lane looks by itself, should every ring of the bell have been lost."""
+IDLE = 30.0
+"""Seconds after which a lane looks by itself, though no bell has rung and nobody has written anything."""
 SHORTEST = 0.005
 """Seconds until the next look when work is due that could not be claimed (a cap is full); doubled each time."""
 TROUBLE = 1.0
@@ -52,6 +52,10 @@ class Rounds(ABC):
 
     def wake(self) -> None:
         """Look now."""
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Look now, should a ring of the bell have been lost."""
         self._wake.set()
 
     def stop(self) -> None:

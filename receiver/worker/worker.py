@@ -16,6 +16,7 @@ from receiver.config import Settings, masked
 from receiver.errors import Busy, SettingsError
 from receiver.lifelines import Lifelines
 from receiver.runtime import Runtime
+from receiver.store.changes import Changes
 from receiver.worker.deliver_lane import DeliverLane
 from receiver.worker.lane import Rounds
 from receiver.worker.query_lane import QueryLane
@@ -23,6 +24,8 @@ from receiver.worker.submit_lane import SubmitLane
 
 BEAT = 5.0
 """Seconds between signs of life (``/readyz`` looks for them)."""
+BACKSTOP = 1.0
+"""Seconds between questions whether anything was written of which no bell has told."""
 SWEEP = 60.0
 """Seconds between looks for what is old enough to be purged."""
 REST = 4.0
@@ -84,11 +87,18 @@ class Worker:
 
     def _listen(self) -> None:
         listener = self._runtime.bell.listen()
+        changes, asked = Changes(self._runtime.store), time.monotonic()
         rang = True  # perhaps while nobody listened yet
         while not self._stopping.is_set():
             if rang:
                 self._wake(listener.lanes())
-            rang = listener.wait(1.0)
+            rang = listener.wait(BACKSTOP)
+            if time.monotonic() >= asked + BACKSTOP:
+                asked = time.monotonic()
+                if changes.any():
+                    for lane in self.lanes:
+                        lane.look_again()
+        changes.close()
         listener.close()
 
     def _wake(self, names: Set[str]) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from receiver.runtime import wall_clock
 from receiver.worker import Worker, lane
+from receiver.worker import worker as worker_module
 from tests.core.stage import Stage, build, clock, migrated, toy
 
 __all__ = ["build", "clock", "migrated", "toy"]
@@ -34,7 +35,7 @@ def logged() -> Iterator[list[Any]]:
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Stage], Worker]]:
     """Starts workers, and stops them at the end. Without the bell they would sleep for half a minute."""
     monkeypatch.setattr(lane, "TROUBLE", 0.05)
-    monkeypatch.setattr(lane, "IDLE", 30.0)
+    monkeypatch.setattr(worker_module, "BACKSTOP", 30.0)
     started: list[Worker] = []
 
     def start(stage: Stage) -> Worker:

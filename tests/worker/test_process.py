@@ -26,8 +26,8 @@ from tests.subscriber import Subscriber as HttpSubscriber
 from tests.subscriber import answer, hang
 from tests.toy import visible
 from receiver.config import read_settings
-from receiver.worker import lane, serve
-lane.IDLE = 30.0
+from receiver.worker import serve, worker
+worker.BACKSTOP = 30.0
 with visible():
     serve(read_settings())
 """

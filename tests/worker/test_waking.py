@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from handlers import Receipt
+from receiver.bell import Bell
 from receiver.models import TaskStatus
+from receiver.runtime import wall_clock
 from receiver.waking import lanes_after
 from receiver.worker import Worker
+from receiver.worker import worker as worker_module
 from tests.core.stage import Stage
+from tests.worker.conftest import until
 
 
 @pytest.mark.parametrize(
@@ -32,6 +39,21 @@ def test_lanes_that_have_work_are_woken(stage: Stage, rung: set[str], woken: set
         lane.wake = lambda name=lane.name: names.append(name)  # type: ignore[method-assign, misc]  # instead of it
     worker._wake(rung)
     assert set(names) == woken
+
+
+def test_a_lost_ring_costs_a_moment(
+    stage: Stage, build: Any, work: Callable[[Stage], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker asks whether anything was written by others, and has its lanes look then."""
+    monkeypatch.setattr(worker_module, "BACKSTOP", 0.05)
+    monkeypatch.setattr(stage.handler, "submit", lambda submission: Receipt("job-1", "{}"), raising=False)
+    other: Stage = build(at=wall_clock)
+    work(stage)
+    until(lambda: stage.runtime.sweeping.last_beat() is not None)
+    time.sleep(0.2)  # whatever the start has woken sleeps again
+    monkeypatch.setattr(Bell, "ring", lambda *_: None)
+    task = other.create()
+    until(lambda: stage.task(task).status is TaskStatus.RUNNING, 5)
 
 
 def test_a_change_of_a_task_names_the_lanes_that_it_concerns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
