@@ -15,6 +15,7 @@ import re
 import secrets as randomness
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 
 from itsdangerous import BadSignature, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
@@ -205,6 +206,7 @@ class CallbackTokens:
         if not secret_keys:
             raise ValueError("Callback tokens need a secret key.")
         self._keys = list(reversed(secret_keys))  # itsdangerous signs with the last of a list
+        self._signer = lru_cache(maxsize=64)(self._signer_for)
 
     def make(self, provider: str, task_id: str) -> str:
         """The URL-safe token (70 characters) for one task at one provider.
@@ -229,10 +231,11 @@ class CallbackTokens:
             raise BadToken("this callback token is not signed by us for this provider") from None
         return _TASK_PREFIX + parts[1]
 
-    def _signer(self, provider: str) -> Signer:
-        return Signer(
-            self._keys,
-            salt=f"callback token of {provider}",
-            key_derivation="hmac",
-            digest_method=hashlib.sha256,
-        )
+    def _signer_for(self, provider: str) -> Signer:
+        """A signer whose keys are derived once: left to derive them, it does so for every token that it reads."""
+        salt = f"callback token of {provider}"
+        derived = [
+            Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).derive_key()
+            for key in self._keys
+        ]
+        return Signer(derived, salt=salt, key_derivation="none", digest_method=hashlib.sha256)

@@ -289,6 +289,12 @@ def test_a_token_names_its_task() -> None:
     assert tokens.read("topview", token) == TASK
 
 
+def test_tokens_that_providers_hold_go_on_working() -> None:
+    """A callback URL that an earlier version gave out names its task in every later one."""
+    given = "01kahx3mt5k0c4z7d6q8r9w2ve.kQ0IB9UzysHUz9E6qzg1a65-KOp6f9sMgkgcAEv-Fuw"  # signed with NEW_KEY
+    assert CallbackTokens([NEW_KEY]).read("topview", given) == "task_01kahx3mt5k0c4z7d6q8r9w2ve"
+
+
 def test_a_token_works_for_its_provider_only() -> None:
     """The token of one provider is refused at another's address."""
     tokens = CallbackTokens([NEW_KEY])
