@@ -22,6 +22,7 @@ from receiver.sealing import new_secret_key
 from tests import postgres
 from tests.cli.conftest import Run
 from tests.cli.service import FakeService, Said
+from tests.markdown import ROOT
 
 TOPVIEW = {"TOPVIEW_UID": "u", "TOPVIEW_API_KEY": "k-secret-text"}
 SUPERAPP = {"SUPERAPP_ACCESS_KEY": "a", "SUPERAPP_SECRET_KEY": "s"}
@@ -299,6 +300,12 @@ def test_the_limits_of_postgresql_are_looked_at(
         found = [finding for finding in about(check_all(), "database") if "PostgreSQL" in finding.text]
     assert [finding.level for finding in found] == [level]
     assert text in found[0].text + found[0].mend
+
+
+@pytest.mark.parametrize("name", ["docs/operating.md", "docs/growing.md"])
+def test_the_oldest_postgresql_is_that_of_the_documentation(name: str) -> None:
+    """Who runs an older one than the pages ask for is warned."""
+    assert f"PostgreSQL {running.OLDEST} or newer" in (ROOT / name).read_text()
 
 
 def untrusted() -> ssl.SSLCertVerificationError:
