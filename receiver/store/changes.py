@@ -38,7 +38,6 @@ class Changes:
     def _state(self) -> str:
         self._kept = self._kept or self._engine.connect()
         state, lasts = dialect.state(self._kept)
-        self._kept.rollback()  # else SQLite goes on seeing what there was at the first question
         if not lasts:
             self.close()
         return state

@@ -240,7 +240,11 @@ def state(connection: Connection) -> tuple[str, bool]:
     """
     if connection.dialect.name == "postgresql":
         return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()), False
-    return str(connection.exec_driver_sql("PRAGMA data_version").scalar_one()), True
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        return str(driver.execute("PRAGMA data_version").fetchone()[0]), True
+    except sqlite3.Error as error:
+        raise OperationalError("PRAGMA data_version", None, error) from error
 
 
 def notify(connection: Connection, channel: str, word: str) -> None:

@@ -76,7 +76,9 @@ class Worker:
         while time.monotonic() < deadline and any(lane.in_flight for lane in self.lanes):
             time.sleep(0.02)
         left = sum(lane.in_flight for lane in self.lanes)
-        self._threads[-1].join(BEAT)  # the sweep: no sign of life after the last one is taken back
+        self._runtime.bell.ring(DELIVER)  # our own listener hears it as well, and ends
+        for thread in self._threads:
+            thread.join(BEAT)  # no question, and no sign of life, after the last one is taken back
         try:
             self._runtime.sweeping.forget(self.id)
         except Busy:
@@ -93,7 +95,7 @@ class Worker:
             if rang:
                 self._wake(listener.lanes())
             rang = listener.wait(BACKSTOP)
-            if time.monotonic() >= asked + BACKSTOP:
+            if time.monotonic() >= asked + BACKSTOP and not self._stopping.is_set():
                 asked = time.monotonic()
                 if changes.any():
                     for lane in self.lanes:
