@@ -97,6 +97,20 @@ def test_a_turn_says_when_the_next_can_find_something(stage: Stage) -> None:
     assert last.next_look == stage.clock() + 30_000 - 500, "when the first lease ends"
 
 
+def test_what_falls_due_at_nearly_the_same_time_is_asked_for_together(stage: Stage) -> None:
+    """A schedule is not kept to the millisecond, one call for each: what follows soon shares the next call."""
+    first, second = stage.running("job-0"), stage.running("job-1")
+    stage.wait_until_due(first)
+    with stage.runtime.store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE tasks SET due_at = {stage.clock() + 30} WHERE id = '{second.id}'")
+    turn = stage.runtime.polling.turn("toy", (), 5)
+    assert [len(batch) for _, batch in turn.batches] == [1]
+    assert turn.next_look is not None
+    assert turn.next_look - stage.clock() >= 50
+    stage.clock.pass_by(0.03)
+    assert stage.runtime.polling.next_look("toy") == stage.clock(), "whoever hears a ring does not wait for that"
+
+
 def test_slots_are_reserved_several_at_a_time(build: Any, clock: Clock) -> None:
     """While the rate is used up, a look comes only when several of the next slots can be reserved together."""
     stage: Stage = build(TOY_QUERY_RATE=40)
