@@ -127,31 +127,21 @@ class SubscriberService:
     def change(self, account_id: str, subscriber_id: str, values: Mapping[str, Any]) -> Subscriber:
         """Change the named fields, all or none. Enabling lets the backlog drain at a bounded rate.
 
-        ``values``: url, event_types, providers, description, headers, rate_limit, disabled.
+        ``values``: url, event_types, providers, description, headers, rate_limit, disabled. Headers are merged by name,
+        with what is set at this moment; none at all take all away. Raises NotFound, Invalid.
         """
         self.get(account_id, subscriber_id)
-        errors = self._problems(values)
-        if errors:
-            raise Invalid(errors)
         now = self._clock()
-        columns: dict[str, Any] = {
-            name: values[name] for name in ("url", "description", "rate_limit") if name in values
-        }
-        if "event_types" in values:
-            columns["event_types"] = json.dumps(list(values["event_types"]))
-        if "providers" in values:
-            columns["providers"] = None if values["providers"] is None else json.dumps(list(values["providers"]))
-        if "headers" in values:
-            columns["headers_sealed"] = self._seal_headers(values["headers"], subscriber_id)
-        if "disabled" in values:
-            columns["disabled"] = values["disabled"]
-            columns["disabled_reason"] = "by request" if values["disabled"] else None
-            if not values["disabled"]:
-                columns.update(ready_at=0, failures=0, failing_since=None)
         with self._store.write() as connection:
             before = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
             if before is None:
                 raise NotFound("There is no such subscriber.")
+            if values.get("headers"):
+                values = {**values, "headers": _merged(self.headers(before), values["headers"])}
+            errors = self._problems(values)
+            if errors:
+                raise Invalid(errors)
+            columns = self._columns(values, subscriber_id)
             if columns:
                 subscribers.change(connection, subscriber_id, columns)
             if before.disabled and values.get("disabled") is False:
@@ -245,6 +235,24 @@ class SubscriberService:
             by_hand = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, Trigger.MANUAL) if every else 0
         return every, by_hand
 
+    def _columns(self, values: Mapping[str, Any], subscriber_id: str) -> dict[str, Any]:
+        """What is stored of the named fields."""
+        columns: dict[str, Any] = {
+            name: values[name] for name in ("url", "description", "rate_limit") if name in values
+        }
+        if "event_types" in values:
+            columns["event_types"] = json.dumps(list(values["event_types"]))
+        if "providers" in values:
+            columns["providers"] = None if values["providers"] is None else json.dumps(list(values["providers"]))
+        if "headers" in values:
+            columns["headers_sealed"] = self._seal_headers(values["headers"], subscriber_id)
+        if "disabled" in values:
+            columns["disabled"] = values["disabled"]
+            columns["disabled_reason"] = "by request" if values["disabled"] else None
+            if not values["disabled"]:
+                columns.update(ready_at=0, failures=0, failing_since=None)
+        return columns
+
     def _open(self, subscriber: Subscriber) -> tuple[Secret, ...]:
         assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
         return load_secrets(self._sealer.open(subscriber.secrets_sealed, subscriber.id))
@@ -286,6 +294,18 @@ class SubscriberService:
 def _span(since: int, until: int | None, status: str, now: int) -> Span:
     statuses = ["dead"] if status == "dead" else ["dead", "delivered"]
     return Span(since, until, statuses, now - REPLAYED_LATELY)
+
+
+def _merged(present: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Headers after a change: names are compared without case, None takes one away, ``***`` keeps its value."""
+    found = {name.lower(): (name, text) for name, text in present.items()}
+    if len({name.lower() for name in wanted}) < len(wanted):
+        raise Invalid({"headers": ["Two names differ only in case."]})
+    for name, text in wanted.items():
+        _, before = found.pop(name.lower(), (name, HIDDEN))
+        if text is not None:
+            found[name.lower()] = (name, before if text == HIDDEN else text)
+    return dict(found.values())
 
 
 def _header_problems(headers: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 from flask import Response
 
 from receiver.blanking import HIDDEN, is_secret
-from receiver.errors import Invalid
 from receiver.events import rfc3339
 from receiver.models import Scope, Subscriber
 from receiver.signing import Secret
@@ -74,17 +73,13 @@ def get_subscriber(subscriber_id: str) -> Response:
 @section.operation(
     "PATCH", _ONE, Answer(200, "Subscriber", "The subscriber, changed."), scopes=_MANAGE, body=SubscriberPatch
 )
-def change_subscriber(body: dict[str, Any], subscriber_id: str) -> Response:
+def change_subscriber(body: Mapping[str, Any], subscriber_id: str) -> Response:
     """Change a subscriber.
 
     What is left out stays; null clears. `headers` are merged by name. `disabled: true` keeps a backlog, which drains at
     a bounded rate when it is enabled again.
     """
-    service = runtime().subscribers
-    if body.get("headers"):
-        present = service.headers(service.get(account(), subscriber_id))
-        body["headers"] = _merged(present, body["headers"])
-    return answers.value(_shown(service.change(account(), subscriber_id, body)))
+    return answers.value(_shown(runtime().subscribers.change(account(), subscriber_id, body)))
 
 
 @section.operation("DELETE", _ONE, Answer(204, None, "It is gone."), scopes=_MANAGE)
@@ -186,16 +181,3 @@ def _shown(subscriber: Subscriber) -> dict[str, Any]:
         "failing_since": rfc3339(subscriber.failing_since),
         "created_at": rfc3339(subscriber.created_at),
     }
-
-
-def _merged(present: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str]:
-    """Headers after a PATCH: names are compared without case, null takes one away, ``***`` leaves it as it is."""
-    found = {name.lower(): (name, text) for name, text in present.items()}
-    if len({name.lower() for name in wanted}) < len(wanted):
-        raise Invalid({"headers": ["Two names differ only in case."]})
-    for name, text in wanted.items():
-        if text is None:
-            found.pop(name.lower(), None)
-        elif text != HIDDEN or name.lower() not in found:
-            found[name.lower()] = (name, text)
-    return dict(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -130,6 +131,19 @@ def test_changes_take_effect_for_what_is_still_to_be_sent(stage: Stage) -> None:
     assert (changed.description, changed.event_types, changed.providers) == ("shop", ("*",), None)
     (claim,) = stage.runtime.deliveries.claim(10)
     assert stage.runtime.deliveries.request_of(claim).url == HOOK + "/new"
+
+
+def test_headers_set_at_the_same_moment_all_stay(stage: Stage) -> None:
+    """Each change is merged with what the one before it has stored, not with what it once saw."""
+    made = stage.subscribe(headers={"X-First": "1"})
+
+    def add(number: int) -> None:
+        stage.runtime.subscribers.change(stage.account, made.id, {"headers": {f"X-{number}": "1"}})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    kept = stage.runtime.subscribers.headers(stage.subscriber(made))
+    assert set(kept) == {"X-First", *(f"X-{number}" for number in range(8))}
 
 
 def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: Clock) -> None:

@@ -77,7 +77,7 @@ def create_subscriber() -> Response:
     """Register a webhook; its secret is shown on the page that follows."""
     typed = _typed()
     try:
-        wanted = NewSubscriberSchema().load(_wanted(typed, {}))
+        wanted = NewSubscriberSchema().load(_wanted(typed))
         made, _ = runtime().subscribers.create(account(), NewSubscriber(**wanted))
     except ValidationError as error:
         return _form(None, typed, field_errors(error.messages))
@@ -112,7 +112,11 @@ def change_subscriber(subscriber_id: str) -> Response:
     service = runtime().subscribers
     found, typed = service.get(account(), subscriber_id), _typed()
     try:
-        wanted = NewSubscriberSchema(exclude=["secret"]).load(_wanted(typed, service.headers(found)))
+        wanted = NewSubscriberSchema(exclude=["secret"]).load(_wanted(typed))
+        if wanted["headers"]:
+            stay = {name.lower() for name in wanted["headers"]}
+            taken_away = [name for name in service.headers(found) if name.lower() not in stay]
+            wanted["headers"].update(dict.fromkeys(taken_away))
         service.change(account(), subscriber_id, wanted)
     except ValidationError as error:
         return _form(found, typed, field_errors(error.messages))
@@ -136,12 +140,10 @@ def _typed() -> dict[str, Any]:
     }
 
 
-def _wanted(typed: dict[str, Any], present: dict[str, str]) -> dict[str, Any]:
-    """The form as the API would be asked. ``present``: headers that are set, whose secrets are not shown."""
+def _wanted(typed: dict[str, Any]) -> dict[str, Any]:
+    """The form as the API would be asked."""
     lines = [line.partition(":") for line in typed["headers"].splitlines() if line.strip()]
     headers = {name.strip(): value.strip() for name, _, value in lines}
-    kept = {name.lower(): value for name, value in present.items()}
-    headers = {name: kept.get(name.lower(), value) if value == HIDDEN else value for name, value in headers.items()}
     wanted: dict[str, Any] = {
         "url": typed["url"],
         "description": typed["description"],
