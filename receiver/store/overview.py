@@ -51,7 +51,7 @@ def task_times(connection: Connection, account_id: str, since: int) -> Rows:
         (recent.c.submitted_at - recent.c.created_at).label("waited"),
         (recent.c.finished_at - recent.c.submitted_at).label("ran"),
     ).where(recent.c.finished_at.is_not(None), recent.c.submitted_at.is_not(None))
-    return connection.execute(query.limit(SOME)).all()
+    return connection.execute(query.order_by(recent.c.id.desc()).limit(SOME)).all()
 
 
 def task_errors(connection: Connection, account_id: str, since: int) -> Rows:
@@ -63,7 +63,7 @@ def task_errors(connection: Connection, account_id: str, since: int) -> Rows:
 
 
 def _recent_deliveries(account_id: str, since: int) -> Subquery:
-    columns = (deliveries.c.task_id, deliveries.c.event_type, deliveries.c.status, deliveries.c.attempts)
+    columns = (deliveries.c.id, deliveries.c.task_id, deliveries.c.event_type, deliveries.c.status)
     query = select(*columns, deliveries.c.created_at, deliveries.c.finished_at).where(
         deliveries.c.account_id == account_id, deliveries.c.id >= first_id("dlv", since)
     )
@@ -86,10 +86,11 @@ def delivery_times(connection: Connection, account_id: str, since: int) -> Rows:
     stored. ``delivered``: when the subscriber had taken it.
     """
     recent = _recent_deliveries(account_id, since)
-    told = select(func.min(notices.c.received_at)).where(notices.c.task_id == recent.c.task_id).scalar_subquery()
-    query = select(told.label("told"), recent.c.created_at.label("written"), recent.c.finished_at.label("delivered"))
-    arrived = recent.c.status == DeliveryStatus.DELIVERED.value
-    return connection.execute(query.where(arrived, recent.c.event_type.in_(_FINAL_EVENTS)).limit(SOME)).all()
+    arrived = (recent.c.status == DeliveryStatus.DELIVERED.value) & recent.c.event_type.in_(_FINAL_EVENTS)
+    results = select(recent).where(arrived).order_by(recent.c.id.desc()).limit(SOME).subquery()
+    told = select(func.min(notices.c.received_at)).where(notices.c.task_id == results.c.task_id).scalar_subquery()
+    query = select(told.label("told"), results.c.created_at.label("written"), results.c.finished_at.label("delivered"))
+    return connection.execute(query).all()
 
 
 def troubles(connection: Connection, account_id: str, since: int) -> Sequence[tuple[str, Step]]:

@@ -62,6 +62,18 @@ def test_from_callback_to_delivery(stage: Stage) -> None:
     assert sum(found.delivered) == 1
 
 
+def test_times_are_made_from_the_newest(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among many it is the newest tasks and deliveries whose times count, as the page says."""
+    monkeypatch.setattr(overview, "SOME", 3)
+    stage.subscribe("http://127.0.0.1:9/hook", "task.succeeded")
+    for seconds in (900, 5, 6, 7):
+        ended(stage, f"job-{seconds}")
+        stage.clock.pass_by(seconds)
+        stage.attempt()
+    found = seen(stage, "day")
+    assert (found.written_to_delivered.median, found.written_to_delivered.slow) == (6000, 7000)
+
+
 def test_errors_and_troubles_are_grouped(stage: Stage) -> None:
     """What fails at providers is told by kind, with the newest words and how often."""
     for job in ("job-1", "job-2"):
