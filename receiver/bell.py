@@ -2,7 +2,8 @@
 
 On one machine every listener owns a Unix datagram socket in one folder; ringing sends a byte to each. Where
 machines share a database, its wire carries one more message to the others, from a thread of its own and at most
-every few milliseconds. A lost ring costs one look at the clock, never work: sleepers ask every second whether anything was written.
+every few milliseconds. A lost ring costs one look at the clock, never work: sleepers ask every second whether anything
+was written.
 
 A ring says which lanes of the workers there is work for, so that the others sleep on.
 """
