@@ -85,6 +85,7 @@ __all__ = [
     "load",
     "missing_credentials",
     "options_of",
+    "parse_options",
     "variable_of",
 ]
 

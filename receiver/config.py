@@ -84,7 +84,7 @@ def _flag(text: str) -> bool:
 def _word(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.strip().lower() not in words:
-            raise ValueError("must be one of " + ", ".join(words))
+            raise ValueError("must be one of " + ", ".join(filter(None, words)))
         return text.strip().lower()
 
     return parse
@@ -236,7 +236,10 @@ def read_settings() -> Settings:
 
 
 def _providers(text_of: Callable[[str], str], problems: list[str]) -> dict[str, dict[str, str]]:
-    """Option texts of the providers whose credentials are there; half a pair of credentials is a problem."""
+    """Option texts of the providers whose credentials are there; half a pair of credentials is a problem.
+
+    The other options are read even where there are none: with a sandbox they hold as well.
+    """
     configured: dict[str, dict[str, str]] = {}
     for name in handlers.available():
         handler = handlers.find(name)
@@ -247,16 +250,14 @@ def _providers(text_of: Callable[[str], str], problems: list[str]) -> dict[str, 
         }
         missing = handlers.missing_credentials(handler, given)
         credentials = [option for option in handler.options if option.credential]
-        if len(missing) == len(credentials) and credentials:
-            continue
-        if missing:
+        if missing and len(missing) < len(credentials):
             problems.append(f"{' and '.join(missing)} must be set too, or {handler.title} cannot be used")
-            continue
         try:
-            handlers.load(name, given)
+            handlers.parse_options(handler, given)
         except handlers.ConfigurationError as error:
             problems += error.problems
-        configured[name] = given
+        if not missing:
+            configured[name] = given
     return configured
 
 

@@ -167,15 +167,18 @@ def test_all_problems_come_at_once(read: Set) -> None:
         RECEIVER_DATABASE_URL="postgresql://u:secret-of-db@db/x",
         RECEIVER_API_KEY="short",
         TOPVIEW_UID="u",
+        TOPVIEW_QUERY_RATE="fast",
+        IMG_OPEN_BASE_URL="ftp://provider.example.test",
         SUPERAPP_ACCESS_KEY="a",
         SUPERAPP_SECRET_KEY="s",
         SUPERAPP_SUBMIT_RATE="0",
         SUPERAPP_POLL_SCHEDULE="soon",
     )
     for part in ("RECEIVER_BIND", "RECEIVER_LEASE", "RECEIVER_SECRET_KEYS", "RECEIVER_API_KEY", "TOPVIEW_API_KEY",
-                 "SUPERAPP_SUBMIT_RATE", "SUPERAPP_POLL_SCHEDULE"):  # fmt: skip
+                 "TOPVIEW_QUERY_RATE", "IMG_OPEN_BASE_URL", "SUPERAPP_SUBMIT_RATE",
+                 "SUPERAPP_POLL_SCHEDULE"):  # fmt: skip
         assert sum(part in problem for problem in problems) == 1, part
-    assert len(problems) == 7
+    assert len(problems) == 9
 
 
 def test_no_secret_is_in_a_message(read: Set) -> None:
