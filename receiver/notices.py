@@ -181,25 +181,26 @@ class NoticeService:
         self, connection: Connection, understood: Mapping[int, _Understood], held: dict[str, Task], now: int
     ) -> dict[int, Verdict | None]:
         """Keep notices about different tasks, and bring ``held`` up to date."""
-        providers = {each.handler.name for each in understood.values()}
-        repeated = notices.kept(connection, providers, {each.key for each in understood.values()})
         verdicts: dict[int, Verdict | None] = {}
-        new: list[tuple[StoredNotice, str]] = []
-        moves: list[Move] = []
+        new: dict[int, tuple[StoredNotice, str]] = {}
         for place, each in understood.items():
             task = held.get(each.task_id)
             if task is None:
                 verdicts[place] = Verdict.IGNORED
-            elif each.key in repeated:
-                notices.count_copy(connection, task.provider, each.key)
-                verdicts[place] = None
+                continue
+            verdict = verdicts[place] = _verdict(task, each)
+            kept = _worth_keeping(each.notice.headers)
+            name, body = each.handler.name, each.notice.body
+            new[place] = StoredNotice(new_id("ntc", now), name, task.id, now, kept, body, verdict), each.key
+        added = notices.add(connection, list(new.values()))
+        moves: list[Move] = []
+        for place, (notice, key) in new.items():
+            if notice.id in added:
+                each = understood[place]
+                moves += _consequence(held[each.task_id], each.update, notice.verdict, now)
             else:
-                verdict = verdicts[place] = _verdict(task, each)
-                kept = _worth_keeping(each.notice.headers)
-                name, body = each.handler.name, each.notice.body
-                new.append((StoredNotice(new_id("ntc", now), name, task.id, now, kept, body, verdict), each.key))
-                moves += _consequence(task, each.update, verdict, now)
-        notices.add(connection, new)
+                notices.count_copy(connection, notice.provider, key)
+                verdicts[place] = None
         held.update({task.id: task for task in settle_held(connection, moves, now)})
         return verdicts
 

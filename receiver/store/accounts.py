@@ -27,7 +27,7 @@ def _key(row: Row[Any]) -> ApiKey:
 
 def add(connection: Connection, account: Account, secrets_sealed: str) -> bool:
     """Store an account; False when the name is taken."""
-    query = dialect.insert_or_nothing(connection, accounts).values(
+    query = dialect.insert_or_nothing(accounts).values(
         id=account.id, name=account.name, secrets_sealed=secrets_sealed, created_at=account.created_at
     )
     return connection.execute(query).rowcount == 1
@@ -65,7 +65,7 @@ def set_secrets(connection: Connection, account_id: str, sealed: str) -> None:
 
 def add_key(connection: Connection, key: ApiKey, key_hash: str) -> bool:
     """Store an API key by its hash; False when it exists already."""
-    query = dialect.insert_or_nothing(connection, api_keys).values(
+    query = dialect.insert_or_nothing(api_keys).values(
         id=key.id,
         account_id=key.account_id,
         name=key.name,

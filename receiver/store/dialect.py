@@ -45,9 +45,11 @@ _UNREACHABLE = {
 }
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
 
-_BY_INDEX = "".join(f"; SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
+_BY_INDEX = "".join(
+    f"; SET LOCAL {way} = off" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+)
 """What a transaction writes it finds by its keys. A plan is kept, and one that was made while a table was small would
-read all of it however large it has grown, until PostgreSQL happens to count its rows anew."""
+read all of it however large it has grown, until PostgreSQL counts its rows anew."""
 
 CACHE_KB = 8_000
 """Pages of a SQLite file that one transaction keeps at hand: the fair choice among a thousand subscribers needs more
@@ -99,6 +101,9 @@ def connect_arguments(url: str) -> dict[str, Any]:
 
 
 def _prepare_postgresql(connection: Any, _: Any) -> None:
+    from receiver.store import arrays  # late: it needs what stands here
+
+    arrays.teach(connection)
     if behind_pooler(connection):
         connection.prepare_threshold = None  # the next transaction may meet another session, which knows none of ours
 
@@ -122,9 +127,11 @@ def _begin_postgresql(connection: Connection) -> None:
     if options.get("migrates", False):
         seconds = dict.fromkeys(seconds, 0)
     timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
-    mode = "" if options.get("writes", False) else " ISOLATION LEVEL REPEATABLE READ READ ONLY"
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
-    connection.exec_driver_sql(f"BEGIN{mode}{said}")
+    if not options.get("writes", False):
+        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}")
+    else:
+        connection.exec_driver_sql(f"BEGIN{said}{_BY_INDEX}")
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
@@ -236,7 +243,7 @@ def bare(engine: Engine) -> Engine | None:
 def state(connection: Connection) -> tuple[str, bool]:
     """A word that is another one once somebody has committed what he wrote, and whether it is for this connection only.
 
-    On SQLite it is: of its own writes a connection is not told.
+    On SQLite it is: of its own writes a connection is not told. Asked there outside of any transaction.
     """
     if connection.dialect.name == "postgresql":
         return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()), False
@@ -302,10 +309,10 @@ def deletable(query: Select[Any]) -> Select[Any]:
     return query.with_for_update(skip_locked=True)
 
 
-def insert_or_nothing(connection: Connection, table: Table) -> Insert:
+def insert_or_nothing(table: Table) -> Insert:
     """An INSERT that does nothing where a unique row is there already; its rowcount tells."""
-    kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return kind(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    # PostgreSQL's words for it are SQLite's as well.
+    return postgresql.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def kind_of(connection: Connection) -> str:
@@ -319,13 +326,18 @@ def in_text(kind: str, statement: ClauseElement, names: Sequence[str]) -> tuple[
     ``names``: the columns that an INSERT fills; of any other statement, those of its parameters. What has another
     name is a constant that the statement itself holds.
     """
+    compiled = compiled_for(kind, statement, names)
+    constants = {name: value for name, value in compiled.params.items() if name not in names}
+    return compiled.string, compiled.positiontup, constants
+
+
+def compiled_for(kind: str, statement: ClauseElement, names: Sequence[str]) -> Any:
+    """A statement for one kind of database, with its drivers' places for parameters; see ``in_text``."""
     dialects: Any = postgresql.psycopg if kind == "postgresql" else sqlite
     form = dialects.dialect(paramstyle="format" if kind == "postgresql" else "qmark")
     if isinstance(statement, Insert):
         statement = statement.inline()  # nobody asks for the number that the database gives the row
-    compiled: Any = statement.compile(dialect=form, column_keys=list(names))
-    constants = {name: value for name, value in compiled.params.items() if name not in names}
-    return compiled.string, compiled.positiontup, constants
+    return statement.compile(dialect=form, column_keys=list(names))
 
 
 def inline(word: str) -> BindParameter[str]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from handlers import json_text
 from receiver.models import StoredNotice, Verdict
 from receiver.signing import without_tokens
+from receiver.store import dialect
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import notices
 
-_KEPT = PreparedAmong(
-    lambda keys: select(notices.c.notice_key).where(
-        notices.c.provider == bindparam("of_provider"), notices.c.notice_key.in_(keys)
-    ),
-    "of_provider",
-)
+_PRESENT = PreparedAmong(lambda ids: select(notices.c.id).where(notices.c.id.in_(ids)))
 _LAST_HINTS = PreparedAmong(
     lambda ids: (
         select(notices.c.task_id, func.max(notices.c.received_at))
@@ -27,17 +23,21 @@ _LAST_HINTS = PreparedAmong(
     )
 )
 _ADD = Prepared(
-    insert(notices), "id", "provider", "task_id", "notice_key", "received_at", "headers", "body", "verdict", "copies"
+    dialect.insert_or_nothing(notices),
+    "id",
+    "provider",
+    "task_id",
+    "notice_key",
+    "received_at",
+    "headers",
+    "body",
+    "verdict",
+    "copies",
 )
 
 
-def kept(connection: Connection, providers: Collection[str], keys: Collection[str]) -> set[str]:
-    """Under which of these keys a notice of these providers is kept already."""
-    return {key for provider in providers for (key,) in _KEPT.fetch(connection, keys, (provider,))}
-
-
-def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None:
-    """Keep notices, each under its key, which is kept for no other yet.
+def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> set[str]:
+    """Keep notices, each under its key, but for those whose key is kept already; the ids of those kept now.
 
     Callback tokens, which a provider may repeat, are left out of what is stored.
     """
@@ -55,7 +55,10 @@ def add(connection: Connection, new: Sequence[tuple[StoredNotice, str]]) -> None
         )
         for notice, key in new
     ]
-    _ADD.run(connection, rows)
+    ids = {notice.id for notice, _ in new}
+    if _ADD.run(connection, rows) == len(rows):
+        return ids
+    return {notice_id for (notice_id,) in _PRESENT.fetch(connection, ids)}
 
 
 def count_copy(connection: Connection, provider: str, key: str) -> None:

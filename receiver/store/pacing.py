@@ -43,14 +43,14 @@ def take_turn(connection: Connection, name: str) -> int:
     """Keep all others from reserving calls of this name until the transaction ends; when the next may start."""
     found = _TURN.fetch(connection, (name,))
     if not found:  # the first call of this name
-        connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
+        connection.execute(dialect.insert_or_nothing(paces).values(name=name, next_free=0))
         found = _TURN.fetch(connection, (name,))
     return int(found[0][0])
 
 
 def postpone(connection: Connection, name: str, until: int) -> None:
     """Let no call of this name start before a time (the provider asked for a pause)."""
-    connection.execute(dialect.insert_or_nothing(connection, paces).values(name=name, next_free=0))
+    connection.execute(dialect.insert_or_nothing(paces).values(name=name, next_free=0))
     connection.execute(update(paces).where(paces.c.name == name, paces.c.next_free < until).values(next_free=until))
 
 
@@ -63,9 +63,7 @@ def next_free(connection: Connection, name: str) -> int:
 def beat(connection: Connection, worker_id: str, now: int) -> None:
     """Note that a worker lives."""
     if not _SEEN.run(connection, [(now, worker_id)]):
-        connection.execute(
-            dialect.insert_or_nothing(connection, workers).values(id=worker_id, started_at=now, seen_at=now)
-        )
+        connection.execute(dialect.insert_or_nothing(workers).values(id=worker_id, started_at=now, seen_at=now))
 
 
 def last_beat(connection: Connection) -> int | None:

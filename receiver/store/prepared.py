@@ -8,14 +8,14 @@ plain tuples. Errors are those that SQLAlchemy raises, a broken connection inclu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam
 from sqlalchemy.sql import ClauseElement
 
-from receiver.store import dialect
+from receiver.store import arrays, dialect
 
 T = TypeVar("T")
 Values = Sequence[Any]
@@ -30,6 +30,7 @@ class Prepared:
         self._statement = statement
         self._names = names
         self._compiled: dict[str, tuple[str, Callable[[Values], Values]]] = {}
+        self._in_sets: dict[str, tuple[str, Callable[[Collection[Values]], Values]] | None] = {}
 
     def fetch(self, connection: Connection, values: Values = ()) -> list[tuple[Any, ...]]:
         """The rows that a query gives. On SQLite, truth is 0 or 1."""
@@ -38,9 +39,17 @@ class Prepared:
         return _on_cursor(connection, sql, lambda cursor: cursor.execute(sql, given).fetchall())
 
     def run(self, connection: Connection, rows: Collection[Values]) -> int:
-        """Execute it with each of these; how many rows of the database that touched. Nothing for none."""
+        """Execute it with each of these; how many rows of the database that touched. Nothing for none.
+
+        Many at once where the database can: an UPDATE is given each of its rows once.
+        """
         if not rows:
             return 0
+        if len(rows) > 1:
+            sets = self._for_many(connection)
+            if sets is not None:
+                sql, parameters = sets
+                return _on_cursor(connection, sql, lambda cursor: int(cursor.execute(sql, parameters(rows)).rowcount))
         sql, ordered = self._for(connection)
         given = [ordered(values) for values in rows]
 
@@ -61,20 +70,33 @@ class Prepared:
             self._compiled[kind] = sql, (tuple if same else _picker(places, tuple(constants.values())))
         return self._compiled[kind]
 
+    def _for_many(self, connection: Connection) -> tuple[str, Callable[[Collection[Values]], Values]] | None:
+        """The text for many rows at once, and what makes its parameters of them; None where there is none."""
+        kind = dialect.kind_of(connection)
+        if kind not in self._in_sets:
+            self._in_sets[kind] = arrays.in_sets(kind, self._statement, self._names)
+        return self._in_sets[kind]
+
 
 class PreparedAmong:
-    """A statement about some of many, such as rows with these ids: one ``Prepared`` for each size, a power of two."""
+    """A statement about some of many texts, such as rows with these ids.
+
+    They are one parameter where the database has arrays; else there is a ``Prepared`` for each size, a power of two.
+    """
 
     def __init__(self, make: Callable[[list[BindParameter[Any]]], ClauseElement], *names: str) -> None:
         """``make``: the statement for so many parameters, to stand in an ``in_()``. ``names``: of its others."""
         self._names = names
         self._make = make
         self._of_size = lru_cache(maxsize=None)(self._prepare)
+        self._of_array = cache(self._prepare_for_array)
 
     def fetch(self, connection: Connection, among: Collection[Any], values: Values = ()) -> list[tuple[Any, ...]]:
         """The rows for those of ``among``; none for none. ``values``: of the other parameters."""
         if not among:
             return []
+        if arrays.known_to(dialect.kind_of(connection)):
+            return self._of_array().fetch(connection, (arrays.Array(str, among), *values))
         given = list(among)
         size = 1 << (len(given) - 1).bit_length()
         given += given[-1:] * (size - len(given))  # the same once more finds nothing new
@@ -83,6 +105,9 @@ class PreparedAmong:
     def _prepare(self, size: int) -> Prepared:
         some = [f"among_{number}" for number in range(size)]
         return Prepared(self._make([bindparam(name) for name in some]), *some, *self._names)
+
+    def _prepare_for_array(self) -> Prepared:
+        return Prepared(arrays.among(self._make([bindparam("among")]), "among"), "among", *self._names)
 
 
 def _picker(places: list[int], constants: Values) -> Callable[[Values], Values]:

@@ -69,7 +69,7 @@ def _made(values: dict[str, Any]) -> Subscriber:
 
 def add(connection: Connection, subscriber: Subscriber) -> bool:
     """Store a subscriber; False when it is a task-only one whose URL is there already."""
-    query = dialect.insert_or_nothing(connection, subscribers).values(
+    query = dialect.insert_or_nothing(subscribers).values(
         id=subscriber.id,
         account_id=subscriber.account_id,
         url=subscriber.url,

@@ -285,7 +285,7 @@ def next_due(connection: Connection, provider: str, status: TaskStatus) -> int |
 
 def remember_key(connection: Connection, account_id: str, key: str, fingerprint: str, task_id: str, now: int) -> bool:
     """Bind an idempotency key to a task. False when the key is bound already."""
-    query = dialect.insert_or_nothing(connection, idempotency_keys).values(
+    query = dialect.insert_or_nothing(idempotency_keys).values(
         account_id=account_id, key=key, fingerprint=fingerprint, task_id=task_id, created_at=now
     )
     return connection.execute(query).rowcount == 1

@@ -106,10 +106,11 @@ def test_one_that_cannot_be_kept_does_not_fail_its_neighbours(stage: Stage, monk
     running = [stage.running(f"job-{number}") for number in range(3)]
     add = service.notices.add
 
-    def fragile(connection: Any, new: Any) -> None:
-        add(connection, new)
+    def fragile(connection: Any, new: Any) -> set[str]:
         if any(b"poison" in notice.body for notice, _ in new):
+            add(connection, new)
             raise ValueError("poisoned")
+        return add(connection, new)
 
     monkeypatch.setattr(service.notices, "add", fragile)
     calls = [call(stage, task, f"job-{at}", extra="poison" if at == 1 else "") for at, task in enumerate(running)]

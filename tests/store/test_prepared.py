@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.exc import OperationalError as Failed
 
@@ -45,6 +59,20 @@ def test_many_rows_go_in_at_once_and_are_counted(stage: Stage) -> None:
         assert SEE.run(connection, [("a", 7), ("c", 9), ("nobody", 8)]) == 2
         assert ADD.run(connection, []) == 0
     assert seen(stage) == {"a": 7, "b": 2, "c": 9}
+
+
+def test_many_rows_bring_any_value(stage: Stage) -> None:
+    """Texts with quotes and braces, empty ones, NULL, bytes, fractions and truth come out as they went in."""
+    table = Table(
+        "odd", MetaData(), *(Column(*each) for each in (("a", Text), ("b", LargeBinary), ("c", Float), ("d", Boolean)))
+    )
+    add = Prepared(insert(table), "a", "b", "c", "d")
+    rows = [('{"é\\,NULL}', b"\x00\xff", 0.5, True), ("", b"", None, False), (None, None, 3, None)]
+    with stage.runtime.store.write() as connection:
+        table.create(connection)
+        assert add.run(connection, rows) == 3
+        found = Prepared(select(table)).fetch(connection)
+    assert {tuple(row) for row in found} == {*rows}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 100])
