@@ -104,16 +104,19 @@ def upload_file() -> Response:
         raise Refused(415, "unsupported-media-type", "Send multipart/form-data with the fields provider and file.")
     with _seat():
         request.max_content_length = MAX_UPLOAD
-        provider, file = request.form.get("provider"), request.files.get("file")
+        providers, files = request.form.getlist("provider"), request.files.getlist("file")
         errors: dict[str, list[str]] = {}
-        if not provider:
+        if not any(providers):
             errors["provider"] = ["Missing data for required field."]
-        if file is None:
+        elif len(providers) > 1:
+            errors["provider"] = ["Must be given once."]
+        if not files:
             errors["file"] = ["Missing data for required field (a file, with its name)."]
-        if provider and file is not None:
-            done = _pass_on(provider, file)
-            return answers.value(done, 201)
-        raise Invalid(errors)
+        elif len(files) > 1:
+            errors["file"] = ["Must be given once."]
+        if errors:
+            raise Invalid(errors)
+        return answers.value(_pass_on(providers[0], files[0]), 201)
 
 
 def _pass_on(provider: str, file: FileStorage) -> dict[str, Any]:

@@ -141,6 +141,11 @@ def test_bad_uploads_are_refused(api: Caller) -> None:
     assert_problem(api.post("/v1/uploads", {"provider": "topview"}), 415)
     broken = api("POST", "/v1/uploads", data=b"--x\r\nhalf", content_type="multipart/form-data; boundary=x")
     assert_invalid(broken, "provider", "file")
+    part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n1\r\n'
+    file = part.replace('"{}"', '"file"; filename="a.png"')
+    twice = f"{part.format('provider') * 2}{file * 2}--x--\r\n".encode()
+    refused = api("POST", "/v1/uploads", data=twice, content_type="multipart/form-data; boundary=x")
+    assert_invalid(refused, "provider", "file")
 
 
 @pytest.mark.parametrize("answers", [[Answer(b"", 500)], [envelope({}), envelope({})]])
