@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import ssl
 import time
 from collections.abc import Callable
@@ -39,13 +40,15 @@ class _Kept(Connections):
         self._count = 0
 
     def idle(self, target: Target) -> Connection | None:
-        """The one that was used last."""
-        waiting = self._idle.get(_place(target))
-        if not waiting:
-            return None
-        connection = waiting[-1]
-        self._take_out(_place(target), connection)
-        return connection
+        """The one that was used last, of those on which nothing came meanwhile."""
+        place = _place(target)
+        while waiting := self._idle.get(place):
+            connection = waiting[-1]
+            self._take_out(place, connection)
+            if not _has_news(connection):
+                return connection
+            connection.close()
+        return None
 
     def give_back(self, target: Target, connection: Connection) -> None:
         """Keep it, unless it is old or there are many."""
@@ -77,6 +80,13 @@ class _Kept(Connections):
     def _drop(self, place: tuple[str, str, int], connection: Connection) -> None:
         self._take_out(place, connection)
         connection.close()
+
+
+def _has_news(connection: Connection) -> bool:
+    """Whether something came unasked that the reactor has not seen yet: no answer to what is about to be asked."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _place(target: Target) -> tuple[str, str, int]:

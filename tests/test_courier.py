@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -103,6 +104,26 @@ def test_an_answer_whose_end_is_in_doubt_ends_its_connection(courier: Courier, s
     assert first.error is None
     assert second.status == 204
     assert subscriber.connections == 2
+
+
+def test_what_came_unasked_is_no_answer_to_the_next_request(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that lie on a kept connection end it, also when the next request comes before anybody saw them."""
+    monkeypatch.setattr(courier._connections, "_drop", lambda *_: None)  # the reactor has not come to it yet
+
+    answered = threading.Event()
+
+    def plant(talk: Talk) -> None:
+        answered.wait(10)
+        talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted")
+        wait_for_end(talk)
+
+    with Subscriber(keep(OK, then=plant), answer(204)) as subscriber:
+        send(courier, subscriber.url)
+        answered.set()
+        (kept,) = courier._connections._idle[("http", "127.0.0.1", subscriber.port)]
+        assert select.select([kept.sock], [], [], 10)[0]
+        second = send(courier, subscriber.url)
+    assert (second.status, subscriber.connections) == (204, 2)
 
 
 def test_chunked_answers_keep_the_connection(courier: Courier) -> None:
