@@ -20,6 +20,8 @@ from receiver.store import arrays, dialect
 T = TypeVar("T")
 Values = Sequence[Any]
 """In the order of a statement's names: str, bytes, int, float, bool or None."""
+_FEW = 8
+"""PostgreSQL expects ten in an array that it does not know yet; for fewer it would make a new plan each time."""
 
 
 class Prepared:
@@ -81,7 +83,7 @@ class Prepared:
 class PreparedAmong:
     """A statement about some of many texts, such as rows with these ids.
 
-    They are one parameter where the database has arrays; else there is a ``Prepared`` for each size, a power of two.
+    Many are one parameter where the database has arrays; else there is a ``Prepared`` for each size, a power of two.
     """
 
     def __init__(self, make: Callable[[list[BindParameter[Any]]], ClauseElement], *names: str) -> None:
@@ -95,7 +97,7 @@ class PreparedAmong:
         """The rows for those of ``among``; none for none. ``values``: of the other parameters."""
         if not among:
             return []
-        if arrays.known_to(dialect.kind_of(connection)):
+        if len(among) > _FEW and arrays.known_to(dialect.kind_of(connection)):
             return self._of_array().fetch(connection, (arrays.Array(str, among), *values))
         given = list(among)
         size = 1 << (len(given) - 1).bit_length()
