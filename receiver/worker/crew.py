@@ -66,7 +66,7 @@ class Crew:
             try:
                 piece()
             except Exception:
-                log.exception("a call failed; its lease hands it over", lane=self._name)
+                log.exception("a call failed", lane=self._name)
             piece = self._go_on(time.monotonic() - began) or self._await_work()
 
     def _go_on(self, took: float) -> Piece | None:

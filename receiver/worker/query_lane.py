@@ -135,12 +135,14 @@ class QueryLane(Rounds):
         began = self.clock()
         outcome, answer = self._query(batch)
         news = any(update.status.final for update in answer.updates.values())
-        watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
-        reached("query.answered")
-        self._ended.append(answer)
-        if news or answer.failed is not None or len(self._ended) >= self._taken:
-            self._pressing.set()
-        self._wake.set()
+        try:
+            watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
+            reached("query.answered")
+        finally:  # whatever fails in watching: the seat is free again
+            self._ended.append(answer)
+            if news or answer.failed is not None or len(self._ended) >= self._taken:
+                self._pressing.set()
+            self._wake.set()
 
     def _query(self, batch: Sequence[Task]) -> tuple[str, Answer]:
         """Make the call; its outcome in a word, and what to write."""

@@ -169,6 +169,22 @@ def test_a_busy_database_loses_no_answer(build: Any, start: Start, monkeypatch: 
     assert asked == [task.id]
 
 
+def test_what_fails_in_watching_takes_no_seat_away(
+    build: Any, start: Start, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    """A metric or a log line that cannot be written costs neither the answer nor the seat."""
+    stage: Stage = build(at=wall_clock)
+    (task,) = running(stage, 1)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no space left for the log")
+
+    monkeypatch.setattr("receiver.watching.provider_called", fail)
+    lane = start(stage, lambda remote: done(remote.provider_task_id or ""))
+    until(lambda: stage.task(task).status is TaskStatus.SUCCEEDED and lane.in_flight == 0)
+    assert "a call failed" in {entry["event"] for entry in logged}
+
+
 def test_a_stop_waits_for_what_was_asked(build: Any, start: Start) -> None:
     """No new claim, but the answer of a call that is under way is stored before the lane ends."""
     stage: Stage = build(at=wall_clock)
