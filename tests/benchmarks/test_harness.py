@@ -15,7 +15,7 @@ from tests.benchmarks import polling, report, scale
 from tests.benchmarks.callbacks import key_of
 from tests.benchmarks.load import fire
 from tests.benchmarks.outside_client import Outside, outside
-from tests.benchmarks.soak import slope
+from tests.benchmarks.soak import Record, flatness, slope
 from tests.benchmarks.tables import goal, show
 
 SECRET = new_secret()
@@ -131,3 +131,12 @@ def test_a_table_takes_the_place_of_the_one_with_its_head() -> None:
     assert scale.put(page, show(["a", "b"], [["y", "22"]])) == "# Page\n\n| a |  b |\n|---|---:|\n| y | 22 |\n\nend\n"
     with pytest.raises(ValueError, match="0 tables"):
         scale.put(page, show(["a", "c"], [["y", "2"]]))
+
+
+def test_flatness_is_judged_by_whole_minutes() -> None:
+    """The seconds behind the last whole minute, in which a worker may just be starting, do not count as one."""
+    sent = {f"{minute}-{number}": 60.0 * minute + number for minute in range(6) for number in range(20)}
+    sent["late"] = 361.0
+    record = Record(sent=sent, memory=[(0.0, 100.0, 200.0)] * 12)
+    arrivals = {key: at + (5.0 if key == "late" else 0.01) for key, at in sent.items()}
+    assert "measured 1.0" in flatness(record, arrivals)[-1]
