@@ -126,8 +126,11 @@ class Season:
     def _sessions_anytime(self) -> None:
         time.sleep(self._dice.uniform(0.5, 2))
         assert isinstance(self._plant.database, str)
-        count = postgres.shared().disconnect(self._plant.database, "receiver@%")
-        assert count, "web and worker had no session"
+        database = self._plant.database
+        # Those who were started just now may have none yet.
+        count = until(
+            lambda: postgres.shared().disconnect(database, "receiver@%"), PATIENCE, "web and worker had no session"
+        )
         self.log.append(f"{count} sessions of the database at any moment")
 
     def _restart(self, group: Group) -> Group:
