@@ -5,35 +5,34 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
 from handlers import HandlerError, Rejected, TaskUpdate, Unavailable
 from receiver import logs, watching
 from receiver.bell import query_lane
-from receiver.errors import Busy
 from receiver.faultpoints import reached
 from receiver.models import Task
 from receiver.polling import HORIZON, Answer
 from receiver.runtime import Runtime
 from receiver.worker.crew import Crew
-from receiver.worker.lane import Rounds
+from receiver.worker.turn_lane import GATHERING, TurnLane
 
 LEAST_SEATS = 8
 MOST_SEATS = 150
 """As many connections as a handler keeps to its provider (``handlers/_http.py``)."""
 LONG_ANSWER = 2.0
 """Seconds that a provider may take to answer without holding its rate up, as far as there are seats."""
-GATHERING = 0.001
-"""Seconds that answers wait for those of other calls in flight, to be written together."""
 LEISURE = 0.05
-"""The same for answers that nobody waits for: the tasks still run."""
+"""Seconds that answers wait for others when nobody waits for them: the tasks still run."""
 
 log = logs.get("worker")
 
+Batch = tuple[int, Sequence[Task]]
+"""Tasks to ask after in one call, with its starting time (ms)."""
 
-class QueryLane(Rounds):
+
+class QueryLane(TurnLane[Batch, Answer]):
     """Asks one provider after its running tasks, in batches. A seat is a call, until its answer is stored."""
 
     def __init__(self, runtime: Runtime, provider: str) -> None:
@@ -44,17 +43,12 @@ class QueryLane(Rounds):
         self._service = runtime.polling
         self._provider = provider
         self._crew = Crew(self.name, self.seats)
-        self._ended: deque[Answer] = deque()  # the crew adds, this lane's thread takes
         self._pressing = threading.Event()  # the next turn should not wait for more answers
-        self._due: int | None = None
-        self._known = False  # whether that is from now
-        self._rung = False
         self._logged: set[str] = set()
         self._logged_lock = threading.Lock()
 
     def wake(self) -> None:
         """The bell has rung: perhaps something has become due."""
-        self._rung = True
         self._pressing.set()
         super().wake()
 
@@ -63,33 +57,23 @@ class QueryLane(Rounds):
         super().stop()
         self._pressing.set()
 
-    def make_round(self) -> bool:
-        """Store what was answered and ask after what is due."""
-        self._gather()
-        answers = [self._ended.popleft() for _ in range(len(self._ended))]
-        free = 0 if self._stopping.is_set() else self.seats - self._taken + len(answers)
-        if self._rung:
-            self._rung = self._known = False
-        if not answers and not (free and self._something_is_due()):
-            return False
-        batches = self._take_turn(answers, free)
-        self._taken += len(batches) - len(answers)
+    def turn(self, ended: Sequence[Answer], free: int) -> tuple[Sequence[Batch], int | None]:
+        """The provider's answers, and the next batches. Raises Busy."""
+        turn = self._service.turn(self._provider, ended, free)
+        return turn.batches, turn.next_look
+
+    def first_due(self) -> int | None:
+        """When the next running task is to be asked after."""
+        return self._service.next_look(self._provider)
+
+    def begin(self, claimed: Sequence[Batch]) -> None:
+        """Ask after each batch at its time."""
         now = self.clock()
-        self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in batches])
-        return bool(answers or batches)
+        self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in claimed])
 
-    def next_look(self) -> int | None:
-        """When the next running task is to be asked after, as far as the last look could tell."""
-        return self._due
-
-    def _over(self) -> bool:
-        return self._stopping.is_set() and self._taken == 0
-
-    def _run(self) -> None:
-        try:
-            super()._run()
-        finally:
-            self._crew.close()
+    def close(self) -> None:
+        """End the threads."""
+        self._crew.close()
 
     def _gather(self) -> None:
         """Let answers wait for more, while calls are in flight and nothing else is to be done."""
@@ -98,36 +82,6 @@ class QueryLane(Rounds):
             if self._pressing.wait(min(max(ahead, 0), LEISURE)):
                 time.sleep(GATHERING)
         self._pressing.clear()
-
-    def _something_is_due(self) -> bool:
-        """By the turn just taken; else the database is asked: a look must not take the writer's turn."""
-        if not self._known:
-            self._due = self._service.next_look(self._provider)
-        self._known = False
-        return self._due is not None and self._due <= self.clock()
-
-    def _take_turn(self, answers: Sequence[Answer], free: int) -> Sequence[tuple[int, Sequence[Task]]]:
-        """One transaction. ``free``: seats. Raises Busy; then the answers are there for the next round."""
-        try:
-            turn = self._service.turn(self._provider, answers, free)
-        except Busy:
-            self._ended.extendleft(reversed(answers))
-            raise
-        except Exception:
-            if not answers:
-                raise
-            self._store_one_by_one(answers)
-            return ()
-        self._due, self._known = turn.next_look, True
-        return turn.batches
-
-    def _store_one_by_one(self, answers: Sequence[Answer]) -> None:
-        """What is wrong with one must not lose the others."""
-        for answer in answers:
-            try:
-                self._service.turn(self._provider, [answer], 0)
-            except Exception:
-                log.exception("an answer could not be stored; its lease hands the tasks over", lane=self.name)
 
     def _ask(self, batch: Sequence[Task]) -> None:
         """Make a call; in a thread of the crew."""

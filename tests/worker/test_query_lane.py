@@ -142,7 +142,7 @@ def test_an_answer_that_cannot_be_stored_fails_alone(
     lane = start(stage, query)
     until(lambda: stage.task(good).polls == 1 and lane.in_flight == 0)
     assert stage.task(bad).polls == 0
-    assert "an answer could not be stored; its lease hands the tasks over" in {entry["event"] for entry in logged}
+    assert "a result could not be stored; its lease hands the work over" in {entry["event"] for entry in logged}
 
 
 def test_a_busy_database_loses_no_answer(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
