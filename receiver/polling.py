@@ -73,13 +73,6 @@ class PollingService:
         self._clock = clock
         self._lease = round(lease * 1000)
 
-    def claim(self, provider: str, room: int) -> Sequence[tuple[int, Sequence[Task]]]:
-        """Up to ``room`` batches of due tasks, each with its starting time (ms), within the provider's rate."""
-        look = self.next_look(provider)  # a look that finds nothing must not take the writer's turn
-        if look is None or look > self._clock():
-            return ()
-        return self.turn(provider, (), room).batches
-
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""
         with self._store.read() as connection:
@@ -118,17 +111,6 @@ class PollingService:
     def remote(self, task: Task) -> RemoteTask:
         """The task as its handler needs it."""
         return remote_task(task, self._clock())
-
-    def answered(self, batch: Sequence[Task], updates: Mapping[str, TaskUpdate]) -> None:
-        """Write what the provider says of a batch; tasks it did not mention still run. Raises Busy."""
-        self.turn(batch[0].provider, [Answer(batch, updates)], 0)
-
-    def failed(self, batch: Sequence[Task], why: str, retry_after: float | None) -> None:
-        """The call failed, so nothing is known of any task: ask again by the plan, after the pause asked for.
-
-        Raises Busy.
-        """
-        self.turn(batch[0].provider, [Answer(batch, {}, why, retry_after or 0.0)], 0)
 
     def _next(self, task: Task, hinted: int | None, now: int) -> int:
         """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""

@@ -30,6 +30,7 @@ from receiver.store.claiming import Claim
 from receiver.submissions import Start
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask
+from tests import asking
 from tests.databases import Template, empty
 from tests.toy import KEY, SECRET, visible
 
@@ -126,11 +127,11 @@ class Stage:
 
     def poll(self, *updates: TaskUpdate | None) -> list[Task]:
         """Let the tasks that are due be asked after; they get these answers in order. The tasks asked for."""
-        claimed = [task for _, batch in self.runtime.polling.claim("toy", 50) for task in batch]
+        claimed = [task for _, batch in asking.claim(self.runtime.polling, "toy", 50) for task in batch]
         assert len(claimed) == len(updates), f"{len(claimed)} tasks were due, not {len(updates)}"
         said = {task.id: update for task, update in zip(claimed, updates, strict=True) if update is not None}
         if claimed:
-            self.runtime.polling.answered(claimed, said)
+            asking.answered(self.runtime.polling, claimed, said)
         return [self.task(task) for task in claimed]
 
     def wait_until_due(self, task: Task) -> None:

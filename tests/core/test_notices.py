@@ -13,6 +13,7 @@ from receiver.errors import NotFound
 from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
 from receiver.notices import Call
 from receiver.signing import BadToken, CallbackTokens
+from tests import asking
 from tests.core.stage import Clock, Stage, broken, still
 
 
@@ -143,16 +144,16 @@ def test_callback_and_poll_together_make_one_end(build: Any, clock: Clock) -> No
         job = f"job-{round_number}"
         task = stages[0].running(job)
         clock.now = task.due_at or 0
-        batch = [found for _, some in stages[0].runtime.polling.claim("toy", 5) for found in some]
+        batch = [found for _, some in asking.claim(stages[0].runtime.polling, "toy", 5) for found in some]
         start = threading.Barrier(12)
         works = [
-            lambda: stages[0].runtime.polling.answered(batch, {task.id: broken()}),  # noqa: B023  joined below
+            lambda: asking.answered(stages[0].runtime.polling, batch, {task.id: broken()}),  # noqa: B023  joined below
             *(
                 lambda number=number: stages[number % 2].notice(task, job, "done", extra=number)  # noqa: B023
                 for number in range(8)
             ),
             *(lambda: stages[1].notice(task, job, "broken") for _ in range(2)),  # noqa: B023
-            lambda: stages[1].runtime.polling.answered(batch, {task.id: still()}),  # noqa: B023
+            lambda: asking.answered(stages[1].runtime.polling, batch, {task.id: still()}),  # noqa: B023
         ]
 
         def run(work: Any, start: threading.Barrier = start) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from receiver.overview import FRESH, HOURS, Cell, Overview
 from receiver.store import overview
+from tests import asking
 from tests.core.stage import Stage, broken, done
 
 
@@ -82,8 +83,8 @@ def test_errors_and_troubles_are_grouped(stage: Stage) -> None:
         stage.poll(broken())
     task = stage.running("job-3")
     stage.wait_until_due(task)
-    (claimed,) = [each for _, batch in stage.runtime.polling.claim("toy", 5) for each in batch]
-    stage.runtime.polling.failed([claimed], "no answer", None)
+    (claimed,) = [each for _, batch in asking.claim(stage.runtime.polling, "toy", 5) for each in batch]
+    asking.failed(stage.runtime.polling, [claimed], "no answer", None)
     found = seen(stage, "day")
     ((provider, kind, times),) = [(each.provider, each.kind, each.times) for each in found.errors]
     assert (provider, kind, times) == ("toy", "provider_error", 2)

@@ -11,6 +11,7 @@ import pytest
 
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
+from tests import asking
 from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 
 
@@ -21,7 +22,7 @@ def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def claimed(stage: Stage) -> list[Task]:
     """The tasks that a query lane would ask after now."""
-    return [task for _, batch in stage.runtime.polling.claim("toy", 50) for task in batch]
+    return [task for _, batch in asking.claim(stage.runtime.polling, "toy", 50) for task in batch]
 
 
 def test_a_poll_ends_a_task(stage: Stage) -> None:
@@ -76,7 +77,7 @@ def test_batches_are_as_large_as_the_provider_takes(stage: Stage) -> None:
     """Five tasks of a provider that is asked for two at once make three calls."""
     tasks = [stage.running(f"job-{number}") for number in range(5)]
     stage.clock.pass_by(6)
-    batches = stage.runtime.polling.claim("toy", 50)
+    batches = asking.claim(stage.runtime.polling, "toy", 50)
     assert [len(batch) for _, batch in batches] == [2, 2, 1]
     assert {task.id for _, batch in batches for task in batch} == {task.id for task in tasks}
 
@@ -135,7 +136,7 @@ def test_the_rate_of_calls_holds_over_all_processes(build: Any, clock: Clock) ->
     clock.pass_by(6)
     starts: list[int] = []
     for turn in range(60):
-        starts += [at for at, _ in stages[turn % 2].runtime.polling.claim("toy", 50)]
+        starts += [at for at, _ in asking.claim(stages[turn % 2].runtime.polling, "toy", 50)]
         clock.pass_by(0.1)
     assert len(starts) == 15
     assert min(after - before for before, after in pairwise(starts)) >= 200
@@ -160,11 +161,11 @@ def test_an_answer_after_the_lease_is_not_written(stage: Stage) -> None:
     stage.clock.pass_by(31)
     fresh = claimed(stage)
     before = stage.task(task)
-    stage.runtime.polling.answered(stale, {task.id: broken()})
-    stage.runtime.polling.failed(stale, "reset", 3.0)
+    asking.answered(stage.runtime.polling, stale, {task.id: broken()})
+    asking.failed(stage.runtime.polling, stale, "reset", 3.0)
     assert stage.task(task) == before
     assert stage.steps(task, "poll") == []
-    stage.runtime.polling.answered(fresh, {task.id: done()})
+    asking.answered(stage.runtime.polling, fresh, {task.id: done()})
     assert stage.task(task).status is TaskStatus.SUCCEEDED
 
 
@@ -174,7 +175,7 @@ def test_a_callback_beats_the_answer_on_its_way(stage: Stage) -> None:
     stage.wait_until_due(task)
     batch = claimed(stage)
     stage.notice(task)
-    stage.runtime.polling.answered(batch, {task.id: broken()})
+    asking.answered(stage.runtime.polling, batch, {task.id: broken()})
     after = stage.task(task)
     assert (after.status, after.completed_via) == (TaskStatus.SUCCEEDED, CompletedVia.CALLBACK)
     assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
@@ -187,7 +188,7 @@ def test_a_failed_call_says_nothing_of_any_task(stage: Stage) -> None:
     """All tasks of the batch are asked after again, by the plan, and the pause holds for the provider."""
     tasks = [stage.running("job-1"), stage.running("job-2")]
     stage.clock.pass_by(6)
-    stage.runtime.polling.failed(claimed(stage), "HTTP 429", 60.0)
+    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 60.0)
     pause_ends = stage.clock() + 60_000
     for task in tasks:
         after = stage.task(task)
@@ -213,7 +214,7 @@ def test_a_hint_during_a_call_that_fails_is_not_forgotten(stage: Stage, monkeypa
     stage.wait_until_due(task)
     batch = claimed(stage)
     stage.notice(task)
-    stage.runtime.polling.failed(batch, "reset", None)
+    asking.failed(stage.runtime.polling, batch, "reset", None)
     assert (stage.task(task).due_at or 0) <= stage.clock() + 1100
 
 
@@ -293,7 +294,7 @@ def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -
     """A task is not thrown away for the want of one answer; but not for ever either."""
     task = stage.running(deadline=5)
     stage.clock.now = task.deadline_at
-    stage.runtime.polling.failed(claimed(stage), "HTTP 503", None)
+    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 503", None)
     assert stage.task(task).status is TaskStatus.RUNNING
     stage.wait_until_due(task)
     assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
@@ -301,7 +302,7 @@ def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -
     other = stage.running(deadline=5)
     while not stage.task(other).status.final:
         stage.wait_until_due(other)
-        stage.runtime.polling.failed(claimed(stage), "HTTP 503", None)
+        asking.failed(stage.runtime.polling, claimed(stage), "HTTP 503", None)
     assert stage.task(other).status is TaskStatus.EXPIRED
     assert LAST_QUERY_GRACE <= stage.clock() - other.deadline_at <= LAST_QUERY_GRACE + 30_000
 
@@ -320,7 +321,7 @@ def test_tasks_of_an_operation_that_is_gone_go_on_by_the_providers_plan(
     stage.poll(still())
     assert (stage.task(task).due_at or 0) > stage.clock()
     stage.clock.pass_by(31)
-    stage.runtime.polling.failed(claimed(stage), "no such operation", None)
+    asking.failed(stage.runtime.polling, claimed(stage), "no such operation", None)
     for _ in range(2):
         assert stage.claim() == []
         stage.clock.pass_by(61)
@@ -366,7 +367,7 @@ def test_answers_and_the_next_claims_share_a_transaction(stage: Stage, monkeypat
     answered = [stage.running(f"job-{number}") for number in range(4)]
     for task in answered:
         stage.wait_until_due(task)
-    batches = stage.runtime.polling.claim("toy", 50)
+    batches = asking.claim(stage.runtime.polling, "toy", 50)
     waiting = stage.running("job-4")
     stage.wait_until_due(waiting)
     transactions: list[bool] = []

@@ -12,6 +12,7 @@ from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, Pr
 from receiver.models import EventType, Task, TaskStatus
 from receiver.store.tasks import Filter
 from receiver.tasks import MAX_DEADLINE, NewTask
+from tests import asking
 from tests.core.stage import HOOK, Clock, Stage, done
 
 DEEP: Any = []
@@ -163,9 +164,9 @@ def test_a_running_task_that_is_canceled_ignores_its_late_result(stage: Stage) -
     """A query under way finds the task ended."""
     task = stage.running()
     stage.wait_until_due(task)
-    batch = [found for _, some in stage.runtime.polling.claim("toy", 5) for found in some]
+    batch = [found for _, some in asking.claim(stage.runtime.polling, "toy", 5) for found in some]
     stage.runtime.tasks.cancel(stage.account, task.id)
-    stage.runtime.polling.answered(batch, {task.id: done()})
+    asking.answered(stage.runtime.polling, batch, {task.id: done()})
     assert stage.task(task).status is TaskStatus.CANCELED
     assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_CANCELED]
 

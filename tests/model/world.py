@@ -21,6 +21,7 @@ from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
 from receiver.store.claiming import Claim
 from receiver.submissions import Start
+from tests import asking
 from tests.databases import Template, place_of
 from tests.model.ledger import Ledger, Row
 from tests.model.providers import KINDS, Asked, FakeProvider, Submitted
@@ -179,7 +180,7 @@ class World:
 
     def claim_queries(self, side: Runtime, provider: FakeProvider, room: int) -> list[Hand]:
         """A worker looks for tasks to ask after."""
-        return self._hold(side, [batch for _, batch in side.polling.claim(provider.name, room)])
+        return self._hold(side, [batch for _, batch in asking.claim(side.polling, provider.name, room)])
 
     def call_query(self, hand: Hand, answer: Asked) -> None:
         """The worker makes the call."""
@@ -193,10 +194,10 @@ class World:
             updates = provider.query([service.remote(task) for task in batch])
         except HandlerError as error:
             failure, pause = str(error), getattr(error, "retry_after", None)
-            hand.answer = lambda: service.failed(batch, failure, pause)
+            hand.answer = lambda: asking.failed(service, batch, failure, pause)
         else:
             told = set(updates)
-            hand.answer = lambda: service.answered(batch, updates)
+            hand.answer = lambda: asking.answered(service, batch, updates)
         for task in batch:
             book = self._book(task.id)
             if book.success_told and task.id not in told:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from receiver.models import TaskStatus
+from tests import asking
 from tests.core.stage import Clock, Stage, still
 from tests.databases import Template
 from tests.money.mint import minting
@@ -93,10 +94,10 @@ def test_three_hundred_tasks_are_polled_in_turn(build: Any, clock: Clock, monkey
     asked: dict[str, list[int]] = defaultdict(list)
     end = clock() + 32_000
     while clock() < end:
-        for at, batch in stage.runtime.polling.claim("toy", 8):
+        for at, batch in asking.claim(stage.runtime.polling, "toy", 8):
             (task,) = batch
             asked[task.id].append(at)
-            stage.runtime.polling.answered(batch, {task.id: still()})
+            asking.answered(stage.runtime.polling, batch, {task.id: still()})
         clock.pass_by(0.1)
     calls = sorted(at for times in asked.values() for at in times)
     assert all(calls[place + 21] - calls[place] >= 1000 for place in range(len(calls) - 21)), "never more than 20 (+1)"
@@ -129,7 +130,7 @@ def test_a_wait_for_the_database_makes_no_burst(build: Any, clock: Clock, monkey
     for start in starts:
         stage.accept(start, start.task.id)
     clock.pass_by(60)
-    asked = stage.runtime.polling.claim("toy", 8)
+    asked = asking.claim(stage.runtime.polling, "toy", 8)
     assert [at - clock() for at, _ in asked] == [0, 100, 200]
     assert all((task.due_at or 0) >= clock() + 30_000 for _, batch in asked for task in batch)
     delivery = stage.ping(stage.subscribe())

@@ -21,6 +21,7 @@ from receiver.models import Task
 from receiver.runtime import Runtime
 from receiver.sealing import new_secret_key
 from receiver.web import create_app
+from tests import asking
 from tests.databases import Template, empty
 
 KEY = "rk_test_0123456789abcdefghij"
@@ -96,9 +97,9 @@ class Progress:
         tasks = self.hand_over(provider)
         self.clock.ahead += 300_000
         output = Output(OutputKind.IMAGE, url="https://cdn.example.test/a.png")
-        for _, batch in self.runtime.polling.claim(provider, 10):
+        for _, batch in asking.claim(self.runtime.polling, provider, 10):
             update = TaskUpdate(RemoteStatus.SUCCEEDED, raw, outputs=(output,), **changes)
-            self.runtime.polling.answered(batch, {task.id: update for task in batch})
+            asking.answered(self.runtime.polling, batch, {task.id: update for task in batch})
         return tasks
 
 

@@ -16,6 +16,7 @@ from receiver import metrics
 from receiver.errors import Busy
 from receiver.notices import NoticeService
 from receiver.runtime import Runtime
+from tests import asking
 from tests.handlers.topview_samples import INPUTS, notice_body
 from tests.web.conftest import CREDENTIALS, Caller, Clock, Progress
 from tests.web.problems import assert_problem
@@ -65,7 +66,7 @@ def test_a_notice_is_taken_and_answered_as_the_provider_wants(
     assert answer.json["result"] == {"uuid": "uuid-1", "topviewUid": "demo-uid-1", "result": "success"}
     assert verdicts(api, task_id) == [("hint", 1)]
     assert counted("topview", "hint") == before + 1
-    assert runtime.polling.claim("topview", 1)
+    assert asking.claim(runtime.polling, "topview", 1)
 
 
 def test_repetitions_are_answered_alike_and_kept_once(app: Flask, api: Caller, running: tuple[str, str]) -> None:
