@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any
 
+import requests
 import urllib3.connection  # of requests' own transport
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
@@ -71,9 +72,41 @@ class _TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' transport, keeping the deadline of ``set_deadline``."""
+    """requests' transport to one host, keeping the deadline of ``set_deadline``.
+
+    What requests works out for every call, since the next may go elsewhere or through a proxy, is known here.
+    """
+
+    def __init__(self, connections: int) -> None:
+        """``connections``: so many are kept; calls beyond that open one for themselves."""
+        super().__init__(pool_maxsize=connections)
+        self._pools: dict[bool | str | None, Any] = {}  # by whom to believe; requests' type for them says little
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
         """Make the pools with our connections."""
         super().init_poolmanager(*args, **more)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: bool | str | None, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """The connections to the host of the first request, those with these authorities to believe."""
+        pool = self._pools.get(verify)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # theirs
+            self._pools[verify] = pool
+        return pool
+
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing: the connections know whom to believe from the beginning."""
+
+    def request_url(self, request: requests.PreparedRequest, _: Any) -> str:
+        """Path and query, as is right without a proxy."""
+        return request.path_url
+
+    def build_response(self, _: Any, resp: Any) -> requests.Response:
+        """The status, and the rest as it came (``raw``): no cookies, no encoding, no second copy of the headers."""
+        response = requests.Response()
+        response.status_code, response.raw = resp.status, resp
+        return response

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -114,7 +114,7 @@ class ProviderSession:
         self.title = title
         self.total_timeout = total_timeout
         # The adapter alone: a session of requests would add redirects, cookies and proxies.
-        self._adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=CONNECTIONS)
+        self._adapter = DeadlineAdapter(CONNECTIONS)
         self._verify: bool | str = True  # or the authorities to believe instead of the usual ones
 
     @property
@@ -129,7 +129,7 @@ class ProviderSession:
         self, path: str, *, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None
     ) -> Answer:
         """A GET that only reads. Raises Unavailable."""
-        return self._call("GET", path, headers, params, None, starts_work=False)
+        return self._call(partial(self._request, "GET", path, headers, params), starts_work=False)
 
     def post(
         self,
@@ -144,31 +144,23 @@ class ProviderSession:
 
         Raises Unavailable, or OutcomeUnknown when ``starts_work``.
         """
-        return self._call("POST", path, headers, params, body, starts_work=starts_work)
+        return self._call(partial(self._request, "POST", path, headers, params, body), starts_work=starts_work)
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str] | None,
-        params: Mapping[str, str] | None,
-        body: bytes | None,
-        *,
-        starts_work: bool,
-    ) -> Answer:
+    def _call(self, make: Callable[[], requests.PreparedRequest], *, starts_work: bool) -> Answer:
+        """Send what ``make`` makes, whose errors are those of a call that was lost."""
         lost: Callable[[str], HandlerError] = OutcomeUnknown if starts_work else Unavailable
         deadline = time.monotonic() + self.total_timeout
         set_deadline(deadline)
         try:
             with self._adapter.send(
-                self._request(method, path, headers, params, body),
+                make(),
                 timeout=(CONNECT_TIMEOUT, self.total_timeout),
                 stream=True,
                 verify=self._verify,
             ) as response:
                 answer = Answer(
                     response.status_code,
-                    {name.lower(): value for name, value in response.headers.items()},
+                    {name.lower(): value for name, value in response.raw.headers.items()},
                     self._read(response, deadline),
                 )
         except (requests.ConnectTimeout, requests.ConnectionError) as error:
@@ -187,7 +179,7 @@ class ProviderSession:
         path: str,
         headers: Mapping[str, str] | None,
         params: Mapping[str, str] | None,
-        body: bytes | None,
+        body: bytes | None = None,
     ) -> requests.PreparedRequest:
         """What requests makes of these; its own way is for forms, files, hooks and cookies as well, and costs more."""
         url, usual = _place(self.base_url + path)
