@@ -1,12 +1,8 @@
-"""Many rows in one statement, on PostgreSQL: an array for each column, in its binary form, with its type said.
-
-The driver's own lists are slower, and their type depends on what happens to be in them.
-"""
+"""Many rows in one statement, on PostgreSQL: an array for each column."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import BinaryExpression, BindParameter, Insert, Text, bindparam, column, func, select
@@ -16,43 +12,7 @@ from sqlalchemy.sql.operators import in_op
 from sqlalchemy.types import TypeEngine
 
 from receiver.store import dialect
-
-_SIZE = struct.Struct(">i")
-_HEAD = struct.Struct(">iiIii")  # dimensions, whether there may be NULLs, the elements' type, how many, from 1 on
-_NULL = _SIZE.pack(-1)
-
-
-def _sized(data: bytes) -> bytes:
-    return _SIZE.pack(len(data)) + data
-
-
-def _fixed(form: str, size: int) -> Callable[[Any], bytes]:
-    pack = struct.Struct(f">i{form}").pack
-    return lambda value: pack(size, value)
-
-
-# PostgreSQL's numbers (pg_type) for each of Python's types and for arrays of it, and how a value is written. It
-# narrows integers itself.
-_KINDS: dict[type, tuple[int, int, Callable[[Any], bytes]]] = {
-    str: (25, 1009, lambda value: _sized(value.encode())),
-    bytes: (17, 1001, _sized),
-    int: (20, 1016, _fixed("q", 8)),
-    float: (701, 1022, _fixed("d", 8)),
-    bool: (16, 1000, _fixed("?", 1)),
-}
-
-
-class Array:
-    """Values of one type, to be given to a statement. ``data``: as it goes out; ``oid``: the number of its type."""
-
-    __slots__ = ("data", "kind", "oid")
-
-    def __init__(self, kind: type, values: Iterable[Any]) -> None:
-        """``kind``: str, bytes, int, float or bool. ``values``: of that type, or None."""
-        element, array, written = _KINDS[kind]
-        parts = [_NULL if value is None else written(value) for value in values]
-        self.kind, self.oid = kind, array
-        self.data = _HEAD.pack(1, 1, element, len(parts), 1) + b"".join(parts)
+from receiver.store.direct import Array
 
 
 def in_sets(
@@ -119,27 +79,3 @@ def _replaced(statement: ClauseElement, replace: Callable[..., Any]) -> ClauseEl
     replaced: Any = visitors.replacement_traverse(statement, {}, replace)
     assert isinstance(replaced, ClauseElement)  # its parts are replaced, not the whole
     return replaced
-
-
-def teach(connection: Any) -> None:
-    """Let a connection of PostgreSQL's driver take arrays."""
-    from psycopg.adapt import Dumper  # late: only who has PostgreSQL needs its driver
-    from psycopg.pq import Format
-
-    class ArrayDumper(Dumper):
-        """Gives the driver what is made already. One for each type of array, since the type goes with it."""
-
-        format = Format.BINARY
-
-        def get_key(self, obj: Any, _: Any) -> Any:
-            return self.cls, obj.kind
-
-        def upgrade(self, obj: Any, _: Any) -> Any:
-            fitting = type(self)(self.cls)
-            fitting.oid = obj.oid
-            return fitting
-
-        def dump(self, obj: Any) -> bytes:
-            return bytes(obj.data)
-
-    connection.adapters.register_dumper(Array, ArrayDumper)

@@ -29,6 +29,8 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.sql import ClauseElement
 
+from receiver.store import direct
+
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
 STATEMENT_SECONDS = 30
@@ -84,6 +86,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     )
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "commit", _commit_postgresql)
     return engine
 
 
@@ -97,15 +100,15 @@ def connect_arguments(url: str) -> dict[str, Any]:
     node = os.uname().nodename
     given = make_url(url).query
     defaults = {"application_name": f"receiver@{node}"[:63], **_UNREACHABLE}
-    return {"autocommit": True, **{name: value for name, value in defaults.items() if name not in given}}
+    ours = {"autocommit": True, "client_encoding": "UTF8"}  # which ``direct`` writes, whatever the database is in
+    return {**ours, **{name: value for name, value in defaults.items() if name not in given}}
 
 
-def _prepare_postgresql(connection: Any, _: Any) -> None:
-    from receiver.store import arrays  # late: it needs what stands here
-
-    arrays.teach(connection)
-    if behind_pooler(connection):
+def _prepare_postgresql(connection: Any, record: Any) -> None:
+    pooled = behind_pooler(connection)
+    if pooled:
         connection.prepare_threshold = None  # the next transaction may meet another session, which knows none of ours
+    record.info[direct.SESSION] = direct.Session(connection, lasting=not pooled)
 
 
 def behind_pooler(connection: Any) -> bool:
@@ -128,10 +131,13 @@ def _begin_postgresql(connection: Connection) -> None:
         seconds = dict.fromkeys(seconds, 0)
     timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
-    if not options.get("writes", False):
-        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}")
-    else:
-        connection.exec_driver_sql(f"BEGIN{said}{_BY_INDEX}")
+    reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
+    direct.say(connection, f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads)
+
+
+def _commit_postgresql(connection: Connection) -> None:
+    if not connection.get_execution_options().get("bare", False):
+        direct.say(connection, "COMMIT")  # after which the driver finds nothing to commit
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
@@ -334,7 +340,7 @@ def in_text(kind: str, statement: ClauseElement, names: Sequence[str]) -> tuple[
 def compiled_for(kind: str, statement: ClauseElement, names: Sequence[str]) -> Any:
     """A statement for one kind of database, with its drivers' places for parameters; see ``in_text``."""
     dialects: Any = postgresql.psycopg if kind == "postgresql" else sqlite
-    form = dialects.dialect(paramstyle="format" if kind == "postgresql" else "qmark")
+    form = dialects.dialect(paramstyle="numeric_dollar" if kind == "postgresql" else "qmark")
     if isinstance(statement, Insert):
         statement = statement.inline()  # nobody asks for the number that the database gives the row
     return statement.compile(dialect=form, column_keys=list(names))

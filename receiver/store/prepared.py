@@ -1,4 +1,4 @@
-"""Statements of the busiest paths: compiled once for each kind of database, run on the driver's own cursor.
+"""Statements of the busiest paths: compiled once for each kind of database, given to its driver itself.
 
 SQLAlchemy looks every statement up, wraps its result and each row of it, which costs several times what the
 database needs for a small one. Here the statements are still SQLAlchemy's; values go in and rows come out as
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam
 from sqlalchemy.sql import ClauseElement
 
 from receiver.store import arrays, dialect
+from receiver.store.direct import Array, directly
 
-T = TypeVar("T")
 Values = Sequence[Any]
 """In the order of a statement's names: str, bytes, int, float, bool or None."""
 _FEW = 8
@@ -38,7 +38,7 @@ class Prepared:
         """The rows that a query gives. On SQLite, truth is 0 or 1."""
         sql, ordered = self._for(connection)
         given = ordered(values)
-        return _on_cursor(connection, sql, lambda cursor: cursor.execute(sql, given).fetchall())
+        return directly(connection, sql, lambda driver: driver.rows(sql, given))
 
     def run(self, connection: Connection, rows: Collection[Values]) -> int:
         """Execute it with each of these; how many rows of the database that touched. Nothing for none.
@@ -51,15 +51,9 @@ class Prepared:
             sets = self._for_many(connection)
             if sets is not None:
                 sql, parameters = sets
-                return _on_cursor(connection, sql, lambda cursor: int(cursor.execute(sql, parameters(rows)).rowcount))
+                return directly(connection, sql, lambda driver: driver.count(sql, [parameters(rows)]))
         sql, ordered = self._for(connection)
-        given = [ordered(values) for values in rows]
-
-        def execute(cursor: Any) -> int:
-            cursor.executemany(sql, given)
-            return int(cursor.rowcount)
-
-        return _on_cursor(connection, sql, execute)
+        return directly(connection, sql, lambda driver: driver.count(sql, [ordered(values) for values in rows]))
 
     def _for(self, connection: Connection) -> tuple[str, Callable[[Values], Values]]:
         """The text, and what brings values into its order."""
@@ -98,7 +92,7 @@ class PreparedAmong:
         if not among:
             return []
         if len(among) > _FEW and arrays.known_to(dialect.kind_of(connection)):
-            return self._of_array().fetch(connection, (arrays.Array(str, among), *values))
+            return self._of_array().fetch(connection, (Array(str, among), *values))
         given = list(among)
         size = 1 << (len(given) - 1).bit_length()
         given += given[-1:] * (size - len(given))  # the same once more finds nothing new
@@ -118,16 +112,3 @@ def _picker(places: list[int], constants: Values) -> Callable[[Values], Values]:
         return lambda values: ((*values, *constants)[places[0]],)
     pick = itemgetter(*places)
     return lambda values: pick((*values, *constants))
-
-
-def _on_cursor(connection: Connection, sql: str, work: Callable[[Any], T]) -> T:
-    driver: Any = connection.connection.dbapi_connection
-    cursor = driver.cursor()
-    try:
-        return work(cursor)
-    except BaseException as error:  # noqa: BLE001  raised again by what it is handed to
-        # What SQLAlchemy itself does then: name the error, see whether the connection broke, empty the pool. It
-        # offers no other door to it. Values stay out of the error's text.
-        connection._handle_dbapi_exception(error, sql, (), cursor, None)
-    finally:
-        cursor.close()

@@ -144,7 +144,7 @@ def statements(runtime: Runtime) -> Iterator[list[str]]:
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
         seen.append(statement)
 
-    run = prepared._on_cursor
+    run = prepared.directly
 
     def run_noted(connection: Any, sql: str, work: Any) -> Any:
         seen.append(sql)
@@ -152,7 +152,7 @@ def statements(runtime: Runtime) -> Iterator[list[str]]:
 
     event.listen(runtime.store.engine, "before_cursor_execute", note)
     try:
-        with mock.patch.object(prepared, "_on_cursor", run_noted):  # what goes past SQLAlchemy
+        with mock.patch.object(prepared, "directly", run_noted):  # what goes past SQLAlchemy
             yield seen
     finally:
         event.remove(runtime.store.engine, "before_cursor_execute", note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from receiver.models import Subscriber, TaskStatus
 from receiver.store import claiming, pacing, tasks
 from receiver.store.claiming import Claim
 from receiver.store.dialect import database_folder
+from receiver.store.direct import File, Session, directly
 from receiver.store.prepared import Prepared
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_sqlite
@@ -147,18 +149,19 @@ _FETCH, _RUN = Prepared.fetch, Prepared.run
 def plans(stage: Stage, work: Any) -> list[str]:
     """How the database would find the rows of every query that the work makes."""
     seen: list[tuple[str, Any]] = []
+    direct: list[tuple[str, Any]] = []  # what goes past SQLAlchemy
 
     def note(_: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
         seen.append((statement, parameters))
 
     def fetch(query: Prepared, connection: Connection, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         statement, ordered = query._for(connection)
-        seen.append((statement, ordered(values)))
+        direct.append((statement, ordered(values)))
         return _FETCH(query, connection, values)
 
     def run(change: Prepared, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
         statement, ordered = change._for(connection)
-        seen.extend((statement, ordered(values)) for values in rows)
+        direct.extend((statement, ordered(values)) for values in rows)
         return _RUN(change, connection, rows)
 
     event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
@@ -174,11 +177,20 @@ def plans(stage: Stage, work: Any) -> list[str]:
         ask = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # else it walks through any small table
-        for statement, parameters in seen:
-            if statement.lstrip().upper().startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
-                found = connection.exec_driver_sql(ask + statement, parameters)
-                lines += [str(row[-1]) for row in found]
+        for statement, parameters in filter(_finds_rows, seen):
+            lines += [str(row[-1]) for row in connection.exec_driver_sql(ask + statement, parameters)]
+        for statement, parameters in filter(_finds_rows, direct):
+            found = directly(connection, statement, partial(_asked, ask + statement, parameters))
+            lines += [str(row[-1]) for row in found]
     return lines
+
+
+def _finds_rows(asked: tuple[str, Any]) -> bool:
+    return asked[0].lstrip().upper().startswith(("SELECT", "WITH", "UPDATE", "DELETE"))
+
+
+def _asked(statement: str, values: Any, driver: Session | File) -> list[tuple[Any, ...]]:
+    return driver.rows(statement, values)
 
 
 def walks(lines: list[str], table: str, *but: str) -> list[str]:

@@ -14,11 +14,13 @@ from sqlalchemy import select, text, update
 
 from receiver.errors import Busy
 from receiver.store import Store, dialect
+from receiver.store.prepared import Prepared
 from receiver.store.schema import workers
 from receiver.store.wire import Wire
 from tests import postgres
 
 ROOT = Path(__file__).parents[2]
+ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def test_behind_a_pooler_all_works_and_no_statement_is_kept(url: str) -> None:
             with store.write() as connection:
                 connection.execute(workers.insert().values(id=f"{number}", started_at=1, seen_at=1))
                 with store.write() as other:  # so that the two sessions of the pooler are both in use
-                    other.execute(workers.insert().values(id=f"other-{number}", started_at=1, seen_at=1))
+                    ADD.run(other, [(f"other-{number}", 1)])
                 assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
             wire.send("x")
         assert setting(store, "statement_timeout") == "30s"

@@ -1,4 +1,4 @@
-"""Statements on the driver's own cursor: the same values, rows and errors as SQLAlchemy's, on both databases."""
+"""Statements given to the driver itself: the same values, rows and errors as SQLAlchemy's, on both databases."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import OperationalError as Failed
 
 from receiver.errors import Busy
-from receiver.store import dialect
+from receiver.store import Store, dialect
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import workers
 from tests import postgres
@@ -109,6 +109,33 @@ def test_a_value_that_no_column_takes(stage: Stage) -> None:
     with pytest.raises(Exception, match="INSERT INTO workers"), stage.runtime.store.write() as connection:
         ADD.run(connection, [("a", 1, 0), ("b", object(), 0)])
     assert seen(stage) == {}
+
+
+@on_postgresql
+def test_a_text_with_a_nul_is_refused(stage: Stage) -> None:
+    """PostgreSQL keeps none; it must not end at the NUL without a word."""
+    with pytest.raises(DataError), stage.runtime.store.write() as connection:
+        ADD.run(connection, [("cut\0here", 1, 0)])
+    assert seen(stage) == {}
+
+
+@on_postgresql
+def test_a_database_in_another_encoding(stage: Stage) -> None:
+    """What is written in UTF-8 is stored in the database's own, one row or many, and comes back whole."""
+    url = postgres.shared().url("latin")
+    postgres.shared().execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    try:
+        store = Store(url)
+        store.migrate()
+        with store.write() as connection:
+            ADD.run(connection, [("é", 1, 0)])
+            ADD.run(connection, [("ü", 1, 0), ("ñ", 1, 0)])
+        with store.read() as connection:
+            ids = connection.execute(select(workers.c.id)).scalars().all()
+            assert set(ids) == {row[0] for row in SOME.fetch(connection, ["é", "ü", "ñ"], (0,))} == {"é", "ü", "ñ"}
+        store.close()
+    finally:
+        postgres.shared().drop(url)
 
 
 @on_sqlite
