@@ -11,7 +11,9 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
+    ScalarSelect,
     Select,
     and_,
     bindparam,
@@ -49,8 +51,6 @@ _NOW = bindparam("now", type_=BigInteger)
 _PER_SUBSCRIBER = bindparam("per_subscriber", type_=Integer)
 _ROOM = bindparam("room", type_=Integer)
 
-# How many attempts a subscriber may have under way: a circuit that was open is probed one at a time.
-_ALLOWED = case((subscribers.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
 # As the partial index on it has it: for "leased IS true" neither database takes that one.
 _IS_LEASED: ColumnElement[bool] = literal_column("deliveries.leased")
 # How many are; a lease that has passed holds none. SQLite prefers the index of what is due to any other, as long as
@@ -58,28 +58,56 @@ _IS_LEASED: ColumnElement[bool] = literal_column("deliveries.leased")
 _UNDER_WAY = (
     select(func.count()).select_from(deliveries).where(_IS_LEASED, deliveries.c.due_at + literal_column("0") > _NOW)
 )
-_OF_SUBSCRIBER = deliveries.c.subscriber_id == subscribers.c.id
-_OPEN = and_(  # subscribers that have something waiting, and a free seat
-    subscribers.c.id.in_(select(waiting().c.subscriber_id)),
-    subscribers.c.disabled.is_(False),
-    subscribers.c.deleted_at.is_(None),
-    _UNDER_WAY.where(_OF_SUBSCRIBER).scalar_subquery() < _ALLOWED,
-)
-# When its first one is due. No EXISTS: PostgreSQL would rather gather all that is due, of everybody.
-_FIRST_DUE = (
-    select(func.min(deliveries.c.due_at)).where(_OF_SUBSCRIBER, deliveries.c.due_at.is_not(None)).scalar_subquery()
-)
-# Those for which another worker claims now are passed over.
-_SERVABLE = (
-    select(*subscriber_queries.COLUMNS, _ALLOWED, subscribers.c.served_at)
-    .where(_OPEN, subscribers.c.ready_at <= _NOW, _FIRST_DUE <= _NOW)
-    .order_by(subscribers.c.served_at)
-    .limit(_ROOM)
-)
-_ASKED = ("now", "per_subscriber", "room")
-_READY = Prepared(dialect.skip_locked(_SERVABLE), *_ASKED)
-_READY_STEADY = Prepared(dialect.skip_locked(_SERVABLE.where(subscribers.c.failures == 0)), *_ASKED)
-_READY_FAILING = Prepared(dialect.skip_locked(_SERVABLE.where(subscribers.c.failures > 0)), *_ASKED)
+_WAITS = subscribers.c.id.in_(select(waiting().c.subscriber_id))
+_MAY = and_(subscribers.c.disabled.is_(False), subscribers.c.deleted_at.is_(None))
+
+
+def _seats(of: FromClause) -> ColumnElement[int]:
+    """How many attempts a subscriber may have under way: a circuit that was open is probed one at a time."""
+    return case((of.c.failures >= schedule.CIRCUIT_AFTER, 1), else_=_PER_SUBSCRIBER)
+
+
+def _has_free_seat(of: FromClause) -> ColumnElement[bool]:
+    return _UNDER_WAY.where(deliveries.c.subscriber_id == of.c.id).scalar_subquery() < _seats(of)
+
+
+def _first_due(of: FromClause) -> ScalarSelect[int]:
+    """When a subscriber's first one is due. No EXISTS: PostgreSQL would rather gather all that is due, of everybody."""
+    first = select(func.min(deliveries.c.due_at))
+    return first.where(deliveries.c.subscriber_id == of.c.id, deliveries.c.due_at.is_not(None)).scalar_subquery()
+
+
+def _servable(*kind: ColumnElement[bool]) -> Prepared:
+    """Subscribers of a kind that may be served now, in turn. Those for which another worker claims now are passed over.
+
+    Of many that wait, a few are taken: PostgreSQL puts all of them into their order first, and looks in it until
+    there are enough. SQLite would sort once more after looking at all of them, so it is asked plainly.
+    """
+    may = and_(_MAY, subscribers.c.ready_at <= _NOW, *kind)
+    columns = (*subscriber_queries.COLUMNS, _seats(subscribers), subscribers.c.served_at)
+    plainly = (
+        select(*columns)
+        .where(_WAITS, may, _has_free_seat(subscribers), _first_due(subscribers) <= _NOW)
+        .order_by(subscribers.c.served_at)
+        .limit(_ROOM)
+    )
+    turns = select(subscribers.c.id, subscribers.c.failures, subscribers.c.served_at).where(_WAITS, may)
+    turn = turns.order_by(subscribers.c.served_at).subquery("turn")
+    in_turn = (
+        select(*columns)
+        .join(turn, turn.c.id == subscribers.c.id)
+        .where(_has_free_seat(turn), _first_due(turn) <= _NOW)
+        .where(may)  # of the row that is held then: whoever held it before may have set its pace
+        .order_by(turn.c.served_at)
+        .limit(_ROOM)
+    )
+    asked = ("now", "per_subscriber", "room")
+    return Prepared(dialect.skip_locked(in_turn, of=subscribers), *asked, sqlite=plainly)
+
+
+_READY = _servable()
+_READY_STEADY = _servable(subscribers.c.failures == 0)
+_READY_FAILING = _servable(subscribers.c.failures > 0)
 
 
 def _under_way_of(ids: list[BindParameter[Any]]) -> Select[Any]:
@@ -128,7 +156,11 @@ _GIVE_BACK = Prepared(
     "by",
 )
 _NEXT_DUE = Prepared(
-    select(_FIRST_DUE, subscribers.c.ready_at).where(_OPEN, _FIRST_DUE.is_not(None)), "now", "per_subscriber"
+    select(_first_due(subscribers), subscribers.c.ready_at).where(
+        _WAITS, _MAY, _has_free_seat(subscribers), _first_due(subscribers).is_not(None)
+    ),
+    "now",
+    "per_subscriber",
 )
 
 

@@ -295,9 +295,9 @@ def heard(connection: Connection) -> list[str] | None:
 # only adds a row that refers to a held one (an event to its task, a delivery to its subscriber) need not wait.
 
 
-def skip_locked(query: Select[Any]) -> Select[Any]:
-    """The rows of a claim, without those that another worker is claiming now."""
-    return query.with_for_update(skip_locked=True, key_share=True)
+def skip_locked(query: Select[Any], of: Table | None = None) -> Select[Any]:
+    """The rows of a claim, without those that another worker is claiming now. ``of``: one of several tables."""
+    return query.with_for_update(skip_locked=True, key_share=True, of=of)
 
 
 def locked(query: Select[Any]) -> Select[Any]:

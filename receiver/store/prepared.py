@@ -27,9 +27,13 @@ _FEW = 8
 class Prepared:
     """A statement. Safe to share between threads."""
 
-    def __init__(self, statement: ClauseElement, *names: str) -> None:
-        """``names``: of its parameters, or of the columns of an INSERT, in the order in which values are given."""
+    def __init__(self, statement: ClauseElement, *names: str, sqlite: ClauseElement | None = None) -> None:
+        """``names``: of its parameters, or of the columns of an INSERT, in the order in which values are given.
+
+        ``sqlite``: what SQLite is asked instead, where it is better served otherwise.
+        """
         self._statement = statement
+        self._sqlite = statement if sqlite is None else sqlite
         self._names = names
         self._compiled: dict[str, tuple[str, Callable[[Values], Values]]] = {}
         self._in_sets: dict[str, tuple[str, Callable[[Collection[Values]], Values]] | None] = {}
@@ -59,7 +63,8 @@ class Prepared:
         """The text, and what brings values into its order."""
         kind = dialect.kind_of(connection)
         if kind not in self._compiled:
-            sql, order, constants = dialect.in_text(kind, self._statement, self._names)
+            statement = self._sqlite if kind == "sqlite" else self._statement
+            sql, order, constants = dialect.in_text(kind, statement, self._names)
             known = [*self._names, *constants]
             places = [known.index(name) for name in order]
             same = places == list(range(len(self._names)))

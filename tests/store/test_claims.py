@@ -19,7 +19,7 @@ from receiver.store.dialect import database_folder
 from receiver.store.direct import File, Session, directly
 from receiver.store.prepared import Prepared
 from tests.core.stage import HOOK, Clock, Stage
-from tests.databases import on_sqlite
+from tests.databases import on_postgresql, on_sqlite
 
 
 def waiting(stage: Stage, count: int, **more: Any) -> Subscriber:
@@ -256,6 +256,20 @@ def test_what_is_under_way_is_counted_by_an_index_of_its_own(stage: Stage) -> No
             connection.exec_driver_sql("ANALYZE")
     lines = plans(stage, lambda c: claiming._UNDER_WAY_OF.fetch(c, [subscriber.id], (stage.clock(),)))
     assert any("ix_deliveries_leased" in line for line in lines), lines
+
+
+@on_postgresql
+def test_of_many_that_wait_as_many_are_looked_at_as_there_is_room(stage: Stage) -> None:
+    """What is under way is counted for those whose turn it is, not for all whose turn will come."""
+    for _ in range(20):
+        waiting(stage, 1)
+    with stage.runtime.store.write() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        statement, ordered = claiming._READY._for(connection)
+        ask = partial(_asked, "EXPLAIN ANALYZE " + statement, ordered((stage.clock(), 8, 3)))
+        lines = [line for (line,) in directly(connection, statement, ask)]
+    (counted,) = (line for line in lines if "ix_deliveries_leased" in line)
+    assert counted.endswith("loops=3)"), lines
 
 
 def steps(stage: Stage) -> int:
