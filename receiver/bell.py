@@ -2,8 +2,8 @@
 
 On one machine every listener owns a Unix datagram socket in one folder; ringing sends a byte to each. Where
 machines share a database, its wire carries one more message to the others, from a thread of its own and at most
-every few milliseconds. A lost ring costs one look at the clock, never work: sleepers ask every second whether anything
-was written.
+every few milliseconds; while no other machine listens, that thread sleeps. A lost ring costs one look at the clock,
+never work: sleepers ask every second whether anything was written.
 
 A ring says which lanes of the workers there is work for, so that the others sleep on.
 """
@@ -31,6 +31,8 @@ DELIVER = "deliver"
 
 BREATH = 0.005
 """Seconds between two messages to other machines: rings that come in between are one."""
+ALONE = 2.0
+"""Seconds for which nobody is told elsewhere, once nobody listened there: a machine that joins is heard after that."""
 
 
 def submit_lane(provider: str) -> str:
@@ -69,8 +71,11 @@ class Wire(Protocol):
     def send(self, word: str) -> None:
         """Say a word to all; never raises."""
 
-    def ear(self) -> Ear:
-        """A new ear; close it at the end."""
+    def heard_beyond(self, place: str) -> bool:
+        """Whether there is an ear at another place; True as well when nobody can tell. Never raises."""
+
+    def ear(self, place: str) -> Ear:
+        """A new ear at a place; close it at the end."""
 
 
 class Bell:
@@ -102,7 +107,7 @@ class Bell:
 
     def listen(self) -> Listener:
         """A new listener of this process; close it at the end."""
-        return Listener(self.folder, None if self._wire is None else self._wire.ear())
+        return Listener(self.folder, None if self._wire is None else self._wire.ear(_here(self.folder)))
 
     def close(self) -> None:
         """Send nothing more to other machines."""
@@ -132,9 +137,10 @@ def _here(folder: Path) -> str:
 class _Ringer:
     """Rings on other machines, so that whoever rings here waits for no database."""
 
-    def __init__(self, wire: Wire, word: str) -> None:
+    def __init__(self, wire: Wire, place: str) -> None:
         self._wire = wire
-        self._word = word
+        self._place = place
+        self._asked = self._alone_until = float("-inf")
         self._lanes: set[str] = set()  # for which there is work
         self._lock = threading.Lock()
         self._wanted = threading.Event()
@@ -143,6 +149,8 @@ class _Ringer:
         self._thread: threading.Thread | None = None
 
     def ring(self, lanes: Sequence[str]) -> None:
+        if time.monotonic() < self._alone_until:
+            return
         with self._lock:
             self._lanes.update(lanes or (_ANY,))
         self._wanted.set()
@@ -160,9 +168,18 @@ class _Ringer:
             self._wanted.clear()
             with self._lock:
                 lanes, self._lanes = self._lanes, set()
-            if lanes:
-                self._wire.send(" ".join((self._word, *sorted(lanes))))
+            if lanes and not self._is_alone():
+                self._wire.send(" ".join((self._place, *sorted(lanes))))
             time.sleep(BREATH)
+
+    def _is_alone(self) -> bool:
+        """Whether nobody listens elsewhere; asked now and then."""
+        now = time.monotonic()
+        if now >= self._asked + ALONE:
+            self._asked = now
+            if not self._wire.heard_beyond(self._place):
+                self._alone_until = now + ALONE
+        return now < self._alone_until
 
     def close(self) -> None:
         with self._starting:

@@ -260,19 +260,9 @@ def state(connection: Connection) -> tuple[str, bool]:
         raise OperationalError("PRAGMA data_version", None, error) from error
 
 
-def notify(connection: Connection, channel: str, word: str) -> None:
-    """Say a word to every session that listens. ``connection``: bare, so that it is one message and no flush."""
-    connection.execute(text("SELECT pg_notify(:channel, :word)"), {"channel": channel, "word": word})
-
-
-def listen(connection: Connection, channel: str) -> bool:
-    """Begin to listen; ``connection`` (bare) leaves the pool. False behind a pooler, where it would be in vain."""
-    driver: Any = connection.connection.dbapi_connection
-    if behind_pooler(driver):
-        return False
-    connection.exec_driver_sql(f"LISTEN {channel}")
-    connection.detach()
-    return True
+def is_its_own(connection: Connection) -> bool:
+    """Whether a connection to PostgreSQL has a session of its own, to the end: not behind a pooler."""
+    return not behind_pooler(connection.connection.dbapi_connection)
 
 
 def socket_of(connection: Connection) -> int:

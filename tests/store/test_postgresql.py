@@ -158,8 +158,16 @@ def test_behind_a_pooler_all_works_and_no_statement_is_kept(url: str) -> None:
         store = Store(re.sub(r":\d+/", f":{port}/", url), pool=4)
         store.migrate()
         wire = Wire(store)
-        ear = wire.ear()
+        ear = wire.ear("here")
         assert ear.fileno() is None, "it would listen in vain"
+        assert not wire.heard_beyond("here")
+        beyond = Store(url)
+        other_ear = Wire(beyond).ear("there")
+        assert other_ear.fileno() is not None
+        assert wire.heard_beyond("here"), "one that has no pooler before it"
+        assert not wire.heard_beyond("there")
+        other_ear.close()
+        beyond.close()
         for number in range(20):
             with store.write() as connection:
                 connection.execute(workers.insert().values(id=f"{number}", started_at=1, seen_at=1))

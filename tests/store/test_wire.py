@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver import bell
 from receiver.bell import BREATH, Bell, Listener
 from receiver.store import Store, wire
 from receiver.store.wire import Wire
@@ -71,7 +72,8 @@ def test_a_ring_reaches_the_other_machine(machines: tuple[Machine, Machine]) -> 
 
 def test_many_rings_are_few_messages(machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever rings waits for no database, and a thousand rings a second cost the database a few messages."""
-    one, _ = machines
+    one, two = machines
+    there = two.listen()
     sent: list[float] = []
     monkeypatch.setattr(Wire, "send", lambda *_: sent.append(time.monotonic()))
     began = time.monotonic()
@@ -80,6 +82,37 @@ def test_many_rings_are_few_messages(machines: tuple[Machine, Machine], monkeypa
     time.sleep(5 * BREATH)
     assert 1 <= len(sent) <= 0.4 / BREATH
     assert max(sent) > began + 0.2, "the last ring is sent too"
+    there.close()
+
+
+def test_alone_nothing_is_sent_until_another_machine_joins(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that listen here were rung without the database; whoever joins is rung within a few looks for company."""
+    monkeypatch.setattr(bell, "ALONE", 0.2)
+    sent: list[str] = []
+    send = Wire.send
+
+    def noted(of: Wire, word: str) -> None:
+        sent.append(word)
+        send(of, word)
+
+    monkeypatch.setattr(Wire, "send", noted)
+    one, two = machines
+    here = one.listen()
+    for _ in range(4):
+        one.bell.ring()
+        assert here.wait(5)
+        time.sleep(0.1)
+    assert sent == []
+    there = two.listen()
+    deadline = time.monotonic() + 20
+    while not there.wait(0.02):
+        assert time.monotonic() < deadline, "nobody rang"
+        one.bell.ring()
+    assert sent
+    here.close()
+    there.close()
 
 
 def test_an_ear_comes_back_by_itself(
