@@ -28,6 +28,9 @@ from receiver.web.plain import Plain
 
 MOST = 256
 """Calls in one transaction."""
+PAUSE = 0.003
+"""Seconds to wait for as many calls as came last: who was answered just now is sending the next one, and those who
+are a moment earlier would have a transaction, and a flush of the disk, almost for themselves."""
 
 log = logs.get("web")
 T = TypeVar("T")
@@ -36,7 +39,7 @@ _CARRIED = {**STANDING, "Content-Security-Policy": API_POLICY, "Cache-Control": 
 
 
 class Express(Generic[T]):
-    """One thread that takes plain calls in, all that wait at once."""
+    """One thread that takes plain calls in, as many as wait at once."""
 
     def __init__(self, app: Flask, answered: Callable[[Sequence[tuple[T, bytes]]], None]) -> None:
         """``answered``: told what each of some calls is answered, with whatever was given with it."""
@@ -55,16 +58,24 @@ class Express(Generic[T]):
         self._waiting.put((ticket, plain))
 
     def _run(self) -> None:
+        last = 1
         while True:
-            batch = [self._waiting.get()]
-            try:
-                while len(batch) < MOST:
-                    batch.append(self._waiting.get_nowait())
-            except Empty:
-                pass
-            calls = [plain for _, plain in batch]
-            answers = zip([ticket for ticket, _ in batch], self._take_in(calls), strict=True)
+            batch = self._gather(last)
+            last = len(batch)
+            answers = zip([ticket for ticket, _ in batch], self._take_in([plain for _, plain in batch]), strict=True)
             self._answered(list(answers))
+
+    def _gather(self, last: int) -> list[tuple[T, Plain]]:
+        """All that wait, at least one; for a moment also those that are missing to as many as last."""
+        batch = [self._waiting.get()]
+        until = time.monotonic() + PAUSE
+        try:
+            while len(batch) < MOST:
+                left = until - time.monotonic() if len(batch) < last else 0.0
+                batch.append(self._waiting.get(timeout=left) if left > 0 else self._waiting.get_nowait())
+        except Empty:
+            pass
+        return batch
 
     def _take_in(self, calls: Sequence[Plain]) -> list[bytes]:
         results: Sequence[Result]

@@ -102,6 +102,35 @@ def test_both_ways_give_the_same_answer(
     assert said == dict(answer.headers)
 
 
+@pytest.mark.parametrize(
+    ("pause", "sizes"),
+    [(60.0, [3, 3]), (0.0, [3, 1, 1, 1])],  # seconds
+)
+def test_as_many_as_last_are_waited_for_a_moment(
+    app: Flask,
+    running: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    pause: float,
+    sizes: Sequence[int],
+) -> None:
+    """Who was answered together shares the next transaction as well; but nobody waits longer than the pause."""
+    monkeypatch.setattr("receiver.web.express.PAUSE", pause)
+    answers: queue.Queue[Sequence[tuple[int, bytes]]] = queue.Queue()
+    express: Express[int] = Express(app, answers.put)
+    plain = plain_call(HEAD.replace(b"topview/abc.DEF_1-2", running[1].removeprefix("/callbacks/").encode()), b"{}")
+    assert plain is not None
+    for ticket in range(3):
+        express.put(ticket, plain)
+    express.start()
+    found = [len(answers.get(timeout=20))]
+    for ticket in range(3):
+        express.put(ticket, plain)
+        if not pause:
+            found.append(len(answers.get(timeout=20)))
+    found += [len(answers.get(timeout=20))] if pause else []
+    assert found == sizes
+
+
 def test_a_call_that_comes_the_express_way_is_kept(
     api: Caller,
     send: Any,
