@@ -83,10 +83,10 @@ class PollingService:
     def turn(self, provider: str, answers: Sequence[Answer], room: int) -> Turn:
         """Write a provider's answers and claim up to ``room`` batches, all in one transaction. Raises Busy."""
         with self._store.write(flushed=bool(answers)) as connection:
-            changed = self._write(connection, answers) if answers else ()
+            news = self._write(connection, answers) if answers else ()
             turn = self._claim(connection, provider, room) if room > 0 else Turn((), self._clock())
-        if changed:
-            self._bell.ring(*lanes_after((task for task in changed if task.status.final), self._providers))
+        if news:
+            self._bell.ring(*lanes_after((task for task in news if task.status.final), self._providers))
         return turn
 
     def _claim(self, connection: Connection, provider: str, room: int) -> Turn:
@@ -124,7 +124,7 @@ class PollingService:
         return wait
 
     def _write(self, connection: Connection, answers: Sequence[Answer]) -> Sequence[Task]:
-        """The tasks of which there is news."""
+        """The tasks of which there is news: an event. That one still runs is none, and wakes nobody."""
         now = self._clock()
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
         ids = {claimed.id for _, claimed in claims}
@@ -145,7 +145,7 @@ class PollingService:
         for answer in answers:
             if answer.pause:
                 pacing.postpone(connection, f"{answer.batch[0].provider}:query", now + round(answer.pause * 1000))
-        return [task for move, task in zip(moves, settled, strict=True) if move.change is not None]
+        return [task for move, task in zip(moves, settled, strict=True) if move.change and move.change.event]
 
     def _move(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from receiver.bell import DELIVER
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
 from tests import asking
@@ -71,6 +72,18 @@ def test_progress_is_told_when_it_grows_and_only_then(stage: Stage) -> None:
         stage.poll(still(said))
     assert stage.task(task).progress == 0.6
     assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_PROGRESS, EventType.TASK_PROGRESS]
+
+
+def test_the_bell_rings_for_news_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that a task still runs wakes nobody; progress and an end wake who delivers them."""
+    task = stage.running()
+    heard: list[list[str]] = []
+    monkeypatch.setattr(stage.runtime.bell, "ring", lambda *lanes: heard[-1].extend(lanes))
+    for said in (still(), None, still(0.2), still(0.2), done()):
+        stage.wait_until_due(task)
+        heard.append([])
+        stage.poll(said)
+    assert heard == [[], [], [DELIVER], [], [DELIVER]]
 
 
 def test_batches_are_as_large_as_the_provider_takes(stage: Stage) -> None:

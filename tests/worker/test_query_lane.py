@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from handlers import RemoteStatus, RemoteTask, TaskUpdate
+from handlers._http import CONNECTIONS
 from receiver.errors import Busy
 from receiver.models import Task, TaskStatus
 from receiver.polling import Answer, PollingService, Turn
@@ -72,6 +73,11 @@ def test_seats_do_not_bound_a_documented_rate(build: Any, rate: int, seats: int)
     """Answers that take two seconds are waited for by as many calls as the rate makes meanwhile."""
     stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=rate)
     assert QueryLane(stage.runtime, "toy").seats == seats
+
+
+def test_every_seat_has_a_connection() -> None:
+    """As many calls at once as a lane makes find their connections kept; none opens one for itself each time."""
+    assert MOST_SEATS == CONNECTIONS
 
 
 def test_slow_answers_do_not_hold_the_rate_up(build: Any, start: Start) -> None:
