@@ -13,7 +13,7 @@ from receiver import logs, watching
 from receiver.bell import query_lane
 from receiver.faultpoints import reached
 from receiver.models import Task
-from receiver.polling import HORIZON, Answer
+from receiver.polling import AHEAD, HORIZON, Answer
 from receiver.runtime import Runtime
 from receiver.worker.crew import Crew
 from receiver.worker.turn_lane import GATHERING, TurnLane
@@ -23,8 +23,9 @@ MOST_SEATS = 150
 """As many connections as a handler keeps to its provider (``handlers/_http.py``)."""
 LONG_ANSWER = 2.0
 """Seconds that a provider may take to answer without holding its rate up, as far as there are seats."""
-LEISURE = 0.05
-"""Seconds that answers wait for others when nobody waits for them: the tasks still run."""
+LEISURE = AHEAD / 1000
+"""Seconds that answers wait for others when nobody waits for them (the tasks still run). Where a rate is used up, that
+is until slots are reserved again: one transaction does both."""
 
 log = logs.get("worker")
 
