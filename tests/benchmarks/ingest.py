@@ -4,8 +4,10 @@
 
 Ours (the web alone, tasks prepared beforehand) beside a Flask application that says hello and stores nothing, and
 one that commits each request by itself, both under the very options of gunicorn that ours runs with; and beside
-Debian's ``webhook`` in its synchronous mode, which stores nothing either. 32 connections are kept alive. Then again
-with 4 ms added to every flush of the disk by a library that is loaded before the C library's functions.
+Debian's ``webhook`` in its synchronous mode, which stores nothing either. Two floors: a WSGI application that answers
+200 to everything, without Flask, under the same gunicorn, and a bare loop over sockets in one process of Python.
+32 connections are kept alive. Then again with 4 ms added to every flush of the disk by a library that is loaded before
+the C library's functions.
 Exits with 1 when a request was not answered with 200, or not exactly what was answered is stored.
 """
 
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from unittest import mock
@@ -42,6 +44,7 @@ from tests.benchmarks.systems import POSTGRESQL, SQLITE, database, running_task
 OURS, OURS_POSTGRESQL, HELLO, EACH, WEBHOOK = (
     "ours, SQLite", "ours, PostgreSQL", "hello Flask", "Flask, a commit each, SQLite", "webhook, synchronous",
 )  # fmt: skip
+EMPTY, LOOP = "floor: an empty WSGI application", "floor: a bare loop over sockets"
 FLUSH_MS = 4
 SHIM = """
 #define _GNU_SOURCE
@@ -57,7 +60,7 @@ from flask import Flask, request
 from gunicorn.app.base import BaseApplication
 from receiver.config import read_settings
 from receiver.web.server import options
-app, here, path = Flask("peer"), threading.local(), sys.argv[1]
+app, here, path, kind = Flask("peer"), threading.local(), *sys.argv[1:]
 
 def database():
     if not hasattr(here, "open"):
@@ -67,9 +70,13 @@ def database():
 
 @app.post("/<path:rest>")
 def take(rest):
-    if path != "-":
+    if kind == "each":
         database().execute("INSERT INTO notices (body) VALUES (?)", (request.get_data(),))
     return {"hello": "world"}
+
+def empty(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
 
 class Server(BaseApplication):
     def load_config(self):
@@ -78,9 +85,31 @@ class Server(BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self):
-        return app
+        return empty if kind == "empty" else app
 
 Server().run()
+"""
+BARE = """
+import re, selectors, socket, sys
+poller, waiting = selectors.DefaultSelector(), {}
+length = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=128)
+poller.register(listener, selectors.EVENT_READ)
+while True:
+    for key, _ in poller.select():
+        sock = key.fileobj
+        if sock is listener:
+            poller.register(sock.accept()[0], selectors.EVENT_READ)
+            continue
+        data = waiting.pop(sock, b"") + (piece := sock.recv(65536))
+        head, end, body = data.partition(b"\\r\\n\\r\\n")
+        if not piece:
+            poller.unregister(sock)
+            sock.close()
+        elif end and len(body) >= int(length.search(head)[1]):
+            sock.send(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+        else:
+            waiting[sock] = data
 """
 
 
@@ -160,40 +189,47 @@ def ours(kind: str, folder: Path, more: dict[str, str]) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def flask(folder: Path, more: dict[str, str], *, storing: bool) -> Iterator[Target]:
-    """A Flask application under our gunicorn options; it stores each request by itself, or nothing."""
+def flask(folder: Path, more: dict[str, str], kind: str) -> Iterator[Target]:
+    """Under our gunicorn options: Flask that stores ``each`` request by itself, or says ``hello``; or ``empty``."""
     path, port = folder / "peer.db", free_port()
     database = sqlite3.connect(path)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("CREATE TABLE notices (id INTEGER PRIMARY KEY, body BLOB)")
     environment = processes.plain_environment(RECEIVER_BIND=f"127.0.0.1:{port}", RECEIVER_SECRET_KEYS=new_secret_key())
-    command = [sys.executable, "-c", FLASK, str(path) if storing else "-"]
-    process = processes.start(folder, "flask", command, environment | more)
 
     def stored() -> int:
         return int(database.execute("SELECT count(*) FROM notices").fetchone()[0])
 
-    try:
-        processes.wait_for_port(port)
-        yield Target(port, [process.pid], lambda count: _notices(count, "/hello", port), stored if storing else None)
-    finally:
-        processes.stop(process)
-        database.close()
+    command = [sys.executable, "-c", FLASK, str(path), kind]
+    with contextlib.closing(database), _at("/hello", port, folder, command, environment | more) as target:
+        yield replace(target, stored=stored if kind == "each" else None)
 
 
 @contextlib.contextmanager
-def webhook(folder: Path, more: dict[str, str]) -> Iterator[Target]:
+def _at(path: str, port: int, folder: Path, command: Sequence[str], environment: dict[str, str]) -> Iterator[Target]:
+    """A server that stores nothing, sent notices at one path."""
+    process = processes.start(folder, "server", command, environment)
+    try:
+        processes.wait_for_port(port)
+        yield Target(port, [process.pid], lambda count: _notices(count, path, port), None)
+    finally:
+        processes.stop(process)
+
+
+def bare(folder: Path, more: dict[str, str]) -> contextlib.AbstractContextManager[Target]:
+    """One thread that reads requests and answers each with the same bytes."""
+    port = free_port()
+    command = [sys.executable, "-c", BARE, str(port)]
+    return _at("/", port, folder, command, processes.plain_environment(**more))
+
+
+def webhook(folder: Path, more: dict[str, str]) -> contextlib.AbstractContextManager[Target]:
     """Debian's webhook; each request is answered when its command has ended."""
     port = free_port()
     hook = {"id": "hook", "execute-command": "/bin/true", "include-command-output-in-response": True}
     (folder / "hooks.json").write_text(json.dumps([hook]))
     command = ["webhook", "-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", str(port)]
-    process = processes.start(folder, "webhook", command, processes.plain_environment(**more))
-    try:
-        processes.wait_for_port(port)
-        yield Target(port, [process.pid], lambda count: _notices(count, "/hooks/hook", port), None)
-    finally:
-        processes.stop(process)
+    return _at("/hooks/hook", port, folder, command, processes.plain_environment(**more))
 
 
 def _notices(count: int, path: str, port: int) -> list[bytes]:
@@ -230,8 +266,10 @@ def rounds(names: Sequence[str], options: argparse.Namespace, *, slow: bool) -> 
             starts: dict[str, Callable[[], contextlib.AbstractContextManager[Target]]] = {
                 OURS: lambda folder=folder: ours(SQLITE, folder, more),
                 OURS_POSTGRESQL: lambda folder=folder: ours(POSTGRESQL, folder, more),
-                HELLO: lambda folder=folder: flask(folder, more, storing=False),
-                EACH: lambda folder=folder: flask(folder, more, storing=True),
+                HELLO: lambda folder=folder: flask(folder, more, "hello"),
+                EACH: lambda folder=folder: flask(folder, more, "each"),
+                EMPTY: lambda folder=folder: flask(folder, more, "empty"),
+                LOOP: lambda folder=folder: bare(folder, more),
                 WEBHOOK: lambda folder=folder: webhook(folder, more),
             }
             systems[name] = stack.enter_context(starts[name]())
@@ -264,11 +302,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", action="append", choices=(OURS, OURS_POSTGRESQL, HELLO, EACH, WEBHOOK))
+    parser.add_argument("--only", action="append", choices=(OURS, OURS_POSTGRESQL, HELLO, EACH, WEBHOOK, EMPTY, LOOP))
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds, options.requests = 1, 2000
-    names = options.only or [OURS, OURS_POSTGRESQL, HELLO, EACH, *([WEBHOOK] if shutil.which("webhook") else [])]
+    names = options.only or [
+        OURS,
+        OURS_POSTGRESQL,
+        HELLO,
+        EACH,
+        *([WEBHOOK] if shutil.which("webhook") else []),
+        EMPTY,
+        LOOP,
+    ]
     fast = rounds(names, options, slow=False)
     slow = rounds([name for name in names if name in (OURS, EACH)], options, slow=True)
     head = ["", "requests/s", "CPU µs each", "p50 ms", "p99 ms"]
