@@ -111,6 +111,8 @@ class Hook:
         self._trap: Callable[[], None] | None = None
         self.sprung = threading.Event()
         self.taken: dict[str, list[Received]] = {}
+        self.doubted: list[Received] = []
+        """Badly signed, once ``secret`` is known. Judged on arrival: a signature is good for a few minutes only."""
         self.subscriber = Subscriber(self._behave)
         self.url = self.subscriber.url
         self.secret = ""
@@ -147,6 +149,8 @@ class Hook:
         if 200 <= status < 300:
             with self._lock:
                 self.taken.setdefault(received.header("webhook-id") or "", []).append(received)
+                if self.secret and not received.is_verified_by(self.secret):
+                    self.doubted.append(received)
         talk.send(f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def _next_status(self) -> int | None:
