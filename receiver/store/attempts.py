@@ -59,10 +59,10 @@ def finish(connection: Connection, results: Sequence[tuple[Attempt, Mapping[str,
 
     With each attempt the delivery's columns: status, due_at, attempts, trigger, finished_at and reason.
     """
-    _FINISH.run(
+    _FINISH.send(
         connection, [(*(columns[name] for name in _CHANGED), attempt.delivery_id) for attempt, columns in results]
     )
-    _ADD.run(
+    _ADD.send(
         connection,
         [
             (

@@ -223,7 +223,7 @@ def claim(
         subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
         return ()
-    _LEASE.run(connection, [(delivery_id, until, holder) for delivery_id in ids])
+    _LEASE.send(connection, [(delivery_id, until, holder) for delivery_id in ids])
     claims = {row[0]: _claim(row, chosen) for row in _LEASED.fetch(connection, ids)}
     return [claims[delivery_id] for delivery_id in ids]
 

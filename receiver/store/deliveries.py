@@ -68,7 +68,7 @@ def add(connection: Connection, new: Sequence[Delivery]) -> None:
         )
         for delivery in new
     ]
-    _ADD.run(connection, rows)
+    _ADD.send(connection, rows)
 
 
 def get(connection: Connection, delivery_id: str) -> Delivery | None:

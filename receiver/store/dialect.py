@@ -86,6 +86,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     )
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "before_cursor_execute", _land_postgresql)
     event.listen(engine, "commit", _commit_postgresql)
     return engine
 
@@ -105,10 +106,10 @@ def connect_arguments(url: str) -> dict[str, Any]:
 
 
 def _prepare_postgresql(connection: Any, record: Any) -> None:
-    pooled = behind_pooler(connection)
-    if pooled:
-        connection.prepare_threshold = None  # the next transaction may meet another session, which knows none of ours
-    record.info[direct.SESSION] = direct.Session(connection, lasting=not pooled)
+    # The driver keeps no statements: to be rid of them after a rollback it has the server forget ours as well. And
+    # behind a pooler the next transaction may meet another session, which knows none of either.
+    connection.prepare_threshold = None
+    record.info[direct.SESSION] = direct.Session(connection, lasting=not behind_pooler(connection))
 
 
 def behind_pooler(connection: Any) -> bool:
@@ -132,12 +133,17 @@ def _begin_postgresql(connection: Connection) -> None:
     timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
     reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
-    direct.say(connection, f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads)
+    begin = f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads
+    direct.directly(connection, begin, lambda _: direct.session_of(connection).begin(begin))
 
 
 def _commit_postgresql(connection: Connection) -> None:
-    if not connection.get_execution_options().get("bare", False):
-        direct.say(connection, "COMMIT")  # after which the driver finds nothing to commit
+    if not connection.get_execution_options().get("bare", False):  # the driver finds nothing to commit afterwards
+        direct.directly(connection, "COMMIT", lambda _: direct.session_of(connection).commit())
+
+
+def _land_postgresql(connection: Connection, *_: Any) -> None:
+    direct.directly(connection, "what waited", lambda _: direct.session_of(connection).land())
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
@@ -219,8 +225,8 @@ def enter_order(connection: Connection) -> None:
     number is the last place given out tells readers of those that are still to come: see ``settled_order``.
     """
     if connection.dialect.name == "postgresql":
-        query = text("SELECT pg_advisory_xact_lock_shared(:key + last_value) FROM events_seq_seq")
-        connection.execute(query, {"key": _ORDER_KEY})
+        query = "SELECT pg_advisory_xact_lock_shared($1 + last_value) FROM events_seq_seq"
+        direct.directly(connection, query, lambda session: session.later(query, [(_ORDER_KEY,)]))
 
 
 def settled_order(connection: Connection) -> int | None:

@@ -6,6 +6,7 @@ library beneath it needs to send them. Here each value goes in the one form that
 
 from __future__ import annotations
 
+import select
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -78,13 +79,39 @@ class Session:
         self._lasting = lasting
         self._reader = Transformer(driver)
         self._names: dict[str, bytes] = {}  # of the statements that the server knows
+        self._waiting: list[_Ready] = []
         self._good = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+        self._all_here = ExecStatus.PIPELINE_SYNC
         self._broken = ConnStatus.BAD
         self._errors = errors
 
-    def say(self, words: str) -> None:
-        """Have statements without values executed, in one message."""
+    def begin(self, words: str) -> None:
+        """Have statements without values executed, in one message. What waited for another transaction is dropped."""
+        self._waiting.clear()
         self._checked(self._library.exec_(words.encode()))
+
+    def later(self, statement: str, each: Sequence[Sequence[Any]]) -> None:
+        """Have a statement executed with each of these values, before the next one. Its errors come with that.
+
+        Behind a pooler it is executed at once.
+        """
+        if self._lasting:
+            self._waiting += [self._ready(statement, values) for values in each]
+        else:
+            self.count(statement, each)
+
+    def land(self) -> None:
+        """Have what waits executed now."""
+        if self._waiting:
+            self._fly()
+
+    def commit(self) -> None:
+        """End the transaction; all of it is stored then."""
+        if self._waiting:
+            self._waiting.append(self._ready("COMMIT", ()))
+            self._fly()
+        else:
+            self._checked(self._library.exec_(b"COMMIT"))
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows that a query gives. ``values``: for ``$1`` …: str, bytes, int, float, bool, None or Array."""
@@ -98,15 +125,53 @@ class Session:
         return sum(self._result(statement, values).command_tuples or 0 for values in each)
 
     def _result(self, statement: str, values: Sequence[Any]) -> Any:
-        forms, given = [], []
-        for value in values:
-            form, written = _form_of(value)
-            forms.append(form)
-            given.append(written)
         if not self._lasting:
+            given, forms = _written(values)
             return self._checked(self._library.exec_params(statement.encode(), given, _types_of(values), forms))
-        name = self._names.get(statement) or self._prepare(statement, values)
-        return self._checked(self._library.exec_prepared(name, given, forms))
+        ready = self._ready(statement, values)
+        if not self._waiting:
+            return self._checked(self._library.exec_prepared(*ready))
+        self._waiting.append(ready)
+        return self._fly()
+
+    def _ready(self, statement: str, values: Sequence[Any]) -> _Ready:
+        return self._names.get(statement) or self._prepare(statement, values), *_written(values)
+
+    def _fly(self) -> Any:
+        """Send all that waits in one flight; the last one's result. After the first that fails none is executed."""
+        library, waiting = self._library, self._waiting
+        self._waiting = []
+        library.enter_pipeline_mode()
+        for ready in waiting:
+            library.send_query_prepared(*ready)
+        library.pipeline_sync()
+        results = self._arriving()
+        library.exit_pipeline_mode()
+        for result in results:
+            self._checked(result)
+        return results[-1]
+
+    def _arriving(self) -> list[Any]:
+        """The results of a flight. The library's own way to wait would stop all other threads meanwhile."""
+        library = self._library
+        results: list[Any] = []
+        socket = select.poll()
+        socket.register(library.socket, select.POLLIN | select.POLLOUT)
+        while library.flush():  # more than the socket takes at once
+            socket.poll()
+            library.consume_input()
+        socket.modify(library.socket, select.POLLIN)
+        while True:
+            while library.is_busy():
+                socket.poll()
+                library.consume_input()
+            result = library.get_result()
+            if result is None and library.status == self._broken:
+                raise self._errors.OperationalError(library.get_error_message())
+            if result is not None and result.status == self._all_here:
+                return results
+            if result is not None:  # None ends each statement's results
+                results.append(result)
 
     def _prepare(self, statement: str, values: Sequence[Any]) -> bytes:
         name = b"receiver_%d" % len(self._names)
@@ -120,6 +185,20 @@ class Session:
         if self._library.status == self._broken:
             raise self._errors.OperationalError(result.get_error_message())
         raise self._errors.error_from_result(result)
+
+
+_Ready = tuple[bytes, list[bytes | None], list[int]]
+"""A statement's name, its values as they go out, and their forms."""
+
+
+def _written(values: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
+    """Values as they go out, and the form of each."""
+    forms, given = [], []
+    for value in values:
+        form, written = _form_of(value)
+        forms.append(form)
+        given.append(written)
+    return given, forms
 
 
 def _form_of(value: Any) -> tuple[int, bytes | None]:
@@ -154,19 +233,19 @@ class File:
 
     def count(self, statement: str, each: Sequence[Sequence[Any]]) -> int:
         """How many rows a statement has touched, executed with each of these values."""
-        self._cursor.executemany(statement, each)
+        self.later(statement, each)
         touched: int = self._cursor.rowcount
         return touched
 
+    def later(self, statement: str, each: Sequence[Sequence[Any]]) -> None:
+        """Have a statement executed with each of these values: at once."""
+        self._cursor.executemany(statement, each)
 
-def say(connection: Connection, words: str) -> None:
-    """Have statements without values executed on PostgreSQL, in one message. Errors as of ``directly``."""
 
-    def said(session: Session | File) -> None:
-        assert isinstance(session, Session)
-        session.say(words)
-
-    directly(connection, words, said)
+def session_of(connection: Connection) -> Session:
+    """The session of a connection to PostgreSQL."""
+    found: Session = connection.info[SESSION]
+    return found
 
 
 def directly(connection: Connection, sql: str, work: Callable[[Session | File], T]) -> T:

@@ -32,7 +32,7 @@ def add(connection: Connection, new: Sequence[Event]) -> None:
     """Store events; the database gives them their places in the order."""
     dialect.enter_order(connection)
     rows = [(event.id, event.account_id, event.type, event.task_id, event.created_at, event.body) for event in new]
-    _ADD.run(connection, rows)
+    _ADD.send(connection, rows)
 
 
 def get(connection: Connection, event_id: str) -> Event | None:

@@ -51,13 +51,27 @@ class Prepared:
         """
         if not rows:
             return 0
+        sql, each = self._given(connection, rows)
+        return directly(connection, sql, lambda driver: driver.count(sql, each()))
+
+    def send(self, connection: Connection, rows: Collection[Values]) -> None:
+        """Execute it as ``run`` does, without waiting for it: its errors may come as late as with the commit.
+
+        The next statement of the transaction goes after it, in the same message.
+        """
+        if rows:
+            sql, each = self._given(connection, rows)
+            directly(connection, sql, lambda driver: driver.later(sql, each()))
+
+    def _given(self, connection: Connection, rows: Collection[Values]) -> tuple[str, Callable[[], Sequence[Values]]]:
+        """The text for these rows, and what gives the values for each of its executions."""
         if len(rows) > 1:
             sets = self._for_many(connection)
             if sets is not None:
-                sql, parameters = sets
-                return directly(connection, sql, lambda driver: driver.count(sql, [parameters(rows)]))
+                of_many, parameters = sets
+                return of_many, lambda: [parameters(rows)]
         sql, ordered = self._for(connection)
-        return directly(connection, sql, lambda driver: driver.count(sql, [ordered(values) for values in rows]))
+        return sql, lambda: [ordered(values) for values in rows]
 
     def _for(self, connection: Connection) -> tuple[str, Callable[[Values], Values]]:
         """The text, and what brings values into its order."""

@@ -307,7 +307,7 @@ def add_step(connection: Connection, task_id: str, at: int, kind: str, detail: M
 
 def add_steps(connection: Connection, new: Sequence[tuple[str, Step]]) -> None:
     """Add lines to timelines: the task's id, and the line."""
-    _ADD_STEP.run(
+    _ADD_STEP.send(
         connection,
         [(task_id, step.at, step.kind, without_tokens(json.dumps(dict(step.detail)))) for task_id, step in new],
     )

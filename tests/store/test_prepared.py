@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import (
     Boolean,
@@ -109,6 +111,97 @@ def test_a_value_that_no_column_takes(stage: Stage) -> None:
     with pytest.raises(Exception, match="INSERT INTO workers"), stage.runtime.store.write() as connection:
         ADD.run(connection, [("a", 1, 0), ("b", object(), 0)])
     assert seen(stage) == {}
+
+
+def test_what_is_sent_is_there_for_whatever_comes_next(stage: Stage) -> None:
+    """One row or many, before statements of either kind and before the commit; in the order in which it was sent."""
+    with stage.runtime.store.write() as connection:
+        ADD.send(connection, [("a", 1, 0)])
+        ADD.send(connection, [("b", 2, 0), ("c", 3, 0)])
+        SEE.send(connection, [("a", 5)])
+        assert SOME.fetch(connection, ["a", "b", "c"], (0,)) == [("a", 5), ("b", 2), ("c", 3)]
+        SEE.send(connection, [("b", 6), ("c", 7)])
+        assert connection.execute(select(workers.c.seen_at).where(workers.c.id == "c")).scalar_one() == 7
+        SEE.send(connection, [])
+        SEE.send(connection, [("c", 8)])
+    assert seen(stage) == {"a": 5, "b": 6, "c": 8}
+
+
+def test_what_was_sent_and_fails_stores_nothing(stage: Stage) -> None:
+    """Its error comes with the next statement, or with the commit at the latest; none of it is there afterwards."""
+
+    def add_twice(then: Callable[[Connection], object]) -> None:
+        with stage.runtime.store.write() as connection:
+            ADD.send(connection, [("other", 1, 0)])
+            ADD.send(connection, [("a", 1, 0)])
+            ADD.send(connection, [("a", 2, 0)])
+            SEE.send(connection, [("other", 9)])
+            then(connection)
+
+    for then in (
+        lambda _: None,
+        lambda connection: SOME.fetch(connection, ["a"], (0,)),
+        lambda connection: connection.execute(select(workers.c.id)),
+    ):
+        with pytest.raises(IntegrityError, match=r"(?i)unique"):
+            add_twice(then)
+        assert seen(stage) == {}
+
+
+def test_what_was_sent_before_a_failure_of_ours_is_dropped(stage: Stage) -> None:
+    """It goes neither with that transaction nor with the next one on the connection."""
+
+    def give_up() -> None:
+        with stage.runtime.store.write() as connection:
+            ADD.send(connection, [("a", 1, 0)])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        give_up()
+    with stage.runtime.store.write() as connection:
+        ADD.send(connection, [("b", 2, 0)])
+    assert seen(stage) == {"b": 2}
+
+
+def test_statements_outlive_what_the_driver_does_after_a_rollback(stage: Stage) -> None:
+    """However often SQLAlchemy's own statements ran on the same connection, and whatever was rolled back."""
+    for number in range(8):
+
+        def give_up(number: int = number) -> None:
+            with stage.runtime.store.write() as connection:
+                ADD.run(connection, [(f"gone-{number}", 1, 0)])
+                for _ in range(8):
+                    connection.execute(select(workers.c.id).where(workers.c.id == "nobody"))
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            give_up()
+    assert seen(stage) == {}
+
+
+@on_postgresql
+def test_a_connection_that_ends_in_flight_is_busy(stage: Stage) -> None:
+    """Nobody waits for answers that cannot come; nothing is stored, and the pool gives a new connection."""
+
+    def change() -> None:
+        with stage.runtime.store.write() as connection:
+            ADD.run(connection, [("a", 1, 0)])
+            ADD.send(connection, [("b", 1, 0)])
+            postgres.shared().disconnect(stage.settings.database_url)
+
+    with pytest.raises(Busy):
+        change()
+    assert seen(stage) == {}
+
+
+@on_postgresql
+def test_more_than_a_socket_takes_at_once(stage: Stage) -> None:
+    """A flight of many megabytes arrives whole."""
+    name = "x" * 1000
+    with stage.runtime.store.write() as connection:
+        for number in range(20):
+            ADD.send(connection, [(f"{number}-{each}-{name}", 1, 0) for each in range(500)])
+    assert len(seen(stage)) == 10_000
 
 
 @on_postgresql
