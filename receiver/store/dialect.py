@@ -258,7 +258,9 @@ def state(connection: Connection) -> tuple[str, bool]:
     On SQLite it is: of its own writes a connection is not told. Asked there outside of any transaction.
     """
     if connection.dialect.name == "postgresql":
-        return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()), False
+        query = "SELECT pg_current_snapshot()::text"
+        ((snapshot,),) = direct.directly(connection, query, lambda session: session.rows(query, ()))
+        return str(snapshot), False
     driver: Any = connection.connection.dbapi_connection
     try:
         return str(driver.execute("PRAGMA data_version").fetchone()[0]), True
