@@ -112,8 +112,8 @@ class NoticeService:
         now = self._clock()
         results: dict[int, Result] = {}
         opened = _step(dict(enumerate(calls)), self._open, results)
-        with self._store.read() as connection:
-            known = tasks.get_all(connection, {each.task_id for each in opened.values() if each.task_id is not None})
+        named = {each.task_id for each in opened.values() if each.task_id is not None}
+        known = self._store.ask(lambda connection: tasks.get_all(connection, named))
         understood = _step(opened, lambda each: self._understand(each, known, now), results)
         self._keep_all(understood, now, results)
         return [results[place] for place in range(len(calls))]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -13,10 +14,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from receiver import metrics
 from receiver.errors import Busy
 from receiver.store import dialect
+from receiver.store.direct import session_of
 from receiver.store.turns import Turns
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _AFTERWARDS = "after commit"
+T = TypeVar("T")
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
 
@@ -27,6 +30,7 @@ class Store:
         """``url``: an SQLAlchemy URL of SQLite or PostgreSQL. ``pool``: connections to PostgreSQL at most."""
         self.url = url
         self.engine = dialect.open_engine(url, pool)
+        self._bare = dialect.bare(self.engine)
         self._writer = self.engine.execution_options(writes=True)
         self._hasty_writer = self._writer.execution_options(flushed=False)
         self._turns = Turns(dialect.database_file(url))
@@ -39,6 +43,22 @@ class Store:
         """A transaction that only reads. Raises Busy when the database cannot be reached."""
         with _busy("the database does not answer"), _transaction(self.engine) as connection:
             yield connection
+
+    def ask(self, query: Callable[[Connection], T]) -> T:
+        """What a single ``Prepared`` query gives: it sees one moment without a transaction, which costs more than it.
+
+        Raises Busy when the database cannot be reached.
+        """
+        if self._bare is not None:
+            with _busy("the database does not answer"), self._bare.connect() as connection:
+                if session_of(connection).lasting:
+                    try:
+                        return query(connection)
+                    except DBAPIError as error:
+                        if not dialect.is_gone(error):
+                            raise  # else it broke, perhaps while it lay in the pool: see ``_begun``
+        with self.read() as connection:
+            return query(connection)
 
     @contextmanager
     def write(self, *, flushed: bool = True) -> Iterator[Connection]:

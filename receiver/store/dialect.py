@@ -109,7 +109,10 @@ def _prepare_postgresql(connection: Any, record: Any) -> None:
     # The driver keeps no statements: to be rid of them after a rollback it has the server forget ours as well. And
     # behind a pooler the next transaction may meet another session, which knows none of either.
     connection.prepare_threshold = None
-    record.info[direct.SESSION] = direct.Session(connection, lasting=not behind_pooler(connection))
+    lasting = not behind_pooler(connection)
+    if lasting:  # for single queries, see ``Store.ask``
+        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'; SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    record.info[direct.SESSION] = direct.Session(connection, lasting=lasting)
 
 
 def behind_pooler(connection: Any) -> bool:
@@ -266,11 +269,6 @@ def state(connection: Connection) -> tuple[str, bool]:
         return str(driver.execute("PRAGMA data_version").fetchone()[0]), True
     except sqlite3.Error as error:
         raise OperationalError("PRAGMA data_version", None, error) from error
-
-
-def is_its_own(connection: Connection) -> bool:
-    """Whether a connection to PostgreSQL has a session of its own, to the end: not behind a pooler."""
-    return not behind_pooler(connection.connection.dbapi_connection)
 
 
 def socket_of(connection: Connection) -> int:

@@ -76,7 +76,7 @@ class Session:
         from psycopg.pq import ConnStatus, ExecStatus
 
         self._library = driver.pgconn
-        self._lasting = lasting
+        self.lasting = lasting
         self._reader = Transformer(driver)
         self._names: dict[str, bytes] = {}  # of the statements that the server knows
         self._waiting: list[_Ready] = []
@@ -95,7 +95,7 @@ class Session:
 
         Behind a pooler it is executed at once.
         """
-        if self._lasting:
+        if self.lasting:
             self._waiting += [self._ready(statement, values) for values in each]
         else:
             self.count(statement, each)
@@ -125,7 +125,7 @@ class Session:
         return sum(self._result(statement, values).command_tuples or 0 for values in each)
 
     def _result(self, statement: str, values: Sequence[Any]) -> Any:
-        if not self._lasting:
+        if not self.lasting:
             given, forms = _written(values)
             return self._checked(self._library.exec_params(statement.encode(), given, _types_of(values), forms))
         ready = self._ready(statement, values)

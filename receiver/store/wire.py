@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.store import dialect
 from receiver.store.database import Store
+from receiver.store.direct import session_of
 
 CHANNEL = "receiver"
 AGAIN = 2.0
@@ -66,7 +67,7 @@ class Wire:
             return None
         connection = self._engine.connect()
         try:
-            if dialect.is_its_own(connection):
+            if session_of(connection).lasting:
                 connection.exec_driver_sql(f"LISTEN {CHANNEL}")
                 connection.execute(_HERE, _lock_of(place))
                 connection.detach()

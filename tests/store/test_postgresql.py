@@ -20,6 +20,7 @@ from receiver.store.wire import Wire
 from tests import postgres
 
 ROOT = Path(__file__).parents[2]
+IDS = Prepared(select(workers.c.id).order_by(workers.c.id))
 ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
 
 
@@ -57,6 +58,19 @@ def test_every_transaction_has_its_time_outs(store: Store, monkeypatch: pytest.M
     with pytest.raises(Busy, match="statement timeout"), store.read() as connection:
         connection.execute(text("SELECT pg_sleep(5)"))
     store.ping()
+
+
+def test_a_single_query_has_its_time_outs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a transaction, too: a table that is locked for long makes nobody wait for ever."""
+    monkeypatch.setattr(dialect, "BUSY_SECONDS", 1)
+    store = Store(url)
+    store.migrate()
+    with store.write() as holder:
+        holder.execute(text("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(Busy, match="lock timeout"):
+            store.ask(IDS.fetch)
+    assert store.ask(IDS.fetch) == []
+    store.close()
 
 
 def test_a_lock_that_does_not_go_away_is_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +125,8 @@ def test_connections_that_ended_in_the_pool_are_replaced_unseen(store: Store, ur
     assert postgres.shared().disconnect(url) >= 3
     with store.write() as connection, store.read() as other:
         assert connection.execute(select(workers.c.id)).all() == other.execute(select(workers.c.id)).all()
+    assert postgres.shared().disconnect(url) >= 1
+    assert store.ask(IDS.fetch) == [("a",), ("b",)]
 
 
 def test_a_connection_that_ends_in_a_transaction_is_busy_and_stores_nothing(store: Store, url: str) -> None:
@@ -176,6 +192,7 @@ def test_behind_a_pooler_all_works_and_no_statement_is_kept(url: str) -> None:
                 assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
             wire.send("x")
         assert setting(store, "statement_timeout") == "30s"
+        assert len(store.ask(IDS.fetch)) == 40
         with store.read() as connection:
             assert connection.execute(text("SELECT count(*) FROM workers")).scalar_one() == 40
         ear.close()
