@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -86,8 +86,7 @@ class Session:
         self._errors = errors
 
     def begin(self, words: str) -> None:
-        """Have statements without values executed, in one message. What waited for another transaction is dropped."""
-        self._waiting.clear()
+        """Have statements without values executed, in one message."""
         self._checked(self._library.exec_(words.encode()))
 
     def later(self, statement: str, each: Sequence[Sequence[Any]]) -> None:
@@ -100,6 +99,10 @@ class Session:
         else:
             self.count(statement, each)
 
+    def forget(self) -> None:
+        """Drop what waits: its transaction is over."""
+        self._waiting.clear()
+
     def land(self) -> None:
         """Have what waits executed now."""
         if self._waiting:
@@ -109,9 +112,11 @@ class Session:
         """End the transaction; all of it is stored then."""
         if self._waiting:
             self._waiting.append(self._ready("COMMIT", ()))
-            self._fly()
+            ended = self._fly()
         else:
-            self._checked(self._library.exec_(b"COMMIT"))
+            ended = self._checked(self._library.exec_(b"COMMIT"))
+        if ended.command_status != b"COMMIT":  # the server's word for a transaction in which something had failed
+            raise self._errors.InFailedSqlTransaction("the transaction was rolled back, since a statement had failed")
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows that a query gives. ``values``: for ``$1`` …: str, bytes, int, float, bool, None or Array."""
@@ -240,6 +245,15 @@ class File:
     def later(self, statement: str, each: Sequence[Sequence[Any]]) -> None:
         """Have a statement executed with each of these values: at once."""
         self._cursor.executemany(statement, each)
+
+
+def forget(info: Mapping[str, Any]) -> None:
+    """Drop what a transaction that was rolled back has left: the next single query would send it, and store it.
+
+    ``info``: of a connection that goes back to the pool.
+    """
+    if SESSION in info:
+        info[SESSION].forget()
 
 
 def session_of(connection: Connection) -> Session:

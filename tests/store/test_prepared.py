@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +21,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.exc import OperationalError as Failed
 
 from receiver.errors import Busy
@@ -100,7 +101,11 @@ def test_a_row_that_is_there_already_is_an_integrity_error(stage: Stage) -> None
 def test_a_statement_that_the_database_does_not_know(stage: Stage) -> None:
     """An error of ours stays one, and is not said to pass by itself; the connection goes on."""
     wrong = Prepared(text("SELECT nothing FROM nowhere"))
-    with stage.runtime.store.read() as connection, pytest.raises((ProgrammingError, Failed)) as caught:
+    with (
+        contextlib.suppress(InternalError),  # PostgreSQL's transaction has no good end then
+        stage.runtime.store.read() as connection,
+        pytest.raises((ProgrammingError, Failed)) as caught,
+    ):
         wrong.fetch(connection)
     assert "nowhere" in str(caught.value)
     stage.runtime.store.ping()
@@ -149,18 +154,39 @@ def test_what_was_sent_and_fails_stores_nothing(stage: Stage) -> None:
 
 
 def test_what_was_sent_before_a_failure_of_ours_is_dropped(stage: Stage) -> None:
-    """It goes neither with that transaction nor with the next one on the connection."""
+    """It goes neither with that transaction nor with whatever comes next on the connection."""
 
     def give_up() -> None:
         with stage.runtime.store.write() as connection:
             ADD.send(connection, [("a", 1, 0)])
             raise KeyError
 
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            give_up()
+        assert stage.runtime.store.ask(lambda connection: SOME.fetch(connection, ["a", "b"], (0,))) == []
     with pytest.raises(KeyError):
         give_up()
     with stage.runtime.store.write() as connection:
         ADD.send(connection, [("b", 2, 0)])
     assert seen(stage) == {"b": 2}
+
+
+@on_postgresql
+def test_a_transaction_in_which_something_failed_is_never_taken_for_stored(stage: Stage) -> None:
+    """Even by whoever caught the error: PostgreSQL answers his commit with a rollback, and without an error."""
+
+    def pass_over(then: Callable[[Connection], object]) -> None:
+        with stage.runtime.store.write() as connection:
+            ADD.run(connection, [("a", 1, 0)])
+            with contextlib.suppress(IntegrityError):
+                ADD.run(connection, [("a", 2, 0)])
+            then(connection)
+
+    for then in (lambda _: None, lambda connection: SEE.send(connection, [("a", 9)])):
+        with pytest.raises(DBAPIError, match=r"rolled back|aborted"):
+            pass_over(then)
+        assert seen(stage) == {}
 
 
 def test_statements_outlive_what_the_driver_does_after_a_rollback(stage: Stage) -> None:
