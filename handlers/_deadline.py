@@ -72,15 +72,16 @@ class _TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' transport to one host, keeping the deadline of ``set_deadline``.
+    """requests' transport to a provider, keeping the deadline of ``set_deadline``.
 
-    What requests works out for every call, since the next may go elsewhere or through a proxy, is known here.
+    What requests works out for every call, since the next may go through a proxy or need cookies, is known here.
     """
 
     def __init__(self, connections: int) -> None:
         """``connections``: so many are kept; calls beyond that open one for themselves."""
         super().__init__(pool_maxsize=connections)
-        self._pools: dict[bool | str | None, Any] = {}  # by whom to believe; requests' type for them says little
+        # By scheme, host and whom to believe; requests' type for them says little.
+        self._pools: dict[tuple[str, bool | str | None], Any] = {}
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
         """Make the pools with our connections."""
@@ -90,12 +91,14 @@ class DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: bool | str | None, proxies: Any = None, cert: Any = None
     ) -> Any:
-        """The connections to the host of the first request, those with these authorities to believe."""
-        pool = self._pools.get(verify)
+        """The connections to the request's host, those with these authorities to believe."""
+        assert request.url is not None  # it was made with one
+        place = request.url[: request.url.index("/", len("https://"))], verify
+        pool = self._pools.get(place)
         if pool is None:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
             super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # theirs
-            self._pools[verify] = pool
+            self._pools[place] = pool
         return pool
 
     def cert_verify(self, *_: Any) -> None:

@@ -203,6 +203,17 @@ def test_one_session_serves_many_threads(remote: FakeProvider) -> None:
     assert [answer["path"] if answer else None for answer in answers] == paths
 
 
+def test_a_call_goes_to_the_host_that_the_session_has_now(remote: FakeProvider) -> None:
+    """Connections are kept for each host, so that nothing, a key least of all, ever reaches another one."""
+    with FakeProvider() as other:
+        caller = session(remote)
+        for turn, provider in enumerate((remote, other, remote)):
+            caller.base_url = provider.url
+            provider.answer(json_answer({}))
+            assert caller.get(f"/{turn}").status == 200
+            assert provider.last.path == f"/{turn}"
+
+
 def test_a_connection_that_was_closed_meanwhile_is_not_used(remote: FakeProvider) -> None:
     """A pooled connection that the provider has dropped costs no purchase an unknown outcome."""
     caller = session(remote)

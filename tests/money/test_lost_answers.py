@@ -95,6 +95,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_submission(tmp_path: Path, m
         samples = (TOPVIEW, SUPERAPP, VOD, IMG_SD, IMG_TOOL)
         first = mint.worker(1)
         try:
+            mint.until(lambda: "worker started" in first.log.read_text(), 60)  # the tasks' time runs from here
             # The provider looks at each call after a second, and starts the task whether or not we live.
             sent = [mint.submit(sample, "slow=20", f"key={sample}-killed", deadline=7) for sample in samples]
             mint.until(lambda: {mint.task(task).status for task in sent} == {TaskStatus.SUBMITTING})
