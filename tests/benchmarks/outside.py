@@ -23,6 +23,7 @@ import random
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from typing import Any
 
@@ -69,7 +70,7 @@ class Receipts:
         return {"arrivals": self.arrivals, "again": again, "refused": self.refused, "forged": self.forged}
 
 
-class Http(asyncio.Protocol):
+class Http(ABC, asyncio.Protocol):
     """Just enough of HTTP/1.1 for clients that keep connections alive and announce their lengths."""
 
     transport: asyncio.Transport
@@ -91,8 +92,9 @@ class Http(asyncio.Protocol):
             body, self.buffer = self.buffer[end + 4 : until], self.buffer[until:]
             self.handle(head, body)
 
+    @abstractmethod
     def handle(self, head: bytes, body: bytes) -> None:
-        raise NotImplementedError  # a subscriber and a provider answer each in their own way, below
+        """Answer a request, each side in its own way."""
 
     def answer(self, status: bytes, body: bytes = b"") -> None:
         line = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))

@@ -170,9 +170,8 @@ def by_minute(record: Record, arrivals: dict[str, float]) -> list[list[str]]:
 
 def flatness(record: Record, arrivals: dict[str, float]) -> list[str]:
     """Goals for a run long enough to show whether anything grows; none for a shorter one."""
-    rows = by_minute(record, arrivals)
-    if int(rows[-1][1]) < int(rows[0][1]) / 2:
-        rows.pop()  # the seconds behind the last whole minute, if any
+    whole = int((max(record.sent.values()) - min(record.sent.values())) // 60)
+    rows = [row for row in by_minute(record, arrivals) if int(row[0]) <= whole]
     if len(rows) < 5:
         return []
     early, late = float(rows[1][2]), float(rows[-1][2])

@@ -43,7 +43,7 @@ def test_a_ring_before_the_sleep_is_not_lost(bell: Bell) -> None:
 
 
 def test_another_process_can_ring(bell: Bell, tmp_path: Path) -> None:
-    """The web wakes the worker at once: long before it would look by itself."""
+    """The web wakes the worker in well under half a second."""
     listener = bell.listen()
     woken: list[float] = []
     thread = threading.Thread(target=lambda: listener.wait(20) and woken.append(time.time()))
@@ -52,7 +52,7 @@ def test_another_process_can_ring(bell: Bell, tmp_path: Path) -> None:
     rung = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     thread.join(20)
     assert woken
-    assert woken[0] - float(rung.stdout) < 0.9
+    assert woken[0] - float(rung.stdout) < 0.3
     listener.close()
 
 

@@ -112,7 +112,7 @@ class Hook:
         self.sprung = threading.Event()
         self.taken: dict[str, list[Received]] = {}
         self.doubted: list[Received] = []
-        """Badly signed, once ``secret`` is known. Judged on arrival: a signature is good for a few minutes only."""
+        """Badly signed. Judged on arrival, since a signature is good for a few minutes only."""
         self.subscriber = Subscriber(self._behave)
         self.url = self.subscriber.url
         self.secret = ""
@@ -149,7 +149,7 @@ class Hook:
         if 200 <= status < 300:
             with self._lock:
                 self.taken.setdefault(received.header("webhook-id") or "", []).append(received)
-                if self.secret and not received.is_verified_by(self.secret):
+                if not received.is_verified_by(self.secret):
                     self.doubted.append(received)
         talk.send(f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ PATIENCE = 10.0  # seconds a call may take on a busy machine
 HURRY = 0.25  # seconds a call may take where the provider is told never to finish its answer
 
 
-class Stage:
+class Stage(ABC):
     """The samples, and the means to try a handler on them."""
 
     provider: ClassVar[str]
@@ -55,9 +56,9 @@ class Stage:
     junk_reply: ClassVar[Reply | None] = None
     finds_lost: ClassVar[bool] = False  # it can find a task at the provider without the provider's id
 
+    @abstractmethod
     def with_status(self, sample: QuerySample, word: str) -> Answer:
         """The sample's answer with this word as the provider's status of the task."""
-        raise NotImplementedError  # every provider whose samples have a status word says how it is set
 
     # -- the stage ---------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ def test_the_next_look_is_at_the_first_that_can_be_attempted(stage: Stage, clock
 # Cost --------------------------------------------------------------------------------------------------
 
 
-_FETCH, _RUN = Prepared.fetch, Prepared.run
+_FETCH, _RUN, _SEND = Prepared.fetch, Prepared.run, Prepared.send
 
 
 def plans(stage: Stage, work: Any) -> list[str]:
@@ -164,10 +164,16 @@ def plans(stage: Stage, work: Any) -> list[str]:
         direct.extend((statement, ordered(values)) for values in rows)
         return _RUN(change, connection, rows)
 
+    def send(change: Prepared, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        statement, ordered = change._for(connection)
+        direct.extend((statement, ordered(values)) for values in rows)
+        _SEND(change, connection, rows)
+
     event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
     with (
         mock.patch.object(Prepared, "fetch", fetch),
         mock.patch.object(Prepared, "run", run),
+        mock.patch.object(Prepared, "send", send),
         stage.runtime.store.write() as connection,
     ):
         work(connection)

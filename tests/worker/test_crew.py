@@ -43,7 +43,7 @@ def test_pieces_are_done_each_at_its_time(make: Make) -> None:
     make().give([(ahead, piece(number)) for number, ahead in enumerate(plan)])
     until(lambda: len(done) == 4)
     assert [number for number, _ in done] == [0, 1, 2, 3]
-    assert all(0 <= at - ahead < 0.9 for (_, at), ahead in zip(done, plan, strict=True))
+    assert all(0 <= at - ahead < 0.2 for (_, at), ahead in zip(done, plan, strict=True))
 
 
 def test_quick_pieces_share_a_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_call_that_hangs_among_quick_ones_holds_nobody_up(make: Make) -> None:
     began = time.monotonic()
     crew.give([(0.0, lambda: over.wait(5) and None)] + [(0.0, lambda: done.append(time.monotonic()))] * 5)
     until(lambda: len(done) == 15)
-    assert done[-1] - began < 3, "and not only when that one has ended"
+    assert done[-1] - began < 0.5
     over.set()
 
 
