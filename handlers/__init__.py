@@ -46,6 +46,7 @@ from handlers._records import (
     Unavailable,
     Upload,
     UploadTicket,
+    record,
 )
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "missing_credentials",
     "options_of",
     "parse_options",
+    "record",
     "variable_of",
 ]
 

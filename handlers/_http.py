@@ -14,7 +14,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -31,6 +30,7 @@ from handlers._records import (
     Rejected,
     TaskError,
     Unavailable,
+    record,
 )
 
 CONNECT_TIMEOUT = 5.0
@@ -50,7 +50,7 @@ _REFUSALS = {
 }  # other 4xx: the request itself
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """A provider's HTTP answer. ``headers``: names in lower case."""
 

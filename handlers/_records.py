@@ -19,9 +19,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 JsonObject = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(cls: type[T]) -> type[T]:
+    """A dataclass that nobody changes: the type checker sees to it.
+
+    Python's own frozen dataclasses see to it while the program runs, and take three times as long to make. Of what
+    goes through us with each notice, answer and delivery that was a tenth of all cost.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)  # by its values, as a frozen one
 
 
 class HandlerError(Exception):
@@ -45,7 +56,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskError:
     """Why a task failed. ``retryable``: submitting the same task anew may succeed."""
 
@@ -139,7 +150,7 @@ class OutputStatus(StrEnum):
     BLOCKED = "blocked"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """One artefact of a task: exactly one of ``url``, ``text``, ``data`` is set when it is ``ok``.
 
@@ -157,7 +168,7 @@ class Output:
     details: JsonObject = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskUpdate:
     """What a provider says of one task, from an answer or a notice.
 
@@ -174,7 +185,7 @@ class TaskUpdate:
     unknown_status: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Submission:
     """A task on its way to the provider.
 
@@ -191,7 +202,7 @@ class Submission:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receipt:
     """The provider's acceptance. ``state``: small JSON the handler wants back in every RemoteTask.
 
@@ -204,7 +215,7 @@ class Receipt:
     update: TaskUpdate | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoteTask:
     """A task as a handler needs it for asking. ``age``: seconds since it was submitted.
 
@@ -219,7 +230,7 @@ class RemoteTask:
     age: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notice:
     """One call at a callback URL, free of any web framework.
 
@@ -236,7 +247,7 @@ class Notice:
     task: RemoteTask | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """The answer a provider wants to its notice."""
 
@@ -245,7 +256,7 @@ class Reply:
     content_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Upload:
     """A file that a caller wants a provider to have. ``size`` in bytes."""
 
@@ -254,7 +265,7 @@ class Upload:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UploadTicket:
     """Where the bytes of an upload go: one PUT to ``url`` with ``headers``.
 

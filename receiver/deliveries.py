@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from random import random
 from typing import Any
 
+from handlers import record
 from receiver import __version__, lifecycle, metrics, schedule, tracing, watching
 from receiver import events as event_rules
 from receiver.bell import DELIVER, Bell
@@ -37,7 +38,7 @@ from receiver.store.deliveries import Filter
 from receiver.store.settling import publish
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What came of one attempt. ``started_at``: ms since the epoch."""
 
@@ -46,7 +47,7 @@ class Outcome:
     result: OutboundResult
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Turn:
     """What a turn gave. ``next_due``: when (ms) the next delivery can be attempted (None: none is waiting)."""
 

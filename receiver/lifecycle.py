@@ -6,9 +6,8 @@ Callback and poll both end in ``apply_update``; every attempt of a delivery ends
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from handlers import ErrorCode, RemoteStatus, TaskError, TaskUpdate
+from handlers import ErrorCode, RemoteStatus, TaskError, TaskUpdate, record
 from receiver import schedule
 from receiver.models import CompletedVia, Delivery, DeliveryStatus, EventType, Task, TaskStatus, Verdict
 
@@ -33,7 +32,7 @@ EVENT_OF = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """What an update does to a task. ``event`` is None when subscribers have nothing new to learn."""
 
@@ -101,7 +100,7 @@ def verdict_on_final(task: Task, update: TaskUpdate) -> Verdict:
     return Verdict.CONTRADICTION
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Judgement:
     """What an attempt makes of its delivery, and of its subscriber.
 
@@ -120,7 +119,7 @@ class Judgement:
 DELIVERED = Judgement(DeliveryStatus.DELIVERED, None, None, None, None, healthy=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """An attempt's outcome as far as judging needs it. ``retry_after``: delay in ms asked for, or None."""
 

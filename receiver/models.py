@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
+
+from handlers import record
 
 T = TypeVar("T")
 
@@ -122,7 +124,7 @@ class Verdict(StrEnum):
     """Nothing about a task of ours."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """One piece of work handed to a provider.
 
@@ -159,7 +161,7 @@ class Task:
     noticed_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredNotice:
     """One call of a provider, kept as received; ``copies`` counts its repetitions."""
 
@@ -173,7 +175,7 @@ class StoredNotice:
     copies: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One line of a task's timeline."""
 
@@ -182,7 +184,7 @@ class Step:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """One statement to subscribers. ``seq`` grows in the order of commits; ``body`` is sent unchanged."""
 
@@ -195,7 +197,7 @@ class Event:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """Who owns tasks and subscribers."""
 
@@ -212,7 +214,7 @@ class Scope(StrEnum):
     MANAGE = "manage"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiKey:
     """An API key without its secret, which is shown once and kept only as a hash."""
 
@@ -226,7 +228,7 @@ class ApiKey:
     revoked_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subscriber:
     """A registered webhook, or (``task_only``) the hidden one behind tasks' ``callback_url``.
 
@@ -253,7 +255,7 @@ class Subscriber:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """One event on its way to one subscriber.
 
@@ -281,7 +283,7 @@ class Delivery:
     task_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """One POST of a delivery; never changed once stored. ``duration_ms``: wall clock."""
 
@@ -298,7 +300,7 @@ class Attempt:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page(Generic[T]):
     """A piece of a list, newest first; ``next_cursor`` fetches the next one, None at the end."""
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-from handlers import Handler, Malformed, Notice, NotSupported, Reply, TaskUpdate
+from handlers import Handler, Malformed, Notice, NotSupported, Reply, TaskUpdate, record
 from receiver import lifecycle
 from receiver.bell import Bell
 from receiver.errors import Busy, NotFound
@@ -24,7 +23,7 @@ from receiver.store.settling import Move, adoption, settle_held
 from receiver.waking import lanes_after
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """One call at a callback URL as the web received it. ``headers``: names in lower case."""
 
@@ -35,7 +34,7 @@ class Call:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Taken:
     """What to answer, and what became of the notice (None: a repetition of one kept already).
 
@@ -47,7 +46,7 @@ class Taken:
     task_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Opened:
     """A call at an address of ours. ``task_id``: as its token says; None at the provider-wide address."""
 
@@ -57,7 +56,7 @@ class _Opened:
     task_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Understood:
     """A notice that its provider sent. ``key``: what its repetitions share."""
 

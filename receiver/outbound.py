@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO, Literal
 
+from handlers import record
 from receiver.addresses import AddressPolicy, BadUrl, ForbiddenAddress, Target, parse_url
 from receiver.answers import Answer, NothingCame, receive
 from receiver.dialling import Failure, OutboundError, connect
@@ -34,7 +35,7 @@ _PIECE = 64 * 1024
 _target_of = lru_cache(1024)(parse_url)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutboundRequest:
     """What to send. Raises ValueError for another method, or a file without its size.
 
@@ -57,7 +58,7 @@ class OutboundRequest:
             raise ValueError("the body is a file: say how many bytes of it to send in body_size")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutboundResult:
     """What came of a request.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from random import random
 
-from handlers import RemoteTask, TaskUpdate
+from handlers import RemoteTask, TaskUpdate, record
 from receiver import lifecycle, metrics, schedule
 from receiver.bell import Bell
 from receiver.models import CompletedVia, Step, Task, TaskStatus
@@ -32,7 +31,7 @@ LAST_QUERY_GRACE = 600_000
 STEP = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What a call gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in seconds."""
 
@@ -49,7 +48,7 @@ class Answer:
         return Step(now, "poll", {"said": "no news" if update is None else update.unknown_status or update.status})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Turn:
     """What a turn gave: batches to ask after, each with its starting time; and when (ms) the next can be claimed.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import random
 
-from handlers import Handler, Receipt, Submission, TaskError, Unavailable
+from handlers import Handler, Receipt, Submission, TaskError, Unavailable, record
 from receiver import lifecycle, schedule
 from receiver.bell import Bell
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
@@ -31,7 +31,7 @@ KEPT_ANSWER = 2048
 """Characters of the answer to a submission that its step keeps; the task's own copy gives way to later answers."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start:
     """A task to be handed over at ``at`` (ms). ``repeated``: an earlier call for it may have arrived."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -24,16 +23,17 @@ from sqlalchemy import (
     update,
 )
 
+from handlers import record
 from receiver import schedule
 from receiver.models import Delivery, Subscriber
 from receiver.store import dialect
 from receiver.store import subscribers as subscriber_queries
-from receiver.store.deliveries import of_subscribers, record, waiting
+from receiver.store.deliveries import from_row, of_subscribers, waiting
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import accounts, deliveries, events, subscribers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Claim:
     """A delivery to be attempted now, with what the attempt needs.
 
@@ -164,7 +164,7 @@ _NEXT_DUE = Prepared(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Ready:
     """A subscriber that may be served now. ``allowed``: attempts in flight at most."""
 
@@ -229,7 +229,7 @@ def claim(
 
 
 def _claim(row: Sequence[Any], subscribers_by_id: Mapping[str, Subscriber]) -> Claim:
-    delivery, (body, of_account) = record(row), row[-2:]
+    delivery, (body, of_account) = from_row(row), row[-2:]
     subscriber = subscribers_by_id[delivery.subscriber_id]
     if subscriber.secrets_sealed is None:  # behind a task's callback URL: the account signs
         return Claim(delivery, subscriber, body, of_account, delivery.account_id)

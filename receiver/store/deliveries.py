@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, func, insert, select, update
 
+from handlers import record
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
 from receiver.store.paging import page
@@ -22,7 +23,7 @@ _COLUMNS = [
 
 
 def of_subscribers() -> Select[Any]:
-    """Deliveries with what ``record`` needs of their subscribers."""
+    """Deliveries with what ``from_row`` needs of their subscribers."""
     return select(*_COLUMNS).join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
 
 
@@ -40,7 +41,7 @@ _ADD = Prepared(
 )
 
 
-def record(row: Sequence[Any]) -> Delivery:
+def from_row(row: Sequence[Any]) -> Delivery:
     """A row of ``of_subscribers`` as a Delivery; what columns follow is left alone."""
     (
         delivery_id, account_id, event_id, event_type, subscriber_id, task_id, url, status, created_at, due_at,
@@ -74,7 +75,7 @@ def add(connection: Connection, new: Sequence[Delivery]) -> None:
 def get(connection: Connection, delivery_id: str) -> Delivery | None:
     """The delivery, or None."""
     row = connection.execute(of_subscribers().where(deliveries.c.id == delivery_id)).first()
-    return None if row is None else record(row)
+    return None if row is None else from_row(row)
 
 
 def hold(connection: Connection, delivery_id: str) -> Delivery | None:
@@ -86,7 +87,7 @@ def hold(connection: Connection, delivery_id: str) -> Delivery | None:
 def of_task(connection: Connection, task_id: str) -> Sequence[Delivery]:
     """All deliveries of a task's events, oldest first."""
     rows = connection.execute(of_subscribers().where(deliveries.c.task_id == task_id).order_by(deliveries.c.id))
-    return [record(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
 def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Delivery]:
@@ -94,10 +95,10 @@ def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Deli
     rows = connection.execute(
         of_subscribers().where(deliveries.c.event_id == event_id).order_by(deliveries.c.id).limit(limit)
     )
-    return [record(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filter:
     """What ``list_page`` narrows down to; None means any."""
 
@@ -120,7 +121,7 @@ def list_page(
     ):
         if value is not None:
             query = query.where(column == value)
-    return page(connection, query, deliveries.c.id, record, limit=limit, cursor=cursor)
+    return page(connection, query, deliveries.c.id, from_row, limit=limit, cursor=cursor)
 
 
 def waiting() -> CTE:

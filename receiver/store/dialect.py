@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.sql import ClauseElement
 
+from handlers import record
 from receiver.store import direct
 
 BUSY_SECONDS = 10
@@ -351,7 +351,7 @@ def inline(word: str) -> BindParameter[str]:
     return bindparam(None, str(word), literal_execute=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Server:
     """What a database server says of itself. ``connections``: in use now, of all databases."""
 

@@ -16,7 +16,7 @@ from receiver.store.schema import events
 _ADD = Prepared(insert(events), "id", "account_id", "type", "task_id", "created_at", "body")
 
 
-def _record(row: Row[Any]) -> Event:
+def _from_row(row: Row[Any]) -> Event:
     return Event(
         id=row.id,
         account_id=row.account_id,
@@ -38,13 +38,13 @@ def add(connection: Connection, new: Sequence[Event]) -> None:
 def get(connection: Connection, event_id: str) -> Event | None:
     """The event, or None."""
     row = connection.execute(select(events).where(events.c.id == event_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _from_row(row)
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[Event]:
     """All events of a task, in order."""
     rows = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.seq))
-    return [_record(row) for row in rows]
+    return [_from_row(row) for row in rows]
 
 
 def settled(connection: Connection) -> int | None:
@@ -71,7 +71,7 @@ def after(
         query = query.where(events.c.seq <= up_to)
     if types:
         query = query.where(events.c.type.in_(list(types)))
-    return [_record(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
+    return [_from_row(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
 
 
 def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
@@ -95,4 +95,4 @@ def list_page(
     query = select(events).where(events.c.account_id == account_id)
     if types:
         query = query.where(events.c.type.in_(list(types)))
-    return page(connection, query, events.c.id, _record, limit=limit, cursor=cursor)
+    return page(connection, query, events.c.id, _from_row, limit=limit, cursor=cursor)

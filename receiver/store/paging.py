@@ -16,7 +16,7 @@ def page(
     connection: Connection,
     query: Select[Any],
     id_column: Column[str],
-    record: Callable[[Row[Any]], T],
+    from_row: Callable[[Row[Any]], T],
     *,
     limit: int,
     cursor: str | None,
@@ -27,4 +27,4 @@ def page(
     rows = connection.execute(query.order_by(id_column.desc()).limit(limit + 1)).all()
     more = len(rows) > limit
     kept = rows[:limit]
-    return Page(tuple(record(row) for row in kept), kept[-1]._mapping[id_column] if more else None)
+    return Page(tuple(from_row(row) for row in kept), kept[-1]._mapping[id_column] if more else None)

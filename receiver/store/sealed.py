@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlalchemy import Column, Connection, func, select, update
 
+from handlers import record
 from receiver.store.schema import accounts, subscribers
 
 _COLUMNS: Mapping[str, Column[str]] = {
@@ -18,7 +19,7 @@ KINDS: Sequence[str] = tuple(_COLUMNS)
 """Everything that is sealed, in words for people."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sealed:
     """One sealed text. ``owner``: the id of its row, to which it is bound."""
 

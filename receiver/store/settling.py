@@ -7,13 +7,13 @@ task, however they race. What comes together is written together: statements cos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from handlers import TaskUpdate
+from handlers import TaskUpdate, record
 from receiver import events as event_rules
 from receiver import watching
 from receiver.faultpoints import reached
@@ -23,7 +23,7 @@ from receiver.store import deliveries, events, subscribers, tasks
 from receiver.store.database import after_commit
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Move:
     """What becomes of a task as it was read.
 

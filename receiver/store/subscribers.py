@@ -53,7 +53,7 @@ _HEALTH = Prepared(
 )
 
 
-def record(row: Row[Any]) -> Subscriber:
+def from_row(row: Row[Any]) -> Subscriber:
     """A row as a Subscriber."""
     return _made({column.name: row._mapping[column] for column in COLUMNS})
 
@@ -89,7 +89,7 @@ def get(connection: Connection, subscriber_id: str) -> Subscriber | None:
     """The subscriber, or None; deleted ones are not found."""
     query = select(subscribers).where(subscribers.c.id == subscriber_id, subscribers.c.deleted_at.is_(None))
     row = connection.execute(query).first()
-    return None if row is None else record(row)
+    return None if row is None else from_row(row)
 
 
 def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool = False) -> dict[str, Subscriber]:
@@ -104,7 +104,7 @@ def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscr
         subscribers.c.account_id == account_id, subscribers.c.url == url, subscribers.c.task_only.is_(True)
     )
     row = connection.execute(dialect.kept(query)).first()
-    return None if row is None else record(row)
+    return None if row is None else from_row(row)
 
 
 def behind_callback_url(connection: Connection, account_id: str, url: str, now: int) -> Subscriber:
@@ -156,7 +156,7 @@ def list_page(connection: Connection, account_id: str, limit: int, cursor: str |
         subscribers.c.task_only.is_(False),
         subscribers.c.deleted_at.is_(None),
     )
-    return page(connection, query, subscribers.c.id, record, limit=limit, cursor=cursor)
+    return page(connection, query, subscribers.c.id, from_row, limit=limit, cursor=cursor)
 
 
 def lock(connection: Connection, subscriber_id: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
 
+from handlers import record
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
 from receiver.store import dialect
@@ -58,7 +59,7 @@ def _lease(ids: list[BindParameter[Any]]) -> Update:
 _LEASE = PreparedAmong(_lease, "until", "new_status", "more_submits", "in_status")
 
 
-def _record(row: Sequence[Any]) -> Task:
+def _from_row(row: Sequence[Any]) -> Task:
     """A row of ``_WHOLE`` as a Task."""
     values = list(row)
     for place, read in _READERS:
@@ -94,12 +95,12 @@ def add(connection: Connection, task: Task) -> None:
 def get(connection: Connection, task_id: str) -> Task | None:
     """The task, or None."""
     row = connection.execute(select(*_WHOLE).where(tasks.c.id == task_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _from_row(row)
 
 
 def get_all(connection: Connection, ids: Collection[str]) -> Mapping[str, Task]:
     """Those of these tasks that exist, by id."""
-    return {row[0]: _record(row) for row in _SOME.fetch(connection, ids)}
+    return {row[0]: _from_row(row) for row in _SOME.fetch(connection, ids)}
 
 
 def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
@@ -107,17 +108,17 @@ def hold(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
 
     Taken in the order of their ids, so that two transactions that want the same ones never wait for each other.
     """
-    return {row[0]: _record(row) for row in _SOME_HELD.fetch(connection, ids)}
+    return {row[0]: _from_row(row) for row in _SOME_HELD.fetch(connection, ids)}
 
 
 def find_by_provider_id(connection: Connection, provider: str, provider_task_id: str) -> Task | None:
     """The newest task that a provider knows by this id, or None."""
     query = select(*_WHOLE).where(tasks.c.provider == provider, tasks.c.provider_task_id == provider_task_id)
     row = connection.execute(query.order_by(tasks.c.id.desc()).limit(1)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _from_row(row)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filter:
     """What ``list_page`` narrows down to; times in ms; None means any."""
 
@@ -148,7 +149,7 @@ def list_page(connection: Connection, account_id: str, wanted: Filter, limit: in
             task_metadata.c.account_id == account_id, task_metadata.c.key == key, task_metadata.c.value == text
         )
         query = query.where(tasks.c.id.in_(having))
-    return page(connection, query, tasks.c.id, _record, limit=limit, cursor=cursor)
+    return page(connection, query, tasks.c.id, _from_row, limit=limit, cursor=cursor)
 
 
 def claim(
@@ -188,7 +189,7 @@ def lease(
     """Take tasks that ``due`` gave in this transaction, in their order; see ``claim``."""
     rows = _LEASE.fetch(connection, ids, (until, moved_to.value, submits, status.value))
     order = {task_id: place for place, task_id in enumerate(ids)}
-    return sorted((_record(row) for row in rows), key=lambda task: order[task.id])
+    return sorted((_from_row(row) for row in rows), key=lambda task: order[task.id])
 
 
 def move(
@@ -265,7 +266,7 @@ def overdue(
         abandoned | (tasks.c.status == TaskStatus.QUEUED.value),
     )
     query = query.order_by(tasks.c.deadline_at).limit(limit)
-    return [_record(row) for row in connection.execute(dialect.skip_locked(query) if held else query)]
+    return [_from_row(row) for row in connection.execute(dialect.skip_locked(query) if held else query)]
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:

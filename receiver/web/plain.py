@@ -10,7 +10,9 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from handlers import record
 
 LARGEST = 64 * 1024
 """Bytes of a body that is plain: to read it must not hold up the others who wait."""
@@ -25,7 +27,7 @@ _SCHEMES = {"x-forwarded-proto", "x-forwarded-protocol", "x-forwarded-ssl"}  # t
 _ODD = {"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te", "http2-settings"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plain:
     """A plain call. ``headers``: names in lower case. ``keep_alive``: whether its sender wants to go on.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import pytest
@@ -183,3 +185,18 @@ def test_queries_are_canonical() -> None:
     """Sorted and encoded by RFC 3986: a space is %20, a tilde stays."""
     assert percent("a b~/+*é") == "a%20b~%2F%2B%2A%C3%A9"
     assert canonical_query({"b": "2", "a": "x y", "B": "="}) == "B=%3D&a=x%20y&b=2"
+
+
+def test_nobody_changes_a_record(tmp_path: Path) -> None:
+    """The type checker, which the gate asks, refuses what Python would let pass: a record is what it was made as."""
+    source = tmp_path / "change.py"
+    source.write_text("from handlers import Reply\n\nreply = Reply()\nreply.status = 500\n")
+    told = run(
+        [sys.executable, "-m", "mypy", "--no-error-summary", source], capture_output=True, text=True, check=False
+    )
+    assert told.stdout.endswith(':4: error: Property "status" defined in "Reply" is read-only  [misc]\n')
+
+
+def test_equal_records_are_one() -> None:
+    """Records are told apart by their values, and can be in a set."""
+    assert len({handlers.Reply(), handlers.Reply(status=200), handlers.Reply(status=500)}) == 2
