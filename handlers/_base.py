@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema
@@ -117,7 +118,7 @@ class Handler(ABC):
         self.settings = settings
         self.clock = clock
 
-    @property
+    @cached_property
     def pace(self) -> Pace:
         """Rates, poll plan and deadline after settings."""
         value = self.settings

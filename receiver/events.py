@@ -27,7 +27,8 @@ def rfc3339(at: int | None) -> str | None:
     """
     if at is None:
         return None
-    at = min(max(at, 0), _END_OF_TIME)
+    if not 0 <= at <= _END_OF_TIME:
+        at = 0 if at < 0 else _END_OF_TIME
     return f"{_second(at // 1000)}.{at % 1000:03}Z"
 
 
