@@ -46,7 +46,11 @@ CALLS = 400
 AHEAD = 3_600_000
 """Ms until the first task is due when the worker starts; once it lives, all due times are moved to this moment."""
 REST = 3_000
-"""Ms from then on until the first task is due."""
+"""Ms from then on until the first task is due: the worker looks once a second."""
+MOVING = 0.07
+"""Ms more for each task: to move them all takes seconds."""
+LOOK = 2_000
+"""Ms within which the worker has surely looked."""
 LATE = 1000.0
 """More ms than the rate forces are late."""
 VOD, TOPVIEW = "apsaravideo_vod", "topview"
@@ -110,13 +114,20 @@ def fill(runtime: Runtime, case: Case, count: int, begin: int) -> list[int]:
 
 
 def come_due(runtime: Runtime, planned: Sequence[int]) -> list[int]:
-    """Wait until the worker lives, then let tasks fall due from soon on; when (ms)."""
+    """Wait until the worker lives, then let tasks fall due from soon on; when (ms).
+
+    Raises RuntimeError when that took so long that the worker may not know of it in time.
+    """
     patience = time.monotonic() + 60
     while not alive(runtime) and time.monotonic() < patience:
         time.sleep(0.1)
     with runtime.store.write() as connection:
-        earlier = planned[0] - wall_clock() - REST
+        earlier = planned[0] - wall_clock() - REST - round(MOVING * len(planned))
         connection.execute(update(schema.tasks).values(due_at=schema.tasks.c.due_at - earlier))
+    if wall_clock() > planned[0] - earlier - LOOK:
+        raise RuntimeError(
+            "the first task fell due while tasks were still being moved: MOVING is too short for this machine"
+        )
     return [at - earlier for at in planned]
 
 
