@@ -47,7 +47,7 @@ AHEAD = 3_600_000
 """Ms until the first task is due when the worker starts; once it lives, all due times are moved to this moment."""
 REST = 3_000
 """Ms from then on until the first task is due: the worker looks once a second."""
-MOVING = 0.07
+MOVING = {SQLITE: 0.0, POSTGRESQL: 0.07}
 """Ms more for each task: to move them all takes seconds."""
 LOOK = 2_000
 """Ms within which the worker has surely looked."""
@@ -113,8 +113,8 @@ def fill(runtime: Runtime, case: Case, count: int, begin: int) -> list[int]:
     return due
 
 
-def come_due(runtime: Runtime, planned: Sequence[int]) -> list[int]:
-    """Wait until the worker lives, then let tasks fall due from soon on; when (ms).
+def come_due(runtime: Runtime, kind: str, planned: Sequence[int]) -> list[int]:
+    """Wait until the worker lives, then let tasks fall due from soon on; when (ms). ``kind``: of the database.
 
     Raises RuntimeError when that took so long that the worker may not know of it in time.
     """
@@ -122,7 +122,7 @@ def come_due(runtime: Runtime, planned: Sequence[int]) -> list[int]:
     while not alive(runtime) and time.monotonic() < patience:
         time.sleep(0.1)
     with runtime.store.write() as connection:
-        earlier = planned[0] - wall_clock() - REST - round(MOVING * len(planned))
+        earlier = planned[0] - wall_clock() - REST - round(MOVING[kind] * len(planned))
         connection.execute(update(schema.tasks).values(due_at=schema.tasks.c.due_at - earlier))
     if wall_clock() > planned[0] - earlier - LOOK:
         raise RuntimeError(
@@ -183,7 +183,7 @@ def measure(case: Case, count: int, seconds: float, answer_after: float) -> Foun
         asked.seen()  # what the bare calls left
         worker = start(folder, "worker", [sys.executable, "-m", "receiver.cli", "worker"], environment)
         stack.callback(stop, worker)
-        due = come_due(runtime, planned)
+        due = come_due(runtime, case.kind, planned)
         time.sleep(max(0.0, due[0] / 1000 - time.time()))
         spent = cpu_seconds([worker.pid])
         time.sleep(seconds)
