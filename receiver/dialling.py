@@ -59,6 +59,7 @@ class Failure(Exception):
 @functools.cache
 def _default_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems leave that to a file that anybody may have changed
     context.load_verify_locations(certifi.where())  # slim images come without a list of their own
     return context
 

@@ -65,5 +65,5 @@ def test_a_change_of_a_task_names_the_lanes_that_it_concerns(build: Any, monkeyp
     assert lanes_after([running], providers) == {"deliver", "query-toy"}
     assert lanes_after([ended], providers) == {"deliver"}
     capped = replace(stage.handler.pace, max_in_flight=3)
-    monkeypatch.setattr(type(stage.handler), "pace", capped)
+    monkeypatch.setattr(stage.handler, "pace", capped)
     assert lanes_after([ended], providers) == {"deliver", "submit-toy"}
