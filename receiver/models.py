@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -197,7 +197,7 @@ class Event:
     seq: int = 0
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Account:
     """Who owns tasks and subscribers."""
 
@@ -214,7 +214,7 @@ class Scope(StrEnum):
     MANAGE = "manage"
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """An API key without its secret, which is shown once and kept only as a hash."""
 
@@ -300,7 +300,7 @@ class Attempt:
     message: str
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A piece of a list, newest first; ``next_cursor`` fetches the next one, None at the end."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import ValidationError
 
 import handlers
-from handlers import record
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell, submit_lane
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
@@ -37,7 +37,7 @@ from receiver.store.tasks import Filter
 MAX_DEADLINE = 31 * 86_400
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class NewTask:
     """What a caller asks for. ``deadline``: seconds from now, or None for the provider's default."""
 
@@ -49,7 +49,7 @@ class NewTask:
     deadline: float | None = None
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class History:
     """All that is kept of a task; each kind in the order it came."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, select, update
 
-from handlers import record
 from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.store.schema import deliveries
 
@@ -38,7 +38,7 @@ def bring_forward(connection: Connection, delivery_id: str, now: int, due: int) 
     )
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Span:
     """Which ended deliveries of a subscriber are meant: created from ``since`` (ms) to before ``until`` (None: now).
 

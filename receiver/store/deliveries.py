@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, func, insert, select, update
 
-from handlers import record
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
 from receiver.store.paging import page
@@ -98,7 +97,7 @@ def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Deli
     return [from_row(row) for row in rows]
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Filter:
     """What ``list_page`` narrows down to; None means any."""
 

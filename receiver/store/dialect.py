@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.sql import ClauseElement
 
-from handlers import record
 from receiver.store import direct
 
 BUSY_SECONDS = 10
@@ -351,7 +351,7 @@ def inline(word: str) -> BindParameter[str]:
     return bindparam(None, str(word), literal_execute=True)
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Server:
     """What a database server says of itself. ``connections``: in use now, of all databases."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from sqlalchemy import Column, Connection, func, select, update
 
-from handlers import record
 from receiver.store.schema import accounts, subscribers
 
 _COLUMNS: Mapping[str, Column[str]] = {
@@ -19,7 +18,7 @@ KINDS: Sequence[str] = tuple(_COLUMNS)
 """Everything that is sealed, in words for people."""
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """One sealed text. ``owner``: the id of its row, to which it is bound."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
 
-from handlers import record
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
 from receiver.store import dialect
@@ -118,7 +117,7 @@ def find_by_provider_id(connection: Connection, provider: str, provider_task_id:
     return None if row is None else _from_row(row)
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Filter:
     """What ``list_page`` narrows down to; times in ms; None means any."""
 
