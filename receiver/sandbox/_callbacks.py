@@ -145,6 +145,7 @@ class Callbacks:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._attempts: deque[dict[str, Any]] = deque(maxlen=kept)
+        self._told = False
 
     def send(self, notice: Notice, *, due: float) -> None:
         """Send at a time of the clock, then again as often as the notice's rules ask for."""
@@ -181,6 +182,11 @@ class Callbacks:
         try:
             if not (self._allow_remote or is_loopback(notice.url)):
                 again = False
+                if not self._told:  # once: whoever runs it on another machine sees no callback at all
+                    self._told = True
+                    log.warning(
+                        "callbacks to other machines are not sent: SANDBOX_ALLOW_REMOTE_CALLBACKS=true permits it"
+                    )
                 raise PermissionError("not a loopback address; SANDBOX_ALLOW_REMOTE_CALLBACKS=true permits it")
             answer = post(notice, self._timeout or notice.timeout)
             record["status"] = answer.status

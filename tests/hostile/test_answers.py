@@ -25,10 +25,9 @@ def test_every_status(tmp_path: Path, migrated: Template, toy: None) -> None:
             # 204, 304 and the like have no body, whatever their length says.
             talk.send(f"HTTP/1.1 {status} Said\r\nLocation: {trap.origin}\r\nContent-Length: 0\r\n\r\n".encode())
 
-    # Four hundred at once are a rush of our own making, in which a busy machine may take longer than a second.
+    # The deadline is the product's own: nothing is judged by time here, and a machine may stand still for a second.
     limits = {
         "RECEIVER_RETRY_SCHEDULE": "none",
-        "RECEIVER_DELIVERY_TIMEOUT": "1",
         "RECEIVER_DELIVERY_CONCURRENCY": "50",
     }
     with (

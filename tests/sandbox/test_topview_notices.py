@@ -55,6 +55,17 @@ def test_a_failed_task_says_so(start: Start, listener: Listener) -> None:
     assert (body["status"], body["errorMsg"]) == ("fail", "Feign invoke error")
 
 
+def test_another_machine_is_called_when_asked_for_only(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """A callback to another machine is not sent, not tried again, and the log says once how to permit it."""
+    sandbox = start()
+    for _ in range(2):
+        TopView(sandbox.url).draw(noticeUrl="http://203.0.113.9/hook")
+    tried = attempts(sandbox, 2)
+    assert [(attempt["attempt"], attempt["status"]) for attempt in tried] == [(1, None)] * 2
+    assert all("not a loopback address" in attempt["error"] for attempt in tried)
+    assert caplog.text.count("SANDBOX_ALLOW_REMOTE_CALLBACKS=true") == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
