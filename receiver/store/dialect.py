@@ -47,11 +47,12 @@ _UNREACHABLE = {
 }
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
 
-_BY_INDEX = "".join(
+_BY_INDEX = "; SET LOCAL plan_cache_mode = force_generic_plan" + "".join(
     f"; SET LOCAL {way} = off" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 )
 """What a transaction writes it finds by its keys. A plan is kept, and one that was made while a table was small would
-read all of it however large it has grown, until PostgreSQL counts its rows anew."""
+read all of it however large it has grown, until PostgreSQL counts its rows anew. Left to itself it also makes some
+plans anew for each value: that of what is due for a subscriber, which then costs more than all else about it."""
 
 CACHE_KB = 8_000
 """Pages of a SQLite file that one transaction keeps at hand: the fair choice among a thousand subscribers needs more

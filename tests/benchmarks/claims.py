@@ -129,11 +129,10 @@ def _fill(runtime: Runtime, table: Table) -> None:
             table.later,
         )
     # What autovacuum and a checkpoint would do sooner or later, and not in the midst of what is measured.
-    with runtime.store.engine.connect() as connection:
+    with runtime.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT", bare=True) as connection:
         postgresql = connection.dialect.name == "postgresql"
-        connection.connection.driver_connection.execute(  # type: ignore[union-attr]  # it is open
-            "VACUUM ANALYZE" if postgresql else "PRAGMA wal_checkpoint(TRUNCATE)"
-        )
+        for order in ("VACUUM ANALYZE", "CHECKPOINT") if postgresql else ("PRAGMA wal_checkpoint(TRUNCATE)",):
+            connection.exec_driver_sql(order)
 
 
 class Measured:

@@ -265,6 +265,18 @@ def test_what_is_under_way_is_counted_by_an_index_of_its_own(stage: Stage) -> No
 
 
 @on_postgresql
+def test_no_value_gets_a_plan_of_its_own(stage: Stage) -> None:
+    """What is due for a subscriber is planned once for all: a plan anew costs more than all else about a delivery."""
+    waiting(stage, 5)
+    with stage.runtime.store.write() as connection:
+        for _ in range(3):
+            claiming.claim(connection, stage.clock(), stage.clock() + 30_000, 1, 8)
+        statement, _ = claiming._DUE._for(connection)
+        kept = text("SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = :statement")
+        assert connection.execute(kept, {"statement": statement}).one() == (0, 3)
+
+
+@on_postgresql
 def test_of_many_that_wait_as_many_are_looked_at_as_there_is_room(stage: Stage) -> None:
     """What is under way is counted for those whose turn it is, not for all whose turn will come."""
     for _ in range(20):
