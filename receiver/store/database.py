@@ -64,7 +64,8 @@ class Store:
     def write(self, *, flushed: bool = True) -> Iterator[Connection]:
         """A transaction that may write, committed at the end of the block. Raises Busy: nothing was stored.
 
-        ``flushed``: whether it must survive a power cut. A claim need not: whoever made it is gone as well then.
+        ``flushed``: whether it must survive a power cut. A claim need not: whoever made it is gone as well then, or,
+        where the database is on another machine, it is made once more, as after a lease that has passed.
 
         Unless the connection breaks during the commit itself, when nobody can know. Whoever tries again is
         safe all the same: every write that matters carries a key, a state or a fence that it expects.

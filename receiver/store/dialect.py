@@ -137,6 +137,8 @@ def _begin_postgresql(connection: Connection) -> None:
         seconds = dict.fromkeys(seconds, 0)
     timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
+    if not options.get("flushed", True):
+        said += "; SET LOCAL synchronous_commit = off"
     reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
     begin = f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads
     direct.directly(connection, begin, lambda _: direct.session_of(connection).begin(begin))
