@@ -23,6 +23,8 @@ from urllib3.util import parse_url
 
 log = logging.getLogger(__name__)
 
+_PERMIT = "SANDBOX_ALLOW_REMOTE_CALLBACKS=true permits it"
+
 _MOST_ANSWER = 65_536
 _SHOWN_ANSWER = 2_048
 
@@ -165,6 +167,13 @@ class Callbacks:
         with self._lock:
             self._attempts.clear()
 
+    def _tell_once(self) -> None:
+        """Whoever runs it on another machine would see no callback, and no reason."""
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            log.warning("callbacks to other machines are not sent; %s", _PERMIT)
+
     def _attempt(self, notice: Notice, number: int) -> None:
         record: dict[str, Any] = {
             "provider": notice.provider,
@@ -182,12 +191,8 @@ class Callbacks:
         try:
             if not (self._allow_remote or is_loopback(notice.url)):
                 again = False
-                if not self._told:  # once: whoever runs it on another machine sees no callback at all
-                    self._told = True
-                    log.warning(
-                        "callbacks to other machines are not sent: SANDBOX_ALLOW_REMOTE_CALLBACKS=true permits it"
-                    )
-                raise PermissionError("not a loopback address; SANDBOX_ALLOW_REMOTE_CALLBACKS=true permits it")
+                self._tell_once()
+                raise PermissionError(f"not a loopback address; {_PERMIT}")
             answer = post(notice, self._timeout or notice.timeout)
             record["status"] = answer.status
             record["answer"] = answer.body[:_SHOWN_ANSWER].decode("utf-8", "replace")

@@ -69,7 +69,7 @@ def test_a_subscriber_breaks_is_seen_mended_and_gets_what_it_missed(tab: Tab, sy
         tab.check("subscriber-failing")
         tab.open("/")
         # Figures of up to three seconds ago are shown, and new ones after five.
-        expect(page.locator(".tile.alarm").first).to_be_visible(timeout=20_000)
+        expect(page.locator(".tile.alarm").first).to_be_visible(timeout=10_000)
         expect(page.get_by_role("link", name="The shop")).to_be_visible()
         tab.check("overview-failing")
         tab.open("/deliveries?status=dead")
@@ -100,7 +100,7 @@ def test_a_subscriber_breaks_is_seen_mended_and_gets_what_it_missed(tab: Tab, sy
         expect(page.locator(".badge.is-healthy")).to_be_visible(timeout=20_000)
         tab.check("subscriber-replayed")
         tab.open("/")
-        expect(page.locator(".tile.alarm")).to_have_count(0, timeout=20_000)
+        expect(page.locator(".tile.alarm")).to_have_count(0, timeout=10_000)
         tab.open("/subscribers")
         tab.check("subscribers")
 
