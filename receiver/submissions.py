@@ -22,8 +22,9 @@ from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.settling import adopt, settle
 from receiver.waking import lanes_after
 
-HORIZON = 250
-"""How far ahead (ms) a worker reserves a provider's free slots."""
+HORIZON = 50
+"""How far ahead (ms) a worker reserves a provider's free slots. Of what waits for them, nobody knows whether it was
+handed over once that worker is killed: so not as far as for queries."""
 LATE_ANSWER = 60_000
 """How long (ms) a worker that seemed lost may still come with an answer, where no callback can save the task."""
 

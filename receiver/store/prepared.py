@@ -21,7 +21,8 @@ from receiver.store.direct import Array, directly
 Values = Sequence[Any]
 """In the order of a statement's names: str, bytes, int, float, bool or None."""
 _FEW = 8
-"""PostgreSQL expects ten in an array that it does not know yet; for fewer it would make a new plan each time."""
+"""PostgreSQL expects ten in an array that it does not know yet: a query that only reads would get a new plan each time
+for fewer. (What writes has one plan for all values, ``dialect._BY_INDEX``.)"""
 
 
 class Prepared:
