@@ -103,6 +103,7 @@ class Handler(ABC):
     callbacks: ClassVar[Callbacks] = Callbacks.NONE
     signature_covers_body: ClassVar[bool] = False
     submit_is_safe_to_repeat: ClassVar[bool] = False
+    repeat_after: float = 0.0  # seconds for which the provider may not know yet what a lost submit has started
     takes_uploads: ClassVar[bool] = False
     query_batch: ClassVar[int] = 1
     poll_schedule: ClassVar[tuple[float, ...]]
@@ -149,6 +150,10 @@ class Handler(ABC):
 
         Raises Rejected or Unavailable when the call itself failed: nothing is known of any task.
         """
+
+    def calls_of_query(self, updates: Mapping[str, TaskUpdate]) -> int:
+        """How many calls to the provider a query with these answers took; its rate counts them all."""
+        return 1
 
     def verify(self, notice: Notice) -> None:
         """Check the provider's own signature over the raw notice; raise BadSignature if it is wrong.

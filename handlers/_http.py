@@ -3,7 +3,8 @@
 What a failed call means decides whether money may be spent twice, so it is decided here, once:
 
 * the connection was never made (refused, no such host, connect time-out) → ``Unavailable``
-* HTTP 429 → ``Unavailable`` with the provider's Retry-After
+* HTTP 429 → ``Unavailable`` with the provider's Retry-After; for a call that starts work ``OutcomeUnknown`` where
+  the provider's page does not say that nothing was started
 * the answer was lost (reset, time-out while waiting) or is HTTP 5xx → ``OutcomeUnknown`` for a
   call that starts work, ``Unavailable`` for one that only reads
 """
@@ -36,6 +37,8 @@ from handlers._records import (
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
+LONGEST_PAUSE = 3600.0
+"""Seconds for which a provider can have all calls to it held back by one answer."""
 CONNECTIONS = 150
 """Connections to a provider that are kept; calls beyond that open one for themselves."""
 
@@ -74,7 +77,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return bounded_pause(seconds) if math.isfinite(seconds) else None
+
+
+def bounded_pause(seconds: float) -> float:
+    """What of a pause that a provider asks for is believed: a moment in time, say, would be years."""
+    return min(max(0.0, seconds), LONGEST_PAUSE)
 
 
 def json_body(value: Any) -> bytes:
@@ -108,11 +116,17 @@ def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerE
 class ProviderSession:
     """Calls to one provider's base URL. Thread-safe. No redirects, no cookies, no proxies of the environment."""
 
-    def __init__(self, base_url: str, title: str, total_timeout: float = TOTAL_TIMEOUT) -> None:
-        """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call."""
+    def __init__(
+        self, base_url: str, title: str, total_timeout: float = TOTAL_TIMEOUT, *, refusal_is_certain: bool = True
+    ) -> None:
+        """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call.
+
+        ``refusal_is_certain``: whether HTTP 429 surely started nothing.
+        """
         self.base_url = base_url.rstrip("/")
         self.title = title
         self.total_timeout = total_timeout
+        self.refusal_is_certain = refusal_is_certain
         # The adapter alone: a session of requests would add redirects, cookies and proxies.
         self._adapter = DeadlineAdapter(CONNECTIONS)
         self._verify: bool | str = True  # or the authorities to believe instead of the usual ones
@@ -171,7 +185,7 @@ class ProviderSession:
             raise lost(f"the answer of {self.title} was lost ({type(error).__name__})") from None
         except _TooMuchError as error:
             raise lost(str(error)) from None
-        return self._judge(answer, lost)
+        return self._judge(answer, lost, starts_work=starts_work)
 
     def _request(
         self,
@@ -191,9 +205,12 @@ class ProviderSession:
             request.headers["Content-Length"] = str(len(body))
         return request
 
-    def _judge(self, answer: Answer, lost: Callable[[str], HandlerError]) -> Answer:
+    def _judge(self, answer: Answer, lost: Callable[[str], HandlerError], *, starts_work: bool) -> Answer:
         if answer.status == 429:
-            raise Unavailable(f"{self.title} asks for fewer calls (HTTP 429)", retry_after(answer.headers))
+            message = f"{self.title} asks for fewer calls (HTTP 429)"
+            if starts_work and not self.refusal_is_certain:
+                self._fail(lost, message)
+            raise Unavailable(message, retry_after(answer.headers))
         if answer.status >= 500 and answer.json_object() is None:
             self._fail(lost, f"{self.title} answered HTTP {answer.status}")
         return answer

@@ -141,7 +141,7 @@ class ApsaraVideoVod(Handler):
     poll_schedule = (15.0, 30.0, 60.0)
     task_deadline = 3600.0
     submit_rate = 30.0  # the provider's limits page: submit-type 30/s
-    query_rate = 60.0  # and query-type 100/s, which the look-ups of signed URLs share
+    query_rate = 60.0  # and query-type 100/s; look-ups of signed URLs are counted, but only once they were made
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         """See Handler. The base URL follows the region while it is the default one."""
@@ -185,7 +185,14 @@ class ApsaraVideoVod(Handler):
             outputs = self._images(job, task, looked_up)
             if outputs is not None:
                 updates[task.task_id] = answers.job_update(job, outputs, answers.alone(body, job, text))
+        failed = _failure_in(looked_up)
+        if failed is not None and not updates:
+            raise failed  # so that the pause it asks for is kept
         return updates
+
+    def calls_of_query(self, updates: Mapping[str, TaskUpdate]) -> int:
+        """One for the jobs, and one for the images of each that succeeded."""
+        return 1 + sum(update.status is RemoteStatus.SUCCEEDED for update in updates.values())
 
     def verify(self, notice: Notice) -> None:
         """Check ``X-VOD-SIGNATURE``, md5 of ``<URL>|<X-VOD-TIMESTAMP>|<key>``. Raises BadSignature.
@@ -224,7 +231,11 @@ class ApsaraVideoVod(Handler):
         elif job_id is None or notice.task.provider_task_id not in (None, job_id):
             raise Malformed("the notice is not about the job of this address")
         data = event.get("AIImageResult") if event.get("Data") is None else event["Data"]
-        return answers.job_update(event, answers.plain_images(data), notice.body.decode())
+        update = answers.job_update(event, answers.plain_images(data), notice.body.decode())
+        if update.error is not None and update.error.code is ErrorCode.EMPTY_RESULT:
+            # What Data holds is assumed: a query tells whether there is nothing.
+            return TaskUpdate(RemoteStatus.RUNNING, update.raw, update.provider_task_id)
+        return update
 
     def notice_id(self, notice: Notice) -> str | None:
         """The job and its final status; None for anything else."""
@@ -265,6 +276,8 @@ class ApsaraVideoVod(Handler):
             return ()
         video_id = text_of(job.get("VideoId")) or text_of(task.input.get("VideoId")) or ""
         if video_id not in looked_up:
+            looked_up[video_id] = _failure_in(looked_up)  # one that failed for now is enough
+        if looked_up[video_id] is None:
             try:
                 body, _ = self._call("ListAIImageInfo", {"VideoId": video_id}, starts_work=False)
                 looked_up[video_id] = body.get("AIImageInfoList")
@@ -296,6 +309,11 @@ class ApsaraVideoVod(Handler):
         if answer.status != 200:
             raise not_understood(answer, self.title, starts_work=starts_work)
         return body, answer.text
+
+
+def _failure_in(looked_up: Mapping[str, Any]) -> Unavailable | None:
+    """Why a look-up among these failed for now, if one did."""
+    return next((found for found in looked_up.values() if isinstance(found, Unavailable)), None)
 
 
 def _object(value: Any) -> JsonObject | None:

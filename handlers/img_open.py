@@ -104,7 +104,9 @@ class ImgOpen(Handler):
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         """See Handler. ``operations`` of the instance include those of the setting ``tools``."""
         super().__init__(settings, clock)
-        self._session = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT)
+        # Whether HTTP 429 started nothing is not published: the task is looked up, which costs little.
+        self._session = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT, refusal_is_certain=False)
+        self.repeat_after = settings["not_found_grace"]
         self._works: Mapping[str, Work] = {**WORKS, **settings["tools"]}
         self.operations = {name: work.operation for name, work in self._works.items()}
 
@@ -296,7 +298,7 @@ class ImgOpen(Handler):
         """What an envelope with another code than 200 means; codes that are not published may mean anything."""
         said = text_of((answer.json_object() or {}).get("msg"))
         message = f"{self.title}: {said or 'no reason given'} (code {code})"
-        if code == "429":
+        if code == "429" and not starts_work:
             error = TaskError(ErrorCode.RATE_LIMITED, message, True, code, said)
             return Unavailable(message, error=error)
         if code == FAILURE or code in _REFUSALS:

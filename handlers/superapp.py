@@ -156,6 +156,12 @@ class SuperApp(Handler):
             False,
             boolean,
         ),
+        Option(
+            "resubmit_after_429",
+            "send a task again after HTTP 429, which should mean that nothing was started; the provider does not say",
+            False,
+            boolean,
+        ),
     )
     operations: Mapping[str, Operation] = {
         operation.name: operation
@@ -173,7 +179,7 @@ class SuperApp(Handler):
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
-        self.http = ProviderSession(settings["base_url"], self.title)
+        self.http = ProviderSession(settings["base_url"], self.title, refusal_is_certain=settings["resubmit_after_429"])
 
     def submit(self, submission: Submission) -> Receipt:
         """One signed POST. There is no idempotency key, so a lost answer is an unknown outcome."""

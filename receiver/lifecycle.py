@@ -77,12 +77,12 @@ def past_deadline(task: Task) -> Change:
     return Change(TaskStatus.EXPIRED, task.progress, None, None, EventType.TASK_EXPIRED)
 
 
-def submission_unknown(task: Task) -> Change:
-    """The end of a task whose submission's answer was lost for good: it is never bought a second time."""
+def submission_unknown(task: Task, why: str = "nothing was heard of it since") -> Change:
+    """The end of a task of which nobody knows whether it was started: it is never bought a second time."""
     error = TaskError(
         ErrorCode.SUBMISSION_UNKNOWN,
-        "The provider's answer to the submission was lost, and nothing was heard of the task since. It may have "
-        "run (and been charged) there; submitting again is your decision.",
+        f"Whether the provider started the task is not known ({why}). It may have run (and been charged) there; "
+        "submitting again is your decision.",
         retryable=False,
     )
     return Change(TaskStatus.FAILED, task.progress, error, None, EventType.TASK_FAILED)

@@ -28,17 +28,23 @@ HINT_FRESH = 60_000
 HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
+NO_ANSWER = 7_200_000
+"""How long (ms) past the deadline a task lasts at most, although it could not be asked after: longer than any pause."""
 STEP = 100
 
 
 @record
 class Answer:
-    """What a call gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in seconds."""
+    """What a query gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in seconds.
+
+    ``calls``: to the provider that it took.
+    """
 
     batch: Sequence[Task]
     updates: Mapping[str, TaskUpdate]
     failed: str | None = None
     pause: float = 0.0
+    calls: int = 1
 
     def step(self, task: Task, now: int) -> Step:
         """The line in the task's timeline."""
@@ -142,8 +148,12 @@ class PollingService:
                 took = (now - hints[task.id]) / 1000
                 after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
         for answer in answers:
+            provider = answer.batch[0].provider
+            if answer.calls > 1:
+                rate = self._providers.get(provider).pace.query_rate
+                pacing.charge(connection, f"{provider}:query", now, round(1000 * (answer.calls - 1) / rate))
             if answer.pause:
-                pacing.postpone(connection, f"{answer.batch[0].provider}:query", now + round(answer.pause * 1000))
+                pacing.postpone(connection, f"{provider}:query", now + round(answer.pause * 1000))
         return [task for move, task in zip(moves, settled, strict=True) if move.change and move.change.event]
 
     def _move(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
@@ -151,6 +161,8 @@ class PollingService:
         update = answer.updates.get(task.id)
         if answer.failed is not None and now < task.deadline_at + LAST_QUERY_GRACE:
             due = now + max(self._wait(task, hinted, now), round(answer.pause * 1000))
+            last = task.deadline_at if now < task.deadline_at else task.deadline_at + LAST_QUERY_GRACE
+            due = min(due, max(last, now + 1000))
             return Move(task, None, values={"polls": task.polls + 1, "due_at": due})
         if answer.failed is not None:
             return Move(task, lifecycle.past_deadline(task))
@@ -163,11 +175,12 @@ class PollingService:
     def end_overdue(self) -> int:
         """End tasks past their deadline that no lane ends; how many.
 
-        Those still queued, which a provider's cap or pause may hold back for long; and, some time later,
-        those of providers that have no credentials here any more. Their callers must not wait for ever.
+        Those still queued, which a provider's cap or pause may hold back for long; some time later those of
+        providers that have no credentials here any more; and at last those that nobody could ask after, since their
+        provider wants no calls. Their callers must not wait for ever.
         """
         now = self._clock()
-        asked = (self._providers.names, now, now - LAST_QUERY_GRACE)
+        asked = (self._providers.names, now, now - LAST_QUERY_GRACE, now - NO_ANSWER)
         with self._store.read() as connection:
             if not tasks.overdue(connection, *asked, 1):
                 return 0

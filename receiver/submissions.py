@@ -69,7 +69,8 @@ class SubmissionService:
 
         They are SUBMITTING from here on, committed before any call: a crash must not buy twice.
         """
-        pace = self._providers.get(provider).pace
+        handler = self._providers.get(provider)
+        pace = handler.pace
         now = self._clock()
         if not self._anything_due(provider, TaskStatus.QUEUED, now):
             return []
@@ -80,7 +81,7 @@ class SubmissionService:
             starts = self._reserve(connection, provider, TaskStatus.QUEUED, now, free, room)
             claimed = tasks.claim(
                 connection, provider, TaskStatus.QUEUED, TaskStatus.SUBMITTING,
-                now, now + self._lease, len(starts), submits=1,
+                now, now + self._lease_at(handler), len(starts), submits=1,
             )  # fmt: skip
         return [Start(at, task, repeated=False) for at, task in zip(starts, claimed, strict=False)]
 
@@ -101,7 +102,7 @@ class SubmissionService:
                 starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, free, room)
             claimed = tasks.claim(
                 connection, provider, TaskStatus.SUBMITTING, TaskStatus.SUBMITTING,
-                now, now + self._lease, len(starts), submits=1 if handler.submit_is_safe_to_repeat else 0,
+                now, now + self._lease_at(handler), len(starts), submits=1 if handler.submit_is_safe_to_repeat else 0,
             )  # fmt: skip
             for at, task in zip(starts, claimed, strict=False):
                 if not task.outcome_unknown:
@@ -118,6 +119,10 @@ class SubmissionService:
                     self._await_news(connection, handler, task, now, patience)
         self._bell.ring()
         return again
+
+    def _lease_at(self, handler: Handler) -> int:
+        """How long (ms) a claim holds: a worker that dies has its calls repeated, once the provider knows of them."""
+        return self._lease + round(handler.repeat_after * 1000)
 
     def _anything_due(self, provider: str, status: TaskStatus, now: int) -> bool:
         """Most looks find nothing; a look must not take the writer's turn."""
@@ -246,11 +251,11 @@ class SubmissionService:
                 return
             tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": why})
             if current.noticed_id is None and handler.submit_is_safe_to_repeat:
-                wait = schedule.submit_delay(task.submits, None, random())
+                wait = max(schedule.submit_delay(task.submits, None, random()), round(handler.repeat_after * 1000))
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
                 tasks.move(connection, task.id, values, fence=task.fence)
             else:
-                self._await_news(connection, handler, current, now)
+                self._await_news(connection, handler, current, now, why=why)
         self._bell.ring()
 
     def rejected(self, task: Task, error: TaskError, raw: str | None) -> None:
@@ -273,7 +278,16 @@ class SubmissionService:
             return None
         return current
 
-    def _await_news(self, connection: Connection, handler: Handler, task: Task, now: int, patience: int = 0) -> None:
+    def _await_news(
+        self,
+        connection: Connection,
+        handler: Handler,
+        task: Task,
+        now: int,
+        patience: int = 0,
+        *,
+        why: str = "the worker was lost",
+    ) -> None:
         """A lost submission that must not be repeated: an early callback saves it, or a later one may.
 
         ``patience``: ms that a task without callbacks is given all the same, for an answer that comes late.
@@ -286,4 +300,4 @@ class SubmissionService:
             values = {"outcome_unknown": True, "due_at": min(until, task.deadline_at)}
             tasks.move(connection, task.id, values, fence=task.fence)
         else:
-            settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)
+            settle(connection, task, lifecycle.submission_unknown(task, why), now, fence=task.fence)

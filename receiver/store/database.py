@@ -35,7 +35,8 @@ class Store:
         self._hasty_writer = self._writer.execution_options(flushed=False)
         self._turns = Turns(dialect.database_file(url))
         event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
-        event.listen(self.engine, "checkin", lambda *_: metrics.CONNECTIONS.dec())
+        for given_back in ("checkin", "detach"):  # one that listens is none of the pool's any more
+            event.listen(self.engine, given_back, lambda *_: metrics.CONNECTIONS.dec())
         self._migrator = self.engine.execution_options(writes=True, migrates=True)
 
     @contextmanager
@@ -45,7 +46,7 @@ class Store:
             yield connection
 
     def ask(self, query: Callable[[Connection], T]) -> T:
-        """What a single ``Prepared`` query gives: it sees one moment without a transaction, which costs more than it.
+        """What a single ``Prepared`` query gives: it sees one moment, and a transaction would cost more than it does.
 
         Raises Busy when the database cannot be reached.
         """

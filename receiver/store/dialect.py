@@ -185,8 +185,8 @@ def _begin_sqlite(connection: Connection) -> None:
     if not options.get("writes", False):
         connection.exec_driver_sql("BEGIN")
         return
-    # NORMAL leaves a commit to the next flush, whoever makes it. A server that fails while its clients live on makes
-    # that unsafe for fences; an SQLite file has no clients on other machines.
+    # NORMAL leaves a commit to the next flush, whoever makes it, as PostgreSQL does without synchronous_commit: see
+    # ``Store.write``.
     level = "FULL" if options.get("flushed", True) else "NORMAL"
     if connection.info.get(_LEVEL, level) != level:
         connection.exec_driver_sql(f"PRAGMA synchronous={level}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, func, select, update
 
 from receiver import schedule
 from receiver.store import dialect
@@ -52,6 +52,12 @@ def postpone(connection: Connection, name: str, until: int) -> None:
     """Let no call of this name start before a time (the provider asked for a pause)."""
     connection.execute(dialect.insert_or_nothing(paces).values(name=name, next_free=0))
     connection.execute(update(paces).where(paces.c.name == name, paces.c.next_free < until).values(next_free=until))
+
+
+def charge(connection: Connection, name: str, now: int, time: int) -> None:
+    """Let calls of this name begin so much later (ms): some were made without a slot of their own."""
+    free = case((paces.c.next_free > now, paces.c.next_free), else_=now)
+    connection.execute(update(paces).where(paces.c.name == name).values(next_free=free + time))
 
 
 def next_free(connection: Connection, name: str) -> int:

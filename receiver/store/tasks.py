@@ -249,16 +249,19 @@ def overdue(
     providers: Collection[str],
     now: int,
     abandoned_before: int,
+    unasked_before: int,
     limit: int,
     *,
     held: bool = False,
 ) -> Sequence[Task]:
     """Live tasks past their deadline that no lane ends: those still queued, and those of other providers than these.
 
-    The latter only when their deadline passed before ``abandoned_before``. ``held``: without those that somebody
-    is changing now; the others stay as they are until this transaction ends.
+    The latter only when their deadline passed before ``abandoned_before``; and any whose deadline passed before
+    ``unasked_before``. ``held``: without those that somebody is changing now; the others stay as they are until
+    this transaction ends.
     """
     abandoned = tasks.c.provider.not_in(list(providers)) & (tasks.c.deadline_at < abandoned_before)
+    abandoned |= tasks.c.deadline_at < unasked_before
     query = select(*_WHOLE).where(
         tasks.c.due_at.is_not(None),
         tasks.c.deadline_at <= now,

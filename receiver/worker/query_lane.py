@@ -115,7 +115,7 @@ class QueryLane(TurnLane[Batch, Answer]):
             return "failed", Answer(batch, {}, "internal error")
         for update in updates.values():
             self._note_unknown(update)
-        return "answered", Answer(batch, updates)
+        return "answered", Answer(batch, updates, calls=self._handler.calls_of_query(updates))
 
     def _note_unknown(self, update: TaskUpdate) -> None:
         """An unknown status word is logged once: it means still running, and a handler to be brought up to date."""

@@ -12,6 +12,7 @@ import pytest
 from receiver.bell import DELIVER
 from receiver.models import CompletedVia, EventType, Task, TaskStatus
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
+from receiver.store import pacing, tasks
 from tests import asking
 from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 
@@ -130,6 +131,7 @@ def test_slots_are_reserved_several_at_a_time(build: Any, clock: Clock) -> None:
     stage: Stage = build(TOY_QUERY_RATE=40)
     for number in range(100):
         stage.running(f"job-{number}")
+        clock.pass_by(0.001)
     clock.pass_by(6)
     looks, calls, end = 0, 0, clock() + 1000
     while clock() < end:
@@ -215,6 +217,30 @@ def test_a_failed_call_says_nothing_of_any_task(stage: Stage) -> None:
     stage.clock.now = look
     assert 0 <= pause_ends - look <= 250
     assert [task.id for task in claimed(stage)] == [late.id]
+
+
+def test_a_long_pause_does_not_outlast_a_deadline(stage: Stage) -> None:
+    """The task is due at its deadline, and then once more at the end of the time for a last answer."""
+    task = stage.running(deadline=60)
+    stage.wait_until_due(task)
+    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 3600.0)
+    assert stage.task(task).due_at == task.deadline_at
+    stage.clock.pass_by(3601)
+    with stage.runtime.store.write() as connection:
+        tasks.move(connection, task.id, {"deadline_at": stage.clock()})
+    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 3600.0)
+    assert stage.task(task).due_at == stage.clock() + LAST_QUERY_GRACE
+
+
+def test_calls_beyond_the_first_of_a_query_count(stage: Stage) -> None:
+    """A query that took three calls leaves its provider alone for as long as three do."""
+    stage.running()
+    stage.clock.pass_by(6)
+    batch = claimed(stage)
+    rate = stage.handler.pace.query_rate
+    stage.runtime.polling.turn("toy", [Answer(batch, {}, calls=1 + 20 * round(rate))], 0)
+    with stage.runtime.store.read() as connection:
+        assert pacing.next_free(connection, "toy:query") == pytest.approx(stage.clock() + 20_000, abs=300)
 
 
 def test_a_hint_during_a_call_that_fails_is_not_forgotten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,32 +365,6 @@ def test_tasks_of_an_operation_that_is_gone_go_on_by_the_providers_plan(
         assert stage.claim() == []
         stage.clock.pass_by(61)
     assert stage.task(lost).status is TaskStatus.FAILED
-
-
-def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
-    """Nobody asks after them any more, and their callers must not wait for ever."""
-    stage: Stage = build()
-    task = stage.running(deadline=60)
-    off: Stage = build(providers={})
-    clock.now = task.deadline_at + LAST_QUERY_GRACE
-    assert off.runtime.polling.end_overdue() == 0
-    clock.pass_by(1)
-    assert stage.runtime.polling.end_overdue() == 0, "a provider that is on looks after its own"
-    assert off.runtime.polling.end_overdue() == 1
-    assert stage.task(task).status is TaskStatus.EXPIRED
-    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_EXPIRED]
-    assert off.runtime.polling.end_overdue() == 0
-
-
-def test_a_queued_task_expires_at_its_deadline(stage: Stage) -> None:
-    """A provider's cap or pause may hold a task back; its deadline does not wait for its turn."""
-    task = stage.create(deadline=60)
-    stage.clock.now = task.deadline_at - 1
-    assert stage.runtime.polling.end_overdue() == 0
-    stage.clock.now = task.deadline_at
-    assert stage.runtime.polling.end_overdue() == 1
-    assert stage.task(task).status is TaskStatus.EXPIRED
-    assert stage.event_types(task) == [EventType.TASK_EXPIRED]
 
 
 def test_polls_of_an_operation_use_its_own_plan(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,26 @@ def test_a_dead_workers_task_is_repeated_where_that_is_safe(stage: Stage, monkey
     assert stage.task(task).status is TaskStatus.RUNNING
 
 
+def test_a_call_is_repeated_only_once_the_provider_knows_of_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up that comes too early finds nothing, and the task would be started twice."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    monkeypatch.setattr(stage.handler, "repeat_after", 30.0, raising=False)
+    lost, orphan = stage.create(), stage.create()
+    first, _dead = stage.claim()
+    stage.runtime.submissions.lost(first.task, "reset")
+    stage.clock.pass_by(29)
+    assert stage.claim() == []
+    stage.clock.pass_by(1)
+    (again,) = stage.claim()
+    assert (again.task.id, again.repeated) == (lost.id, True)
+    stage.accept(again)
+    stage.clock.pass_by(LEASE - 1)
+    assert stage.claim() == [], "its worker may have called until its lease was over"
+    stage.clock.pass_by(2)
+    (again,) = stage.claim()
+    assert (again.task.id, again.repeated) == (orphan.id, True)
+
+
 def test_a_repetition_that_is_unavailable_stays_a_repetition(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a call may have arrived, no later call may pretend to be the first."""
     monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)

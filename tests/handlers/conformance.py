@@ -258,14 +258,26 @@ class HandlerConformance(NoticeConformance):
                 self.submit(handler, sample)
 
     def test_too_many_requests_says_when_to_come_back(self, handler: Handler, remote: FakeProvider) -> None:
-        """HTTP 429 is try-later, with the provider's own Retry-After, for submit and query alike."""
+        """HTTP 429 is try-later, with the provider's Retry-After; of a submit only where that surely did nothing."""
         remote.answer(Answer(b"slow down", 429, {"Retry-After": "7"}))
-        with pytest.raises(Unavailable) as caught:
-            self.submit(handler, self.submits[0])
-        assert caught.value.retry_after == 7
+        if self.refusal_is_certain:
+            with pytest.raises(Unavailable) as caught:
+                self.submit(handler, self.submits[0])
+            assert caught.value.retry_after == 7
+        else:
+            with pytest.raises(OutcomeUnknown):
+                self.submit(handler, self.submits[0])
         with pytest.raises(Unavailable) as caught:
             handler.query([self.queries[0].task])
         assert caught.value.retry_after == 7
+
+    def test_no_pause_is_longer_than_an_hour(self, handler: Handler, remote: FakeProvider) -> None:
+        """A moment in time where seconds are meant, or another huge number, stops a provider for no more than that."""
+        for header in ("1795255200", "1e17"):
+            remote.answer(Answer(b"slow down", 429, {"Retry-After": header}))
+            with pytest.raises(Unavailable) as caught:
+                handler.query([self.queries[0].task])
+            assert caught.value.retry_after == 3600
 
     # -- query -------------------------------------------------------------------------------------
 

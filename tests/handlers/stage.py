@@ -55,6 +55,7 @@ class Stage(ABC):
     bad_notices: ClassVar[Sequence[Notice]] = ()
     junk_reply: ClassVar[Reply | None] = None
     finds_lost: ClassVar[bool] = False  # it can find a task at the provider without the provider's id
+    refusal_is_certain: ClassVar[bool] = True  # HTTP 429 to a submit surely started nothing
 
     @abstractmethod
     def with_status(self, sample: QuerySample, word: str) -> Answer:

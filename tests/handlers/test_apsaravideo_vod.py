@@ -373,10 +373,48 @@ def test_a_look_up_that_failed_for_now_is_tried_again_for_a_while(remote: FakePr
     """A young task waits for its signed URLs; an old one takes the plain ones rather than none."""
     handler = load(remote)
     remote.answer(jobs(DONE), fault)
-    assert handler.query([task(age=599.0)]) == {}
+    with pytest.raises(Unavailable):
+        handler.query([task(age=599.0)])
     remote.answer(jobs(DONE), fault)
     (update,) = handler.query([task(age=600.0)]).values()
     assert update.outputs[0].details["source"] == "AIImageResult"
+
+
+def test_one_look_up_that_is_throttled_is_enough(remote: FakeProvider) -> None:
+    """No other is made in that query, and the pause is kept; what the answer says of other jobs is not lost."""
+    three = [DONE | {"JobId": f"remote-{n}", "VideoId": f"video-{n}"} for n in (1, 2, 3)]
+    throttled = replace(refusal("Throttling.User"), headers={"x-acs-retry-after": "7000"})
+    remote.answer(jobs(*three), throttled)
+    with pytest.raises(Unavailable) as caught:
+        load(remote).query([task(1), task(2), task(3)])
+    assert caught.value.retry_after == 7
+    assert len(remote.requests) == 2
+    remote.answer(jobs(three[0], FAILED | {"JobId": "remote-2"}), throttled)
+    assert set(load(remote).query([task(1), task(2)])) == {"task_2"}
+
+
+def test_look_ups_count_as_calls(remote: FakeProvider) -> None:
+    """The provider's rate is shared by the query and by what it takes to fetch its images."""
+    handler = load(remote)
+    remote.answer(jobs(DONE, FAILED | {"JobId": "remote-2"}), images(SIGNED))
+    assert handler.calls_of_query(handler.query([task(1), task(2), task(3)])) == 2
+    assert handler.calls_of_query({}) == 1
+
+
+def test_a_byte_order_mark_is_no_trouble(remote: FakeProvider) -> None:
+    """An answer for several jobs that begins with one is read and taken apart like any other."""
+    entries = [DONE | {"JobId": f"remote-{n}", "Status": "processing"} for n in (1, 2)]
+    answer = jobs(*entries)
+    remote.answer(replace(answer, body=b"\xef\xbb\xbf" + answer.body))
+    updates = load(remote).query([task(1), task(2)])
+    assert json.loads(updates["task_1"].raw)["AIImageJobList"] == [entries[0]]
+
+
+@pytest.mark.parametrize("data", ["", {"images": []}, [{"ImageUrl": "http://bucket.test/1.gif"}]])
+def test_a_notice_whose_images_are_not_found_is_no_verdict(data: Any, remote: FakeProvider) -> None:
+    """What a notice carries is assumed: a success in which nothing is found is asked after, not failed."""
+    update = load(remote).read(notice(event(Data=data)))
+    assert (update.status, update.error) == (RemoteStatus.RUNNING, None)
 
 
 def test_a_slow_provider_does_not_keep_a_batch_for_longer_than_a_lease(

@@ -120,6 +120,7 @@ class TestConformance(HandlerConformance):
     credential_headers = ("X-Request-req-accessKeySecret",)
     junk_reply = Reply(b'{"code":"200"}')
     finds_lost = True
+    refusal_is_certain = False
     submits = (
         *(
             SubmitSample(
@@ -156,7 +157,7 @@ class TestConformance(HandlerConformance):
         ErrorSample(envelope(None, "400", "failure"), ErrorCode.PROVIDER_ERROR, ErrorCode.PROVIDER_ERROR),
         ErrorSample(envelope(None, "401", "unauthorized"), ErrorCode.AUTHENTICATION, ErrorCode.AUTHENTICATION),
         ErrorSample(GONE, ErrorCode.NOT_FOUND, RemoteStatus.FAILED),
-        ErrorSample(envelope(None, "429"), Unavailable, Unavailable),
+        ErrorSample(envelope(None, "429"), OutcomeUnknown, Unavailable),
         ErrorSample(envelope(None, "500"), OutcomeUnknown, Unavailable),
         ErrorSample(envelope(None, "9999"), OutcomeUnknown, Unavailable),
         ErrorSample(json_answer({"code": "400"}, 502), OutcomeUnknown, Unavailable),
@@ -327,6 +328,12 @@ def test_a_first_submission_is_not_looked_up(remote: FakeProvider) -> None:
         load(remote).submit(submission("face_swap_v1", **FACES))
     assert (caught.value.error.provider_code, caught.value.error.provider_message) == ("400", "bad picture")
     assert len(remote.requests) == 1
+
+
+def test_a_lost_submission_is_repeated_once_the_provider_knows_of_it(remote: FakeProvider) -> None:
+    """As long as 'no such task' is not believed of a query, it is not believed of a look-up before a second start."""
+    assert load(remote).repeat_after == 30
+    assert load(remote, not_found_grace="45").repeat_after == 45
 
 
 @pytest.mark.parametrize("fault", [Reset(), envelope(None, "429"), envelope(None, "400"), Answer(b"", 429)])

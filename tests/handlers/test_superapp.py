@@ -63,6 +63,7 @@ def asked(age: float = 60.0, operation: str = "text2image", provider_id: str = I
 class TestConformance(HandlerConformance):
     provider = "superapp"
     settings = SETTINGS
+    refusal_is_certain = False
     submits = (
         SubmitSample("text2image", CAT, [ACCEPTED], ID, path="/openapi/v1/aigc/submitTask"),
         SubmitSample("image2video", CAT_VIDEO, [ACCEPTED], ID, path="/openapi/v1/aigc/submitTask"),
@@ -348,6 +349,16 @@ def test_the_operator_may_accept_duplicates_after_a_system_error(remote: FakePro
         make(remote).submit(Submission("task_1", "text2image", CAT))
     with pytest.raises(Unavailable):
         make(remote, resubmit_after_system_error="true").submit(Submission("task_1", "text2image", CAT))
+
+
+def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> None:
+    """The provider does not say so: without that word a throttled submission is not sent again."""
+    remote.answer(Answer(b"", 429, {"Retry-After": "3"}))
+    with pytest.raises(OutcomeUnknown):
+        make(remote).submit(Submission("task_1", "text2image", CAT))
+    with pytest.raises(Unavailable) as caught:
+        make(remote, resubmit_after_429="true").submit(Submission("task_1", "text2image", CAT))
+    assert caught.value.retry_after == 3
 
 
 def test_input_that_json_cannot_say_is_rejected(remote: FakeProvider) -> None:

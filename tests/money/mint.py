@@ -45,6 +45,7 @@ class Mint(Stage):
             **{f"{name.upper()}_BASE_URL": f"{sandbox.url}/{name}" for name in PROVIDERS},
             **{f"{name.upper()}_SUBMIT_RATE": "200" for name in PROVIDERS},
             **{f"{name.upper()}_QUERY_RATE": "200" for name in PROVIDERS},
+            "IMG_OPEN_NOT_FOUND_GRACE": "0.5",
             **{f"{name.upper()}_POLL_SCHEDULE": "0.3" for name in PROVIDERS},
             "RECEIVER_DELIVERY_TIMEOUT": "0.9",
             **variables,

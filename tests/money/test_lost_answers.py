@@ -22,6 +22,7 @@ LOSSES: dict[str, tuple[str, bool]] = {
     # a way to lose an answer, and whether the provider had started the task by then
     "reset after it was taken": ("drop", True),
     "reset before it was taken": ("drop-before=1", False),
+    "HTTP 429": ("http=429*1", False),
     "HTTP 500": ("http=500*1", False),
     "HTTP 502": ("http=502*1", False),
     "HTTP 503": ("http=503*1", False),
@@ -59,6 +60,8 @@ def _expected(sample: Sample, loss: str) -> tuple[TaskStatus, int]:
         return TaskStatus.SUCCEEDED, 1
     if sample is VOD and loss == "HTTP 503":
         return TaskStatus.SUCCEEDED, 1  # its own ServiceUnavailable: documented as safe to try again
+    if loss == "HTTP 429" and sample.provider != "superapp":
+        return TaskStatus.SUCCEEDED, 1  # nothing was started; of SuperApp nobody says so
     if started and sample.calls_back:
         return TaskStatus.SUCCEEDED, 1
     return TaskStatus.FAILED, int(started)

@@ -41,9 +41,9 @@ def at_once(build: Callable[..., Stage], claim: Callable[[Stage], Sequence[str]]
 
 
 def test_tasks_are_claimed_once(build: Callable[..., Stage]) -> None:
-    """Sixty tasks, six claimers: every task has one taker."""
+    """Forty tasks, six claimers: every task has one taker."""
     stage = build()
-    tasks = [stage.create().id for _ in range(60)]
+    tasks = [stage.create().id for _ in range(40)]
     got = at_once(build, lambda one: [start.task.id for start in one.claim(5)])
     taken = Counter(task for each in got for task in each)
     assert taken == Counter(tasks)

@@ -11,6 +11,7 @@ import pytest
 
 from receiver import bell
 from receiver.bell import BREATH, Bell, Listener
+from receiver.metrics import CONNECTIONS
 from receiver.store import Store, wire
 from receiver.store.wire import Wire
 from tests import postgres
@@ -49,6 +50,15 @@ def machines(url: str, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
     yield both
     for machine in both:
         machine.close()
+
+
+def test_who_listens_holds_none_of_the_pools_connections(machines: tuple[Machine, Machine]) -> None:
+    """The gauge of connections in use counts what the pool has lent out, however often a listener connects."""
+    before = CONNECTIONS._value.get()  # type: ignore[attr-defined]
+    listener = machines[0].listen()
+    assert CONNECTIONS._value.get() == before  # type: ignore[attr-defined]
+    listener.close()
+    assert CONNECTIONS._value.get() == before  # type: ignore[attr-defined]
 
 
 def until_rung(listener: Listener, seconds: float = 20.0) -> None:

@@ -104,6 +104,7 @@ class System:
             **{f"{name.upper()}_QUERY_RATE": "200" for name in PROVIDERS},
             "TOPVIEW_BUSY_WAIT": "1",
             "TOPVIEW_UNFINISHED_WAIT": "1",
+            "IMG_OPEN_NOT_FOUND_GRACE": "1",
             **settings,
         }
         port = self.sandbox_url.rpartition(":")[2]
