@@ -189,7 +189,8 @@ async def _receive_body(wire: _Wire, answer: Answer, fields: dict[str, list[str]
     """
     body = answer.body
     if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED, HTTPStatus.SWITCHING_PROTOCOLS):
-        return True
+        # They have no body. Who announces one may send it all the same.
+        return set(fields.get("content-length", ["0"])) == {"0"} and "transfer-encoding" not in fields
     if [value.lower() for value in fields.get("transfer-encoding", ())] == ["chunked"]:
         return await _receive_chunks(wire, body) and "content-length" not in fields
     lengths = fields.get("content-length", ())

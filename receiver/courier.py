@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -17,11 +18,16 @@ IDLE = 30.0
 """Seconds that a connection stays open without a request; shorter than firewalls take to forget it."""
 AGE = 60.0
 """Seconds after which a connection serves no further request, so that changes of a name's address are followed."""
+QUIET = 0.005
+"""Seconds for which nothing may have come over a connection before it serves again: a server that answers a request
+twice mostly does so at once, and all its later answers would be taken for those to other requests."""
 IDLE_EACH = 32
-"""Idle connections to one place at most."""
+"""Idle connections to one place, for one owner, at most."""
 IDLE_ALL = 256
 """Idle connections at most."""
 
+_Place: TypeAlias = tuple[str, str, str, int]
+"""Owner, scheme, host and port."""
 Done: TypeAlias = Callable[[OutboundResult | None, BaseException | None], None]
 
 
@@ -36,26 +42,29 @@ class _Kept(Connections):
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None, reactor: Reactor) -> None:
         super().__init__(policy, tls)
         self._reactor = reactor
-        self._idle: dict[tuple[str, str, int], list[Connection]] = {}
+        self._idle: dict[_Place, deque[Connection]] = {}
         self._count = 0
 
-    def idle(self, target: Target) -> Connection | None:
-        """The one that was used last, of those on which nothing came meanwhile."""
-        place = _place(target)
+    def idle(self, owner: str, target: Target) -> Connection | None:
+        """The one that has been silent longest, of those on which nothing came meanwhile."""
+        place = _place(owner, target)
         while waiting := self._idle.get(place):
-            connection = waiting[-1]
+            connection = waiting[0]
+            if time.monotonic() - connection.idle_since < QUIET:
+                return None
             self._take_out(place, connection)
             if not _has_news(connection):
                 return connection
             connection.close()
         return None
 
-    def give_back(self, target: Target, connection: Connection) -> None:
+    def give_back(self, owner: str, target: Target, connection: Connection) -> None:
         """Keep it, unless it is old or there are many."""
-        place = _place(target)
-        until = min(time.monotonic() + IDLE, connection.opened + AGE)
-        waiting = self._idle.setdefault(place, [])
-        if until <= time.monotonic() or len(waiting) >= IDLE_EACH or self._count >= IDLE_ALL:
+        place = _place(owner, target)
+        connection.idle_since = time.monotonic()
+        until = min(connection.idle_since + IDLE, connection.opened + AGE)
+        waiting = self._idle.setdefault(place, deque())
+        if until <= connection.idle_since or len(waiting) >= IDLE_EACH or self._count >= IDLE_ALL:
             connection.close()
             return
         waiting.append(connection)
@@ -69,7 +78,7 @@ class _Kept(Connections):
             for connection in list(waiting):
                 self._drop(place, connection)
 
-    def _take_out(self, place: tuple[str, str, int], connection: Connection) -> None:
+    def _take_out(self, place: _Place, connection: Connection) -> None:
         waiting = self._idle[place]
         waiting.remove(connection)
         if not waiting:
@@ -77,7 +86,7 @@ class _Kept(Connections):
         self._count -= 1
         self._reactor.unwatch(connection.sock)
 
-    def _drop(self, place: tuple[str, str, int], connection: Connection) -> None:
+    def _drop(self, place: _Place, connection: Connection) -> None:
         self._take_out(place, connection)
         connection.close()
 
@@ -89,8 +98,8 @@ def _has_news(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
-def _place(target: Target) -> tuple[str, str, int]:
-    return target.scheme, target.host, target.port
+def _place(owner: str, target: Target) -> _Place:
+    return owner, target.scheme, target.host, target.port
 
 
 class Courier:

@@ -164,11 +164,13 @@ class DeliveryService:
         trace = tracing.traceparent(claim.delivery.task_id or event_id, part)
         if trace is not None:
             headers["traceparent"] = trace
-        return OutboundRequest("POST", subscriber.url, headers, body, self._timeout)
+        return OutboundRequest("POST", subscriber.url, headers, body, self._timeout, owner=subscriber.id)
 
     def _discreet(self, outcome: Outcome) -> Outcome:
         """Without the subscriber's secret headers, should it answer with what it was sent."""
         result, subscriber = outcome.result, outcome.claim.subscriber
+        if result.status is None:
+            return outcome  # nothing came back; perhaps no request could be made, since no key opens the headers
         secrets = self._headers(subscriber.headers_sealed, subscriber.id)[1]
         if not secrets:
             return outcome
@@ -303,9 +305,10 @@ class DeliveryService:
         return event
 
     def list_events(self, account_id: str, types: Sequence[str], limit: int, cursor: str | None) -> Page[Event]:
-        """An account's events, newest first."""
+        """An account's events, newest first: those that a reader who goes on behind the newest has before it."""
+        settled = self._settled()
         with self._store.read() as connection:
-            return events.list_page(connection, account_id, types, limit, cursor)
+            return events.list_page(connection, account_id, types, limit, cursor, up_to=settled)
 
     def place_of(self, account_id: str, event_id: str | None) -> int:
         """The place of an event in the order; 0 for None.

@@ -186,7 +186,7 @@ class Step:
 
 @record
 class Event:
-    """One statement to subscribers. ``seq`` grows in the order of commits; ``body`` is sent unchanged."""
+    """One statement to subscribers. ``seq``: its place in the order of ``store.events``; ``body`` is sent unchanged."""
 
     id: str
     account_id: str

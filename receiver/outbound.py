@@ -42,6 +42,8 @@ class OutboundRequest:
     ``headers``: beside Host, Content-Length, Connection and Accept-Encoding, which are ours.
     ``body``: bytes, or a binary file of which the next ``body_size`` bytes are sent.
     ``deadline``: seconds for everything from the look-up of the name to the end of the answer.
+    ``owner``: for whom it is sent. An open connection serves one owner only: what a server says once too often
+    could be taken for the answer to the next request.
     """
 
     method: Literal["POST", "PUT"]
@@ -50,6 +52,7 @@ class OutboundRequest:
     body: bytes | BinaryIO = field(repr=False)
     deadline: float = DEADLINE
     body_size: int | None = None
+    owner: str = ""
 
     def __post_init__(self) -> None:
         if self.method not in ("POST", "PUT"):
@@ -78,10 +81,11 @@ class OutboundResult:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection to a target. ``opened``: on the clock of ``time.monotonic``."""
+    """A connection to a target. ``opened``, ``idle_since``: on the clock of ``time.monotonic``."""
 
     sock: socket.socket
     opened: float
+    idle_since: float = 0.0
 
     def close(self) -> None:
         """Hang up."""
@@ -106,11 +110,11 @@ class Connections:
         sock = await connect(target, None if trusted else self._policy, self._tls, until)
         return Connection(sock, time.monotonic())
 
-    def idle(self, _target: Target) -> Connection | None:
+    def idle(self, _owner: str, _target: Target) -> Connection | None:
         """A connection that is open already and does nothing, or None."""
         return None
 
-    def give_back(self, _target: Target, connection: Connection) -> None:
+    def give_back(self, _owner: str, _target: Target, connection: Connection) -> None:
         """An exchange over this connection has ended cleanly."""
         connection.close()
 
@@ -163,7 +167,7 @@ async def _converse(
     request: OutboundRequest, target: Target, head: bytes, connections: Connections, until: float, answer: Answer
 ) -> None:
     """Fill ``answer``, over a connection that is open already where there is one."""
-    idle = connections.idle(target)
+    idle = connections.idle(request.owner, target)
     if idle is not None:
         try:
             await _ask(request, target, head, connections, idle, until, answer)
@@ -191,7 +195,7 @@ async def _ask(
         connection.close()
         raise
     if answer.reusable:
-        connections.give_back(target, connection)
+        connections.give_back(request.owner, target, connection)
     else:
         connection.close()
 

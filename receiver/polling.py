@@ -135,11 +135,12 @@ class PollingService:
         ids = {claimed.id for _, claimed in claims}
         held = tasks.hold(connection, ids)
         hints = notices.last_hints(connection, ids)
-        ours = [
-            (answer, held[claimed.id])
-            for answer, claimed in claims
-            if claimed.id in held and _still_claimed(held[claimed.id], claimed)
-        ]
+        found: dict[str, tuple[Answer, Task]] = {}
+        for answer, claimed in claims:
+            task = held.get(claimed.id)
+            if task is not None and _counts(answer, task, claimed):
+                found.setdefault(task.id, (answer, task))
+        ours = list(found.values())
         tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
         moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
         settled = settle_held(connection, moves, now)
@@ -192,6 +193,11 @@ class PollingService:
         return len(found)
 
 
-def _still_claimed(task: Task, claimed: Task) -> bool:
-    """Whether a task is as it was claimed: not when a callback was faster, or another worker has the lease."""
-    return task.status is TaskStatus.RUNNING and task.fence == claimed.fence
+def _counts(answer: Answer, task: Task, claimed: Task) -> bool:
+    """Whether an answer says something new: not when a callback was faster, or another worker has the lease.
+
+    A final word counts all the same: where answers take longer than leases, none would ever come in time.
+    """
+    update = answer.updates.get(task.id)
+    final = update is not None and update.status.final
+    return task.status is TaskStatus.RUNNING and (final or task.fence == claimed.fence)

@@ -127,10 +127,10 @@ class Reactor:
             if known is not None:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(place)
-            self._selector.register(place, event)
+            self._selector.register(place, event, sock)
             self._watched[place] = (sock, event)
         elif known[1] != event:
-            self._selector.modify(place, event)
+            self._selector.modify(place, event, sock)
             self._watched[place] = (sock, event)
         self._wait(place, _Waiting(until, wake))
 
@@ -160,6 +160,8 @@ class Reactor:
                 if key.fd == bell:
                     self._take_calls()
                     continue
+                if self._watched.get(key.fd, (None,))[0] is not key.data:
+                    continue  # it was closed while others of these were served, and its number is another's now
                 waiting = self._waiting.pop(key.fd, None)
                 if waiting is None:  # nobody wants to know
                     self._selector.unregister(key.fd)

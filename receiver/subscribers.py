@@ -155,7 +155,10 @@ class SubscriberService:
         now = self._clock()
         with self._store.write() as connection:
             subscribers.change(connection, subscriber_id, {"deleted_at": now})
-            deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted")
+        more = True
+        while more:  # should we be stopped meanwhile, the sweep goes on
+            with self._store.write() as connection:
+                more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
 
     def headers(self, subscriber: Subscriber) -> dict[str, str]:
         """The extra headers as set by the caller."""

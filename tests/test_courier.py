@@ -24,9 +24,13 @@ LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+QUIET = courier_module.QUIET
+
+
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     stay_on_loopback(monkeypatch)
+    monkeypatch.setattr(courier_module, "QUIET", 0.0)  # requests follow each other at once here
 
 
 @pytest.fixture
@@ -37,7 +41,9 @@ def courier() -> Iterator[Courier]:
     made.close()
 
 
-def begin(courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0) -> Future[OutboundResult]:
+def begin(
+    courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0, owner: str = ""
+) -> Future[OutboundResult]:
     """Send a request; its result when it comes."""
     came: Future[OutboundResult] = Future()
 
@@ -47,7 +53,7 @@ def begin(courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0
         else:
             came.set_result(result)
 
-    courier.send(OutboundRequest("POST", url, {}, body, deadline), done)
+    courier.send(OutboundRequest("POST", url, {}, body, deadline, owner=owner), done)
     return came
 
 
@@ -120,10 +126,41 @@ def test_what_came_unasked_is_no_answer_to_the_next_request(courier: Courier, mo
     with Subscriber(keep(OK, then=plant), answer(204)) as subscriber:
         send(courier, subscriber.url)
         answered.set()
-        (kept,) = courier._connections._idle[("http", "127.0.0.1", subscriber.port)]
+        (kept,) = courier._connections._idle["", "http", "127.0.0.1", subscriber.port]
         assert select.select([kept.sock], [], [], 10)[0]
         second = send(courier, subscriber.url)
     assert (second.status, subscriber.connections) == (204, 2)
+
+
+def test_an_answer_too_many_is_nobody_elses(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers a request twice does not answer the next one by that, and harms its own owner only."""
+    monkeypatch.setattr(courier_module, "QUIET", QUIET)
+
+    def twice(talk: Talk) -> None:
+        while talk.read() is not None:
+            talk.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+            time.sleep(QUIET / 5)
+            talk.send(OK)
+
+    with Subscriber(twice) as subscriber:
+        assert [send(courier, subscriber.url).status for _ in range(20)] == [500] * 20
+
+
+def test_a_connection_serves_one_owner_only(courier: Courier) -> None:
+    """Two subscribers behind one address share no connection: what one's server says too much is not the other's."""
+    with Subscriber(keep(OK, OK, then=wait_for_end)) as subscriber:
+        for owner in ("sub_1", "sub_2", "sub_1", "sub_2"):
+            assert begin(courier, subscriber.url, owner=owner).result(15).status == 200
+        courier.close()
+    assert subscriber.connections == 2
+
+
+@pytest.mark.parametrize("odd", [b"Content-Length: 38", b"Transfer-Encoding: chunked"])
+def test_who_announces_a_body_that_cannot_be_gets_a_new_connection(courier: Courier, odd: bytes) -> None:
+    """204 and 304 have no body; after one that says otherwise nobody knows where the next answer begins."""
+    with Subscriber(keep(b"HTTP/1.1 204 No Content\r\n" + odd + b"\r\n\r\n"), answer(200)) as subscriber:
+        assert [send(courier, subscriber.url).status for _ in range(2)] == [204, 200]
+    assert subscriber.connections == 2
 
 
 def test_chunked_answers_keep_the_connection(courier: Courier) -> None:
@@ -207,7 +244,7 @@ def test_idle_connections_are_bounded(courier: Courier, monkeypatch: pytest.Monk
         assert [came.result(10).status for came in waiting] == [200] * 5
         for _ in range(3):
             assert ended.acquire(timeout=10)
-        assert len(courier._connections._idle[("http", "127.0.0.1", subscriber.port)]) == 2
+        assert len(courier._connections._idle["", "http", "127.0.0.1", subscriber.port]) == 2
         courier.close()
 
 

@@ -108,6 +108,10 @@ def _servable(*kind: ColumnElement[bool]) -> Prepared:
 _READY = _servable()
 _READY_STEADY = _servable(subscribers.c.failures == 0)
 _READY_FAILING = _servable(subscribers.c.failures > 0)
+_READY_IDLE = _servable(
+    subscribers.c.failures == 0,
+    _UNDER_WAY.where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery() == 0,
+)
 
 
 def _under_way_of(ids: list[BindParameter[Any]]) -> Select[Any]:
@@ -199,6 +203,15 @@ def claim(
     for_failing = room if troubled is None else troubled
     chosen: dict[str, Subscriber] = {}
     ids: list[str] = []
+
+    def take(subscriber: Subscriber, most: int) -> int:
+        taken = [delivery_id for (delivery_id,) in _DUE.fetch(connection, (subscriber.id, now, most))]
+        ids.extend(taken)
+        chosen[subscriber.id] = subscriber
+        if subscriber.rate_limit and taken:
+            subscriber_queries.hold(connection, subscriber.id, now + round(1000 * len(taken) / subscriber.rate_limit))
+        return len(taken)
+
     for place, each in enumerate(ready):
         subscriber = each.subscriber
         first = 0 if subscriber.id in under_way else 1
@@ -211,14 +224,14 @@ def claim(
             failing -= 1
         if cap <= 0:
             continue
-        taken = [delivery_id for (delivery_id,) in _DUE.fetch(connection, (subscriber.id, now, cap))]
-        ids += taken
-        shared -= max(len(taken) - first, 0)
+        taken = take(subscriber, cap)
+        shared -= max(taken - first, 0)
         if subscriber.failures:
-            for_failing -= len(taken)
-        chosen[subscriber.id] = subscriber
-        if subscriber.rate_limit and taken:
-            subscriber_queries.hold(connection, subscriber.id, now + round(1000 * len(taken) / subscriber.rate_limit))
+            for_failing -= taken
+    if len(ready) == room > len(ids):  # those whose turn it was have as much as they may: the reserve is for others
+        idle = [each.subscriber for each in _some(connection, _READY_IDLE, now, per_subscriber, room)]
+        for subscriber in [one for one in idle if one.id not in chosen][: room - len(ids)]:
+            take(subscriber, 1)
     if len(ready) > 1 or len(ready) == room:  # who is alone goes before nobody
         subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
@@ -238,16 +251,17 @@ def _claim(row: Sequence[Any], subscribers_by_id: Mapping[str, Subscriber]) -> C
 
 def _ready(connection: Connection, now: int, room: int, per_subscriber: int, troubled: int | None) -> Sequence[_Ready]:
     """Subscribers that may be served now, in the order of their turns."""
-
-    def some(query: Prepared, limit: int) -> list[_Ready]:
-        rows = query.fetch(connection, (now, per_subscriber, limit)) if limit > 0 else ()
-        return [_Ready(subscriber_queries.known(row[:-2]), *row[-2:]) for row in rows]
-
-    ready = some(_READY, room)
+    ready = _some(connection, _READY, now, per_subscriber, room)
     if troubled is None or sum(each.subscriber.failures > 0 for each in ready) <= troubled:
         return ready
-    both = some(_READY_STEADY, room) + some(_READY_FAILING, min(troubled, room))
+    both = _some(connection, _READY_STEADY, now, per_subscriber, room)
+    both += _some(connection, _READY_FAILING, now, per_subscriber, min(troubled, room))
     return sorted(both, key=lambda each: (each.served_at, each.subscriber.id))[:room]
+
+
+def _some(connection: Connection, query: Prepared, now: int, per_subscriber: int, limit: int) -> list[_Ready]:
+    rows = query.fetch(connection, (now, per_subscriber, limit)) if limit > 0 else ()
+    return [_Ready(subscriber_queries.known(row[:-2]), *row[-2:]) for row in rows]
 
 
 def _under_way(connection: Connection, subscriber_ids: Sequence[str], now: int) -> Mapping[str, int]:

@@ -15,6 +15,9 @@ from receiver.store.paging import page
 from receiver.store.prepared import Prepared
 from receiver.store.schema import attempts, deliveries, subscribers
 
+MOST_ENDED = 2000
+"""Deliveries that are given up in one transaction: of a big backlog all at once would keep others from writing."""
+
 # In the order of Delivery's fields; some are its subscriber's.
 _COLUMNS = [
     (subscribers if field.name in ("url", "task_only") else deliveries).c[field.name] for field in fields(Delivery)
@@ -135,12 +138,14 @@ def waiting() -> CTE:
 
 
 def end_pending(connection: Connection, subscriber_id: str, now: int, reason: str) -> int:
-    """Give up all pending deliveries of a subscriber; how many.
+    """Give up pending deliveries of a subscriber, so many that nobody else waits for long; how many.
 
     Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
     """
+    some = select(deliveries.c.id).where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at.is_not(None))
     pending = select(deliveries.c.id).where(
-        deliveries.c.subscriber_id == subscriber_id, deliveries.c.status == DeliveryStatus.PENDING.value
+        deliveries.c.id.in_(some.order_by(deliveries.c.due_at).limit(MOST_ENDED)),
+        deliveries.c.status == DeliveryStatus.PENDING.value,
     )
     query = update(deliveries).where(deliveries.c.id.in_(dialect.locked(pending.order_by(deliveries.c.id))))
     values = {"status": DeliveryStatus.DEAD, "due_at": None, "leased": False, "finished_at": now, "reason": reason}

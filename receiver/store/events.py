@@ -89,10 +89,18 @@ def last_seq(connection: Connection, account_id: str, *, up_to: int | None = Non
 
 
 def list_page(
-    connection: Connection, account_id: str, types: Sequence[str], limit: int, cursor: str | None
+    connection: Connection,
+    account_id: str,
+    types: Sequence[str],
+    limit: int,
+    cursor: str | None,
+    *,
+    up_to: int | None = None,
 ) -> Page[Event]:
-    """An account's events, newest first."""
+    """An account's events, newest first. ``up_to``: the last place, as ``settled`` says."""
     query = select(events).where(events.c.account_id == account_id)
+    if up_to is not None:
+        query = query.where(events.c.seq <= up_to)
     if types:
         query = query.where(events.c.type.in_(list(types)))
     return page(connection, query, events.c.id, _from_row, limit=limit, cursor=cursor)

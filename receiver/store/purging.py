@@ -92,4 +92,6 @@ def _delete(
     if cascade is not None:
         theirs = select(deliveries.c.id).where(cascade.in_(ids)).order_by(deliveries.c.id)
         connection.execute(dialect.locked(theirs))
+        # What was sent again between the look and the lock stays, with all that it belongs to.
+        return connection.execute(table.delete().where(key.in_(ids), ~_owed(cascade == key))).rowcount
     return connection.execute(table.delete().where(key.in_(ids))).rowcount

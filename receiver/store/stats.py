@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 import handlers
 from receiver import schedule
 from receiver.models import LIVE, DeliveryStatus
+from receiver.store.deliveries import waiting
 from receiver.store.dialect import inline
 from receiver.store.schema import deliveries, subscribers, tasks, workers
 
@@ -76,7 +77,10 @@ def oldest_due_delivery(connection: Connection, now: int) -> int | None:
         .scalar_subquery()
     )
     query = select(func.min(first)).where(
-        subscribers.c.disabled.is_(False), subscribers.c.deleted_at.is_(None), subscribers.c.ready_at <= now
+        subscribers.c.id.in_(select(waiting().c.subscriber_id)),
+        subscribers.c.disabled.is_(False),
+        subscribers.c.deleted_at.is_(None),
+        subscribers.c.ready_at <= now,
     )
     due: int | None = connection.execute(query).scalar()
     return due

@@ -13,7 +13,7 @@ from receiver.bell import Bell
 T = TypeVar("T")
 
 TICK = 1.0
-"""Seconds after which a sleeper looks by itself: the bell reaches one machine only, and a ring can be lost."""
+"""Seconds after which a sleeper looks by itself: a ring of the bell can be lost."""
 BREATH = 0.05
 """Seconds between two looks at least, however often the bell rings."""
 

@@ -79,14 +79,15 @@ class Crew:
     def _await_work(self) -> Piece | None:
         """The next piece that no busy thread takes; None at the end."""
         with self._guarding:
-            while not self._closed:
-                self._given.clear()
+            while True:
+                self._given.clear()  # before the look at what ``close`` and ``give`` say
+                if self._closed:
+                    return None
                 with self._lock:
                     pause = self._pause()
                     if pause is not None and pause <= 0:
                         return self._take()
                 self._given.wait(pause)
-            return None
 
     def _pause(self) -> float | None:
         """Seconds until whoever watches takes the next piece; None while there is none."""

@@ -143,14 +143,14 @@ def persist(write: Callable[[], None], stopping: threading.Event, patience: floa
 
     ``patience``: seconds. A fence makes a write that comes too late harmless.
     """
-    waited = 0.0
+    began = time.monotonic()
     while True:
         try:
             write()
         except Busy:
+            waited = time.monotonic() - began
             if waited >= patience or (stopping.is_set() and waited >= TROUBLE * 5):
                 raise
             time.sleep(0.2)
-            waited += 0.2
         else:
             return

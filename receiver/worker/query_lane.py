@@ -88,12 +88,13 @@ class QueryLane(TurnLane[Batch, Answer]):
         """Make a call; in a thread of the crew."""
         reached("query.claimed")
         began = self.clock()
-        outcome, answer = self._query(batch)
-        news = any(update.status.final for update in answer.updates.values())
+        answer, news = Answer(batch, {}, "internal error"), False
         try:
+            outcome, answer = self._query(batch)
+            news = any(update.status.final for update in answer.updates.values())
             watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
             reached("query.answered")
-        finally:  # whatever fails in watching: the seat is free again
+        finally:  # whatever fails: the seat is free again
             self._ended.append(answer)
             if news or answer.failed is not None or len(self._ended) >= self._taken:
                 self._pressing.set()
@@ -103,6 +104,9 @@ class QueryLane(TurnLane[Batch, Answer]):
         """Make the call; its outcome in a word, and what to write."""
         try:
             updates = self._handler.query([self._service.remote(task) for task in batch])
+            for update in updates.values():
+                self._note_unknown(update)
+            return "answered", Answer(batch, updates, calls=self._handler.calls_of_query(updates))
         except Unavailable as error:
             return "unavailable", Answer(batch, {}, str(error), error.retry_after or 0.0)
         except Rejected as error:
@@ -113,9 +117,6 @@ class QueryLane(TurnLane[Batch, Answer]):
         except Exception:
             log.exception("asking failed", provider=self._provider)
             return "failed", Answer(batch, {}, "internal error")
-        for update in updates.values():
-            self._note_unknown(update)
-        return "answered", Answer(batch, updates, calls=self._handler.calls_of_query(updates))
 
     def _note_unknown(self, update: TaskUpdate) -> None:
         """An unknown status word is logged once: it means still running, and a handler to be brought up to date."""

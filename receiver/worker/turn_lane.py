@@ -33,6 +33,7 @@ class TurnLane(Rounds, Generic[C, E]):
         self._due: int | None = None
         self._known = False  # whether that is from now
         self._rung = False
+        self._doubted = False
 
     @abstractmethod
     def turn(self, ended: Sequence[E], free: int) -> tuple[Sequence[C], int | None]:
@@ -61,6 +62,11 @@ class TurnLane(Rounds, Generic[C, E]):
         self._rung = True
         super().wake()
 
+    def look_again(self) -> None:
+        """Look now, should a ring of the bell have been lost: what the last turn has told is not enough."""
+        self._doubted = True
+        super().look_again()
+
     def make_round(self) -> bool:
         """Store what has ended and begin what is due."""
         self._gather()
@@ -69,6 +75,8 @@ class TurnLane(Rounds, Generic[C, E]):
         if self._rung:
             self._rung = False
             self._heard()
+        if self._doubted:
+            self._doubted = self._known = False
         if not ended and not (free and self._something_is_due()):
             return False
         claimed = self._take_turn(ended, free)

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import Outcome
+from receiver.dialling import OutboundError
 from receiver.errors import Conflict, NotFound
 from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus, EventType, Subscriber, Trigger
+from receiver.outbound import OutboundResult
 from receiver.schedule import CIRCUIT_AFTER
+from receiver.sealing import SealBroken, new_secret_key
 from receiver.signing import verify
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, Clock, Stage, answered, still
@@ -392,6 +395,21 @@ def test_retrying_a_callback_url_that_was_disabled_enables_it(stage: Stage) -> N
     (delivery,) = stage.deliveries_of(task)
     stage.runtime.deliveries.retry(stage.account, delivery.id)
     assert [claim.delivery.id for claim in stage.attempt(200)] == [delivery.id]
+
+
+def test_headers_that_no_key_opens_fail_an_attempt_and_no_turn(build: Any) -> None:
+    """After a change of keys: the attempt is written down as any other that failed, and the next one comes later."""
+    old: Stage = build()
+    sent = old.ping(old.subscribe(headers={"x-token": "s3cret-s3cret"}))
+    stage: Stage = build(RECEIVER_SECRET_KEYS=new_secret_key())
+    claims = stage.runtime.deliveries.claim(10)
+    with pytest.raises(SealBroken):
+        stage.runtime.deliveries.request_of(claims[0])
+    failed = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, "no key", 0)
+    stage.runtime.deliveries.finish([Outcome(claims[0], stage.clock(), failed)])
+    after = stage.delivery(sent)
+    assert (after.status, after.attempts) == (DeliveryStatus.PENDING, 1)
+    assert (after.due_at or 0) > stage.clock()
 
 
 def test_an_attempt_is_kept_with_what_came_back(stage: Stage) -> None:

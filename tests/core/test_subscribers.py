@@ -11,6 +11,7 @@ from receiver import outbound, subscribers
 from receiver.errors import Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
 from receiver.signing import new_secret, verify
+from receiver.store import deliveries
 from receiver.store.backlog import DRAIN_STEP
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, Clock, Stage
@@ -177,6 +178,19 @@ def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
     service.change(stage.account, subscriber.id, {"disabled": False})
     (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
     assert row.n == DRAIN_STEP
+
+
+def test_a_big_backlog_is_given_up_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that others write in between; a step that was not made is made by the sweep."""
+    monkeypatch.setattr(deliveries, "MOST_ENDED", 2)
+    subscriber, other = stage.subscribe(), stage.subscribe()
+    sent = [stage.ping(subscriber) for _ in range(5)]
+    kept = stage.ping(other)
+    with stage.runtime.store.write() as connection:
+        assert deliveries.end_pending(connection, subscriber.id, stage.clock(), "subscriber_deleted") == 2
+    stage.runtime.subscribers.delete(stage.account, subscriber.id)
+    assert {stage.delivery(one).status for one in sent} == {DeliveryStatus.DEAD}
+    assert stage.delivery(kept).status is DeliveryStatus.PENDING
 
 
 def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, text
 
 from receiver.models import Subscriber, TaskStatus
 from receiver.store import claiming, pacing, tasks
+from receiver.store import subscribers as subscriber_queries
 from receiver.store.claiming import Claim
 from receiver.store.dialect import database_folder
 from receiver.store.direct import File, Session, directly
@@ -74,6 +75,19 @@ def test_capped_subscribers_do_not_stand_in_the_way(stage: Stage) -> None:
     stage.clock.pass_by(1)
     late = waiting(stage, 1)
     assert shares(claim(stage, 1, per_subscriber=1)) == {late.id: 1}
+
+
+def test_the_reserve_is_for_whoever_has_nothing_in_flight(stage: Stage) -> None:
+    """Many that are busy, and have more waiting, were served longer ago: their turn keeps no seat from the others."""
+    for _ in range(8):
+        waiting(stage, 3)
+    assert len(claim(stage, 8)) == 8
+    stage.clock.pass_by(1)
+    late = waiting(stage, 2)
+    with stage.runtime.store.write() as connection:
+        subscriber_queries.note_served(connection, [late.id], stage.clock())
+    found = stage.runtime.deliveries.turn((), 4, reserved=4).claims
+    assert shares(found) == {late.id: 1}
 
 
 def test_subscribers_are_served_in_turn(stage: Stage) -> None:

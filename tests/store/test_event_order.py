@@ -36,6 +36,8 @@ def test_a_reader_waits_for_places_that_are_still_open(stage: Stage) -> None:
             late = add(fast, stage)
         assert behind(stage, 0) == []
         assert stage.runtime.deliveries.last_event(stage.account) is None
+        newest_first = stage.runtime.deliveries.list_events(stage.account, (), 10, None)
+        assert not newest_first.items, "who goes on behind the newest of these must miss none"
     seen = behind(stage, 0)
     assert [event.id for event in seen] == [early, late]
     assert stage.runtime.deliveries.last_event(stage.account) == seen[-1]

@@ -10,8 +10,19 @@ from typing import TypeVar
 from sqlalchemy import Connection, select, text
 
 from receiver.lifecycle import Change
-from receiver.models import Account, DeliveryStatus, EventType, StoredNotice, TaskStatus, Verdict, new_id
-from receiver.store import accounts, attempts, claiming, deliveries, dialect, notices, purging, subscribers, tasks
+from receiver.models import Account, DeliveryStatus, EventType, StoredNotice, TaskStatus, Trigger, Verdict, new_id
+from receiver.store import (
+    accounts,
+    attempts,
+    backlog,
+    claiming,
+    deliveries,
+    dialect,
+    notices,
+    purging,
+    subscribers,
+    tasks,
+)
 from receiver.store.claiming import Claim
 from receiver.store.schema import tasks as task_rows
 from receiver.store.settling import settle
@@ -229,6 +240,23 @@ def test_a_purge_in_the_midst_of_finished_attempts(stage: Stage, clock: Clock) -
         lambda connection: attempts.still_held(connection, others),
     )
     assert stage.rows("SELECT id FROM deliveries") == stage.rows("SELECT id FROM tasks") == []
+
+
+def test_what_is_sent_again_in_the_midst_of_a_purge_stays(stage: Stage, clock: Clock) -> None:
+    """A retry by hand that was answered with "pending" is not deleted with the old task it belongs to."""
+    stage.subscribe()
+    task = stage.running()
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    stage.attempt(200)
+    again, *_ = stage.deliveries_of(task)
+    clock.pass_by(40 * 86_400)
+    overtaken(
+        stage,
+        lambda connection: backlog.revive(connection, [again.id], clock(), Trigger.MANUAL),
+        stage.runtime.sweeping.step,
+    )
+    assert stage.delivery(again).status is DeliveryStatus.PENDING
+    assert stage.rows("SELECT id FROM tasks") == [(task.id,)]
 
 
 def test_what_is_referred_to_is_not_purged(stage: Stage) -> None:

@@ -191,6 +191,19 @@ def test_what_fails_in_watching_takes_no_seat_away(
     assert "a call failed" in {entry["event"] for entry in logged}
 
 
+@pytest.mark.parametrize("answer", [None, {"task_1": None}])
+def test_a_handler_that_answers_nonsense_takes_no_seat_away(
+    build: Any, start: Start, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """Its call counts as failed, the task is asked after again, and the lane can be stopped."""
+    stage: Stage = build(at=wall_clock)
+    (task,) = running(stage, 1)
+    lane = start(stage, lambda _: still())
+    monkeypatch.setattr(stage.handler, "query", lambda _: answer, raising=False)
+    lane.wake()
+    until(lambda: {"failed": "internal error"} in stage.steps(task, "poll") and lane.in_flight == 0)
+
+
 def test_a_stop_waits_for_what_was_asked(build: Any, start: Start) -> None:
     """No new claim, but the answer of a call that is under way is stored before the lane ends."""
     stage: Stage = build(at=wall_clock)

@@ -16,6 +16,7 @@ from receiver.runtime import wall_clock
 from receiver.waking import lanes_after
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
+from receiver.worker.deliver_lane import DeliverLane
 from tests.core.stage import Stage
 from tests.worker.conftest import until
 
@@ -54,6 +55,18 @@ def test_a_lost_ring_costs_a_moment(
     monkeypatch.setattr(Bell, "ring", lambda *_: None)
     task = other.create()
     until(lambda: stage.task(task).status is TaskStatus.RUNNING, 5)
+
+
+def test_a_look_after_a_lost_ring_asks_the_database(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a turn in vain told of the next work is from before: the first look after it finds what came since."""
+    lane = DeliverLane(stage.runtime, "worker")
+    begun: list[object] = []
+    monkeypatch.setattr(lane, "begin", begun.extend)
+    assert lane._take_turn((), lane.seats) == ()  # another worker was faster
+    stage.ping(stage.subscribe())
+    lane.look_again()
+    assert lane.make_round()
+    assert len(begun) == 1
 
 
 def test_a_change_of_a_task_names_the_lanes_that_it_concerns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
