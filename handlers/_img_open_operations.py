@@ -91,17 +91,17 @@ def _text(*, required: bool = False, help: str = "") -> fields.String:  # noqa: 
     return fields.String(required=required, validate=shortest, metadata={"description": help} if help else {})
 
 
-def _count(*, required: bool = False, help: str = "") -> fields.Integer:  # noqa: A002 - the word of Option, too
-    return fields.Integer(
-        required=required,
-        strict=True,
-        validate=validate.Range(min=1),
-        metadata={"description": help} if help else {},
-    )
+def _count(*, required: bool = False) -> fields.Integer:
+    return fields.Integer(required=required, strict=True, validate=validate.Range(min=1))
 
 
 def _whole() -> fields.Integer:
     return fields.Integer(strict=True)
+
+
+def _side() -> fields.Integer:
+    """A side of InstantID's picture."""
+    return fields.Integer(strict=True, validate=validate.Equal(960), metadata={"description": "960 for the present"})
 
 
 def _url(help: str) -> fields.Url:  # noqa: A002 - the word of Option, too
@@ -171,7 +171,7 @@ def _sd(name: str) -> type[InputSchema]:
             "sampler_index": _text(help="e.g. DPM++ 2M Karras"),
             "restore_faces": fields.Boolean(truthy={True}, falsy={False}),
             "enable_hr": fields.Boolean(truthy={True}, falsy={False}),
-            "hr_scale": Number(),
+            "hr_scale": _whole(),
             "hr_second_pass_steps": _whole(),
             "hr_resize_x": _whole(),
             "hr_resize_y": _whole(),
@@ -199,7 +199,7 @@ FACE_FUSION = _schema("FaceFusionInput", {
 FACE_DETECTION = _schema("FaceDetectionInput", {"imageUrl": _url("the picture with the faces")})
 INSTANT_ID = _schema("InstantIdInput", {
     "image": _text(required=True), "prompt": _text(required=True), "negativePrompt": _text(),
-    "height": _count(help="960 for the present"), "width": _count(help="960 for the present"),
+    "height": _side(), "width": _side(),
     "steps": _count(), "guidanceScale": Number(), "seed": _text_or_number("-1 for any"),
 })  # fmt: skip
 INTERROGATE = _schema("ImageDescriptionInput", {

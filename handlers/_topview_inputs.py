@@ -15,6 +15,8 @@ from handlers._base import (
     InputSchema,
 )
 
+RATIOS = ("9:16", "3:4", "1:1", "4:3", "16:9")
+
 
 class Choice(fields.Field[Any]):
     """One of a few numbers that the provider writes as text or as number; passed on as it came."""
@@ -46,6 +48,10 @@ def _count(description: str, most: int | None = None, *, required: bool = False)
         validate=validate.Range(min=1, max=most),
         metadata={"description": description},
     )
+
+
+def _whole(description: str) -> fields.Integer:
+    return fields.Integer(strict=True, metadata={"description": description})
 
 
 def _speed() -> fields.Float:
@@ -92,7 +98,7 @@ class M2VInput(TopViewInput):
     fileIds = _files("Uploaded pictures and clips of the product.")
     productName = _text("Required without productLink.")
     productDescription = _text("Required without productLink, unless isDiyScript.")
-    aspectRatio = _text("Default 9:16.", one_of=("9:16", "3:4", "1:1", "4:3", "16:9"))
+    aspectRatio = _text("Default 9:16.", one_of=RATIOS)
     language = _text("Default en.")
     voiceId = _text("See the resource voices.")
     captionId = _text("See the resource captions.")
@@ -101,7 +107,7 @@ class M2VInput(TopViewInput):
         "1", "2", "3", "4", description="1: 30 to 50 s, 2: 15 to 30 s, 3: 30 to 45 s, 4: 45 to 60 s."
     )
     endcardFileId = _file("The end card")
-    endcardAspectRatio = _text("all, or a ratio.")
+    endcardAspectRatio = _text("all, or a ratio.", one_of=("all", *RATIOS))
     endcardBackgroundColor = _text("Behind the end card.", one_of=("black", "white"))
     logoFileId = _file("The logo")
     musicFileId = _file("The music")
@@ -150,16 +156,23 @@ class M2VExportInput(M2VInput):
             super()._some_source(data, **more)
 
 
+class ScriptSegment(InputSchema):
+    """One sentence of a script."""
+
+    segId = fields.Raw(required=True, metadata={"description": "Which sentence."})
+    segText = fields.String(required=True, metadata={"description": "Its words."})
+
+
 class M2VScriptInput(TopViewInput):
     """M2V_SCRIPT: changes the words of a preview's script."""
 
     taskId = _text("The provider's task id of the preview.", required=True)
     scriptId = fields.Raw(required=True, metadata={"description": "Which script."})
     scriptContents = fields.List(
-        fields.Dict(),
+        fields.Nested(ScriptSegment),
         required=True,
         validate=validate.Length(min=1),
-        metadata={"description": "Objects with segId and segText."},
+        metadata={"description": "The sentences, each with segId and segText."},
     )
 
 
@@ -190,10 +203,11 @@ class ReplaceImageNewerInput(TopViewInput):
     imageEditPrompt = _text("What to do.")
     generateImageMode = _text("auto or manual.", one_of=("auto", "manual"))
     keepTarget = _text("model or product.", one_of=("model", "product"))
+    version = _text("v3 or v4.", one_of=("v3", "v4"))
     location = fields.List(
         fields.List(fields.Float()), metadata={"description": "Where the product goes: a list of points."}
     )
-    productSize = Choice(*"123456", description="1 to 6.")
+    productSize = _whole("How large the product is.")
 
 
 class _AvatarVideoInput(TopViewInput):
@@ -271,8 +285,8 @@ class _ModelInput(TopViewInput):
 class _VideoInput(_ModelInput):
     """What the video operations with a choice of models share."""
 
-    resolution = fields.Integer(metadata={"description": "For example 720; depends on the model."})
-    duration = fields.Integer(metadata={"description": "Seconds; depends on the model."})
+    resolution = _whole("For example 720; depends on the model.")
+    duration = _whole("Seconds; depends on the model.")
     sound = _text("With sound or without.", one_of=("on", "off"))
     generatingCount = _count("How many videos, 1 to 4, default 1.", 4)
 
@@ -318,6 +332,7 @@ class VideoAvatarInput(TopViewInput):
     ttsText = _text("What to say; required with audioSourceFrom 1.")
     voiceoverId = _text("Who says it; required with text, unless the avatar is public.")
     voiceSpeed = _speed()
+    modeType = Choice(*"012", description="0, 1 or 2.")
     captionId = _text("See the resource captions.")
 
     @validates_schema

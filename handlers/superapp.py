@@ -20,7 +20,7 @@ from handlers._base import (
     Option,
 )
 from handlers._http import Answer, ProviderSession, json_body, not_understood
-from handlers._options import boolean, one_of, positive
+from handlers._options import boolean, one_of, positive, whole
 from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
 from handlers._records import (
     ErrorCode,
@@ -40,6 +40,7 @@ from handlers._signatures import base64_text, hmac_sha1_hex, percent
 
 SUBMIT_PATH = "/openapi/v1/aigc/submitTask"
 QUERY_PATH = "/openapi/v1/aigc/queryTask"
+SIDE_RANGE = (64, 4096)  # assumed
 
 STATUSES = {
     "WAITING": RemoteStatus.QUEUED,
@@ -83,12 +84,11 @@ def _image(what: str) -> fields.String:
     )
 
 
-def _side(name: str) -> fields.Integer:
-    # The provider gives no range, so none is enforced but what a picture needs.
+def _side(name: str, least: int, most: int) -> fields.Integer:
     return fields.Integer(
         required=True,
         strict=True,
-        validate=validate.Range(min=1),
+        validate=validate.Range(least, most),
         metadata={"description": f"{name} of the image in pixels."},
     )
 
@@ -98,14 +98,6 @@ class Image2VideoInput(InputSchema):
 
     inputText = _prompt()
     inputImage = _image("The image to set in motion")
-
-
-class Text2ImageInput(InputSchema):
-    """``algoInput`` of TEXT2IMAGE."""
-
-    inputText = _prompt()
-    width = _side("Width")
-    height = _side("Height")
 
 
 class CatvtonInput(InputSchema):
@@ -126,6 +118,31 @@ class CatvtonInput(InputSchema):
     )
 
 
+def _text2image(sides: tuple[int, int]) -> Operation:
+    """TEXT2IMAGE, for pictures whose sides are within these limits in pixels."""
+
+    class Text2ImageInput(InputSchema):
+        """``algoInput`` of TEXT2IMAGE."""
+
+        inputText = _prompt()
+        width = _side("Width", *sides)
+        height = _side("Height", *sides)
+
+    return Operation("text2image", "Text to image", Text2ImageInput, callbacks=False)
+
+
+def side_range(text: str) -> tuple[int, int]:
+    """Two whole numbers of at least 1 like ``64-4096``, the smaller one first."""
+    least, _, most = text.partition("-")
+    try:
+        limits = whole(least), whole(most)
+    except ValueError:
+        limits = (1, 0)
+    if limits[0] > limits[1]:
+        raise ValueError("must be two whole numbers of at least 1 like 64-4096, the smaller one first")
+    return limits
+
+
 class SuperApp(Handler):
     """Every call is signed over its bytes; a task ends in one artefact or in one of seven failure words."""
 
@@ -143,6 +160,12 @@ class SuperApp(Handler):
             "query)",
             "default",
             one_of("default", "hex", "path_with_query"),
+        ),
+        Option(
+            "side_range",
+            "smallest and largest width and height of a text2image picture, in pixels (assumed: no range is published)",
+            SIDE_RANGE,
+            side_range,
         ),
         Option(
             "unknown_task_grace",
@@ -167,7 +190,7 @@ class SuperApp(Handler):
         operation.name: operation
         for operation in (
             Operation("image2video", "Image to video", Image2VideoInput, callbacks=False),
-            Operation("text2image", "Text to image", Text2ImageInput, callbacks=False),
+            _text2image(SIDE_RANGE),
             Operation("catvton", "Virtual try-on", CatvtonInput, callbacks=False),
         )
     }
@@ -179,6 +202,7 @@ class SuperApp(Handler):
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
+        self.operations = {**type(self).operations, "text2image": _text2image(settings["side_range"])}
         self.http = ProviderSession(settings["base_url"], self.title, refusal_is_certain=settings["resubmit_after_429"])
 
     def submit(self, submission: Submission) -> Receipt:

@@ -29,6 +29,7 @@ from handlers import (
 from handlers.superapp import STATUSES, signature
 from tests.handlers.conformance import NOW, ErrorSample, HandlerConformance, QuerySample, SubmitSample
 from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
+from tests.handlers.samples import json_schema
 
 ID = "6d1f2f1e-9d7a-4a46-8b0c-6f2e6a3c6a01"
 ACCEPTED = json_answer({"success": True, "model": ID, "errorCode": None, "errorMsg": None})
@@ -374,7 +375,8 @@ def test_input_that_json_cannot_say_is_rejected(remote: FakeProvider) -> None:
     [
         ("text2image", {"inputText": "x" * 501}, "inputText"),
         ("text2image", {"inputText": ""}, "inputText"),
-        ("text2image", {"width": 0}, "width"),
+        ("text2image", {"width": 63}, "width"),
+        ("text2image", {"height": 4097}, "height"),
         ("text2image", {"height": 1.5}, "height"),
         ("text2image", {"height": True}, "height"),
         ("image2video", {"inputImage": "ftp://x.test/a.png"}, "inputImage"),
@@ -396,5 +398,21 @@ def test_inputs_out_of_range_are_refused_by_name(operation: str, change: dict[st
 def test_the_limits_themselves_are_taken() -> None:
     """The documented extremes pass."""
     operations = handlers.find("superapp").operations
-    operations["text2image"].schema().load({**CAT, "inputText": "x" * 500, "width": 1})
+    operations["text2image"].schema().load({**CAT, "inputText": "x" * 500, "width": 64, "height": 4096})
     operations["catvton"].schema().load({**TRY_ON, "seed": 2147483647, "category": "overall"})
+
+
+def test_the_range_of_sides_is_a_setting(remote: FakeProvider) -> None:
+    """No range is published: an operator who knows better changes it, for the check and for the description."""
+    operation = make(remote, side_range="512-5000").operations["text2image"]
+    assert set(operation.schema().validate({**CAT, "width": 511, "height": 5001})) == {"width", "height"}
+    assert operation.schema().validate({**CAT, "width": 512, "height": 5000}) == {}
+    described = json_schema(operation.schema)["properties"]["width"]
+    assert (described["minimum"], described["maximum"]) == (512, 5000)
+
+
+@pytest.mark.parametrize("text", ["64", "64-", "4096-64", "0-64", "-1-64", "64,4096", "64-4096px"])
+def test_a_range_that_takes_nothing_is_refused_at_the_start(remote: FakeProvider, text: str) -> None:
+    """A range that no picture could fit, or that cannot be read, is named before a task is lost to it."""
+    with pytest.raises(handlers.ConfigurationError, match="SUPERAPP_SIDE_RANGE"):
+        make(remote, side_range=text)

@@ -159,7 +159,7 @@ def test_a_task_shows_what_was_said(visitor: Visitor, api: Caller, progress: Pro
 def test_what_strangers_wrote_is_text(visitor: Visitor, api: Caller, progress: Progress) -> None:
     """Nothing that a caller or a provider sends becomes a part of the page, nor an address that runs."""
     evil = "<script>alert(1)</script>\"'onload=x"
-    task = api.submit(input={"inputText": evil, "width": 1, "height": 1}, metadata={"a<b>": evil})["id"]
+    task = api.submit(input={"inputText": evil, "width": 64, "height": 64}, metadata={"a<b>": evil})["id"]
     progress.hand_over(provider_task_id=evil)
     for path in ("/tasks", f"/tasks/{task}", f"{FORM}?like={task}"):
         text = visitor.get(path).text
