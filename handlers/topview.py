@@ -45,6 +45,18 @@ from handlers._topview_answers import STATUSES, Meaning, failed, meaning_of, out
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
 
 NOT_FOUND = "4004"
+FORMATS = {
+    "audio/mpeg": "mp3",
+    "audio/wave": "wav",
+    "audio/x-wav": "wav",
+    "audio/vnd.wave": "wav",
+    "audio/mp4": "m4a",
+    "audio/x-m4a": "m4a",
+    "image/x-ms-bmp": "bmp",
+    "video/quicktime": "mov",
+    "video/x-msvideo": "avi",
+}
+"""The provider's word for a file, where it is not the second half of its media type."""
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once: to make one costs more than to write with it
 
 
@@ -120,8 +132,8 @@ class TopView(Handler):
     def begin_upload(self, upload: Upload) -> UploadTicket:
         """Ask for a temporary credential; the bytes go to the ticket's URL without TopView's headers."""
         ending = upload.filename.rpartition(".")[2] if "." in upload.filename else ""
-        ending = ending or upload.content_type.partition(";")[0].rpartition("/")[2]
-        params = {"format": ending.strip().lower()}
+        media_type = upload.content_type.partition(";")[0].strip().lower()
+        params = {"format": ending.strip().lower() or FORMATS.get(media_type, media_type.rpartition("/")[2])}
         if self.settings["accelerated_uploads"]:
             params["needAccelerateUrl"] = "true"
         result = self._read(UPLOAD_CREDENTIAL, params)

@@ -107,6 +107,31 @@ def test_a_file_without_an_ending_is_named_by_its_type(remote: FakeProvider) -> 
     assert remote.last.query == {"format": "webp", "needAccelerateUrl": "true"}
 
 
+@pytest.mark.parametrize(
+    ("content_type", "known_as"),
+    [
+        ("image/jpeg", "jpeg"),
+        ("image/bmp", "bmp"),
+        ("image/x-ms-bmp", "bmp"),
+        ("audio/mpeg", "mp3"),
+        ("audio/x-wav", "wav"),
+        ("Audio/Vnd.Wave", "wav"),
+        ("audio/mp4; codecs=x", "m4a"),
+        ("audio/x-m4a", "m4a"),
+        ("video/mp4", "mp4"),
+        ("video/x-msvideo", "avi"),
+        ("video/quicktime", "mov"),
+    ],
+)
+def test_a_media_type_becomes_a_word_that_the_provider_takes(
+    remote: FakeProvider, content_type: str, known_as: str
+) -> None:
+    """The provider takes eleven formats by their endings; half of a media type is often none of them."""
+    remote.answer(envelope({"fileId": "f", "uploadUrl": "https://s3.test/put"}))
+    make(remote).begin_upload(Upload("recording", content_type, 3))
+    assert remote.last.query == {"format": known_as}
+
+
 @pytest.mark.parametrize("result", [None, {}, {"fileId": "f"}, {"fileId": "f", "uploadUrl": "file:///etc/passwd"}, 1])
 def test_an_upload_without_an_address_can_be_tried_again(remote: FakeProvider, result: Any) -> None:
     """Half a credential is no credential."""
