@@ -14,6 +14,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool, str),
     "object": (dict,),
     "list": (list,),
+    "texts": (list,),
+    "link": (str,),
+    "links": (list,),
     "any": (object,),
 }
 
@@ -22,7 +25,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 class Field:
     """One field of a request.
 
-    ``kind``: string, integer, number, scalar (string or number), boolean (also as text), object, list, any.
+    ``kind``: string, integer, number, scalar (string or number), boolean (also as text), object, list, texts (a list of
+    strings), link (an absolute http(s) address), links (a list of them), any.
     ``choices``: allowed values, compared as text. ``low``, ``high``: bounds of a number, or of the number that a
     string holds, or of a list's length. ``longest``: characters of a string.
     """
@@ -105,6 +109,12 @@ def _mismatch(spec: Field, value: object) -> str | None:
         return f"must be of type {spec.kind}"
     if spec.kind == "boolean" and isinstance(value, str) and value.lower() not in {"true", "false"}:
         return "must be true or false"
+    if isinstance(value, list) and spec.kind == "texts" and not all(isinstance(item, str) for item in value):
+        return "must hold strings"
+    if spec.kind in {"link", "links"}:
+        links = value if isinstance(value, list) else [value]
+        if not all(is_web_address(link) for link in links):
+            return "must be an absolute http or https address" if spec.kind == "link" else "must hold such addresses"
     if spec.choices and str(value) not in spec.choices:
         return f"must be one of {', '.join(spec.choices)}"
     if spec.longest is not None and isinstance(value, str) and len(value) > spec.longest:

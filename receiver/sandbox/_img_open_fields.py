@@ -10,8 +10,8 @@ from ._fields import Field, may, need
 _STABLE_DIFFUSION = (
     *need("prompt"),
     *may("negative_prompt", "sampler_index"),
-    Field("batch_size", "integer", required=True, low=1, high=16),
-    Field("n_iter", "integer", low=1, high=16),
+    Field("batch_size", "integer", required=True, low=1),
+    Field("n_iter", "integer", low=1),
     *may("steps", "width", "height", "hr_second_pass_steps", kind="integer"),
     *may("hr_scale", "hr_resize_x", "hr_resize_y", kind="integer"),
     # A string in the provider's samples, a number in its answers.
@@ -39,12 +39,14 @@ class Tool:
     calls_back: bool = False
 
 
-_SWAP = need("sourceUrl", "targetUrl")
+_SWAP = need("sourceUrl", "targetUrl", kind="link")
+_CALLBACK = may("callbackUrl", kind="link")
 
 TOOLS: Mapping[str, Tool] = {
     "comfyui/text2image": Tool(
         (
-            *need("prompt", "callbackUrl"),
+            *need("prompt"),
+            *need("callbackUrl", kind="link"),
             *may("comfyTaskType"),
             *may("width", "height", "steps", kind="integer"),
             *may("fluxGuidance", kind="scalar"),
@@ -55,28 +57,29 @@ TOOLS: Mapping[str, Tool] = {
     "v2/roop": Tool((*_SWAP, Field("fidelityWeight", low=0, high=1))),
     "face/fusion": Tool(
         (
-            Field("sourceUrl", "list", required=True, low=1, high=2),
-            *need("targetUrl"),
+            Field("sourceUrl", "links", required=True, low=1, high=2),
+            *need("targetUrl", kind="link"),
             *may("faceIdx", kind="integer"),
-            *may("callbackUrl"),
+            *_CALLBACK,
         ),
         calls_back=True,
     ),
     # The result's name is assumed.
-    "face/detection": Tool((*need("imageUrl"), *may("callbackUrl")), result="faces", calls_back=True),
+    "face/detection": Tool((*need("imageUrl"), *_CALLBACK), result="faces", calls_back=True),
     "instantID": Tool(
         (
             *need("image", "prompt"),
             Field("width", "integer", choices=("960",)),
             Field("height", "integer", choices=("960",)),
-            *may("negativePrompt", "callbackUrl"),
+            *may("negativePrompt"),
+            *_CALLBACK,
             *may("steps", kind="integer"),
             *may("guidanceScale", "seed", kind="scalar"),
         ),
         calls_back=True,
     ),
     "interrogate": Tool(
-        (*need("image", "callbackUrl"), Field("model", choices=("clip", "deepdanbooru"))),
+        (*need("image"), *need("callbackUrl", kind="link"), Field("model", choices=("clip", "deepdanbooru"))),
         result="caption",
         calls_back=True,
     ),
@@ -89,20 +92,24 @@ TOOLS: Mapping[str, Tool] = {
             Field("imageCount", "integer", required=True, low=1),
             Field("verticalExpansionRatio", "number", required=True, low=1, high=4),
             Field("horizontalExpansionRatio", "number", required=True, low=1, high=4),
-            *may("prompt", "negativePrompt", "sampler", "callbackUrl"),
+            *may("prompt", "negativePrompt", "sampler"),
+            *_CALLBACK,
             Field("sampleStep", "integer", low=0, high=50),
             Field("promptGuideFactor", "integer", low=1, high=45),
             *may("seed", kind="integer"),
         ),
         calls_back=True,
     ),
-    "cnt/preview": Tool((*need("sourceImage", "preprocessor"), *may("callbackUrl")), calls_back=True),
+    "cnt/preview": Tool((*need("sourceImage", "preprocessor"), *_CALLBACK), calls_back=True),
 }
 """Image tools by tool code: the part of the path after ``tool/``."""
 
+ANY_TOOL = Tool(_CALLBACK, calls_back=True)
+"""A tool that no page describes."""
+
 TRAINING = (
     *need("taskId"),
-    Field("fileUrlList", "list", required=True, low=10, high=100),
+    Field("fileUrlList", "links", required=True, low=10, high=100),
     Field("maxEpochs", "integer", low=10, high=50),
     Field("batchSize", "integer", low=1, high=4),
     Field("learningRate", low=0.0000001, high=0.0001),

@@ -11,12 +11,12 @@ Rule = Callable[[Mapping[str, Any]], Problem | None]
 
 RATIOS = ("9:16", "3:4", "1:1", "4:3", "16:9")
 
-_NOTICE = may("noticeUrl")
+_NOTICE = may("noticeUrl", kind="link")
 _SPEED = Field("voiceSpeed", "scalar", low=0.8, high=1.2)
-_COUNT = Field("generatingCount", "scalar", low=1, high=4)
+_COUNT = Field("generatingCount", "scalar", choices=tuple("1234"))
 _VIDEO_OPTIONS = (
     *may("aspectRatio", "boardId"),
-    *may("resolution", "duration", kind="scalar"),
+    *may("resolution", "duration", kind="integer"),
     Field("sound", choices=("on", "off")),
     *_NOTICE,
 )
@@ -35,6 +35,14 @@ def m2v_rule(body: Mapping[str, Any]) -> Problem | None:
         return missing
     own_script = is_yes(body.get("isDiyScript"))
     return first_absent(body, "productName", *(() if own_script else ("productDescription",)))
+
+
+def script_rule(body: Mapping[str, Any]) -> Problem | None:
+    """Each sentence has an id and its words."""
+    for sentence in body["scriptContents"]:
+        if not (isinstance(sentence, dict) and "segId" in sentence and isinstance(sentence.get("segText"), str)):
+            return Problem("scriptContents", False, "scriptContents must hold objects with segId and segText")
+    return None
 
 
 def replace_rule(body: Mapping[str, Any]) -> Problem | None:
@@ -79,9 +87,9 @@ def video_avatar_rule(body: Mapping[str, Any]) -> Problem | None:
 SCRAPER = (*need("productLink"), *_NOTICE)
 M2V = (
     *may("productLink", "productName", "productDescription", "language", "voiceId", "captionId", "aiavatarId"),
-    *may("fileIds", kind="list"),
+    *may("fileIds", kind="texts"),
     Field("aspectRatio", choices=RATIOS),
-    Field("videoLengthType", "scalar", low=1, high=4),
+    Field("videoLengthType", "scalar", choices=tuple("1234")),
     Field("endcardAspectRatio", choices=("all", *RATIOS)),
     Field("endcardBackgroundColor", choices=("black", "white")),
     *may("endcardFileId", "logoFileId", "musicFileId", "diyScriptDescription", "diyScriptPrompt"),
@@ -108,7 +116,7 @@ REPLACE_NEWER = (
     Field("keepTarget", choices=("model", "product")),
     Field("version", choices=("v3", "v4")),
     *may("location", kind="list"),
-    *may("productSize", kind="scalar"),
+    *may("productSize", kind="integer"),
     *_NOTICE,
 )
 _AVATAR_VIDEO = (
@@ -131,13 +139,13 @@ IMAGE2VIDEO_V1 = (
     *may("prompt", "negativePrompt"),
     Field("duration", "scalar", required=True, choices=("5", "10")),
     Field("mode", required=True, choices=("lite", "pro", "plus", "best")),
-    Field("generatingCount", "scalar", required=True, low=1, high=4),
+    Field("generatingCount", "scalar", required=True, choices=tuple("1234")),
     *_NOTICE,
 )
 IMAGE2VIDEO_V2 = (
     *need("model"),
     *may("prompt", "firstFrameFileId", "endFrameFileId"),
-    *may("referenceImageFileIds", kind="list"),
+    *may("referenceImageFileIds", kind="texts"),
     _COUNT,
     *_VIDEO_OPTIONS,
 )
@@ -146,7 +154,7 @@ TEXT2IMAGE = (
     *need("model", "prompt"),
     *may("aspectRatio", "boardId"),
     *may("resolution", kind="scalar"),
-    Field("generateCount", "scalar", low=1, high=4),
+    Field("generateCount", "integer", low=1),
     *_NOTICE,
 )
 VIDEO2AVATAR = (*need("videoFileId"), *_NOTICE)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._artefacts import MOST_RESULTS
 from ._world import Task
 
 Result = dict[str, Any]
@@ -32,10 +33,10 @@ class View:
         return self.done and self.outcome in {"success", "partial"}
 
     def count(self, name: str = "generatingCount") -> int:
-        """How many results the caller asked for: 1 to 4, two at least where one of them is to fail."""
+        """How many results the caller asked for; two at least where one of them is to fail."""
         asked = self.task.input.get(name)
         number = int(asked) if isinstance(asked, int) or (isinstance(asked, str) and asked.isdigit()) else 1
-        return max(number, 2) if self.outcome == "partial" else number
+        return min(max(number, 2) if self.outcome == "partial" else number, MOST_RESULTS)
 
     def items(
         self, number: int, good: Callable[[int], Result], bad: Mapping[str, Any], *, partial: bool = True

@@ -47,7 +47,15 @@ FLOWS: Sequence[Flow] = (
     Flow("M2V_PREVIEW", "/v1/m2v/task/submit", "/v1/m2v/task/query", "AA", f.M2V, r.m2v_preview, f.m2v_rule),
     Flow("M2V_EXPORT", "/v1/m2v/export", "/v1/m2v/task/query", "AA", f.M2V_EXPORT, r.m2v_export),
     Flow("M2V_EXPORT", "/v1/m2v/task/export", "/v1/m2v/task/query", "BA", f.M2V_EXPORT, r.m2v_export),
-    Flow("M2V_SCRIPT", "/v1/m2v/script/update", "/v1/m2v/script/list", "AA", f.M2V_SCRIPT, r.m2v_script),
+    Flow(
+        "M2V_SCRIPT",
+        "/v1/m2v/script/update",
+        "/v1/m2v/script/list",
+        "AA",
+        f.M2V_SCRIPT,
+        r.m2v_script,
+        f.script_rule,
+    ),
     Flow(
         "PRODUCT_AVATAR_REPLACE_PRODUCT_IMAGE",
         f"/v1/{_AVATAR}/image_replace/submit",

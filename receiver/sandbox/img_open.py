@@ -17,11 +17,12 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from ._artefacts import MOST_RESULTS
 from ._callbacks import Answer, Notice
 from ._calls import Face, accept, asked, base_url, provider_blueprint
 from ._faults import Directives
-from ._fields import Field, Problem, check_fields, is_absent, is_web_address, need
-from ._img_open_fields import LIST_FIELDS, LISTS, STABLE_DIFFUSION, TOOLS, TRAINING, Tool
+from ._fields import Field, Problem, check_fields, is_absent, need
+from ._img_open_fields import ANY_TOOL, LIST_FIELDS, LISTS, STABLE_DIFFUSION, TOOLS, TRAINING, Tool
 from ._settings import Option
 from ._world import Refusal, Start, Task, World
 
@@ -81,7 +82,7 @@ class _Desk:
 
     def __init__(self, world: World) -> None:
         option = {o.name: world.settings.option(NAME, o.name) for o in OPTIONS}
-        more = {code.strip(): Tool(calls_back=True) for code in option["more_tools"].split(",") if code.strip()}
+        more = {code.strip(): ANY_TOOL for code in option["more_tools"].split(",") if code.strip()}
         self.tools: Mapping[str, Tool] = {**TOOLS, **more}
         self._world = world
         self._option = option
@@ -134,7 +135,7 @@ class _Desk:
         if task.outcome in {"fail", "empty"}:
             return []
         given = task.input
-        number = int(given["batch_size"]) * int(given.get("n_iter") or 1)
+        number = min(int(given["batch_size"]) * int(given.get("n_iter") or 1), MOST_RESULTS)
         return [self._picture(task, index) for index in range(number)]
 
     def _picture(self, task: Task, index: int) -> dict[str, Any]:
@@ -184,8 +185,6 @@ class _Desk:
         directives = self._world.admit(NAME, body)
         _raise_for(check_fields(body, (*need("businessTaskId"), *tool.fields)))
         url = body.get("callbackUrl") or None
-        if tool.calls_back and url is not None and not is_web_address(url):
-            raise Refusal("400", "callbackUrl is not a valid URL")
         task = self._start(
             f"tool/{code}",
             body,
@@ -232,8 +231,6 @@ class _Desk:
         body = _json_object()
         directives = self._world.admit(NAME, body)
         _raise_for(check_fields(body, TRAINING))
-        if not all(is_web_address(link) for link in body["fileUrlList"]):
-            raise Refusal("400", "fileUrlList must hold public image URLs")
         task = self._start(
             "modelTraining",
             body,

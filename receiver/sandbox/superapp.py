@@ -17,7 +17,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ._calls import Face, accept, asked, base_url, provider_blueprint
-from ._fields import Field, Problem, check_fields, is_web_address, need
+from ._fields import Field, Problem, check_fields, need
 from ._settings import Option
 from ._world import Refusal, Start, Task, World
 
@@ -56,7 +56,6 @@ _MESSAGES = {
     INVALID: "parameter check failed",
     SYSTEM: "unknown server error",
 }
-_LINKS = {"IMAGE2VIDEO": ("inputImage",), "TEXT2IMAGE": (), "CATVTON": ("modelImage", "garmentImage")}
 
 
 def sign(method: str, uri: str, body: bytes, timestamp: str, access_key: str, secret_key: str) -> str:
@@ -89,10 +88,10 @@ class _Desk:
         size = [Field(name, "integer", required=True, low=low, high=high) for name in ("width", "height")]
         text = Field("inputText", required=True, longest=500)
         self._fields: Mapping[str, Sequence[Field]] = {
-            "IMAGE2VIDEO": (text, *need("inputImage")),
+            "IMAGE2VIDEO": (text, *need("inputImage", kind="link")),
             "TEXT2IMAGE": (text, *size),
             "CATVTON": (
-                *need("modelImage", "garmentImage"),
+                *need("modelImage", "garmentImage", kind="link"),
                 Field("category", required=True, choices=("upper", "lower", "overall")),
                 Field("seed", "integer", required=True, low=0, high=2147483647),
             ),
@@ -110,9 +109,6 @@ class _Desk:
         if workflow not in self._fields:
             raise Refusal(INVALID, f"workflow must be one of {', '.join(self._fields)}")
         _raise_for(check_fields(given, self._fields[workflow]))
-        for name in _LINKS[workflow]:
-            if not is_web_address(given[name]):
-                raise Refusal(INVALID, f"{name} must be a publicly reachable image URL")
         if "fail" in directives and directives.text("fail", FAILURES[0]) not in FAILURES:
             raise Refusal(INVALID, f"[sandbox:fail=...] takes one of {', '.join(FAILURES)}")
         start = Start(

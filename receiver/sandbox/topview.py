@@ -98,8 +98,6 @@ class _Desk:
         body = _json_object()
         directives = self._world.admit(NAME, body)
         _raise_for(check_fields(body, flow.fields) or flow.rule(body))
-        if not is_absent(body.get("noticeUrl")) and not is_web_address(body["noticeUrl"]):
-            raise Refusal("4000", "noticeUrl is not a valid URL")
         if flow.biz_type == "M2V_PREVIEW" and not is_yes(body.get("preview")):
             flow = next(other for other in FLOWS if other.biz_type == "M2V_EXPORT")
         task = accept(self._world, self._start(flow, body, directives))

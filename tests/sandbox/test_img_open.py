@@ -147,11 +147,15 @@ def test_wrong_keys_are_401_in_http_200(start: Start, headers: dict[str, str]) -
         ("tool/imgExpand", {"businessTaskId": "b", **TOOL_SAMPLES["imgExpand"], "verticalExpansionRatio": 5}),
         ("sd/v2/text2image", ["a"]),
         ("tool/roop", SWAP),
-        ("tool/roop", {"businessTaskId": "b", "sourceUrl": "x"}),
+        ("tool/roop", {"businessTaskId": "b", "sourceUrl": "https://x.test/1.png"}),
+        ("tool/roop", {"businessTaskId": "b", **SWAP, "sourceUrl": "face.png"}),
+        ("tool/v2/roop", {"businessTaskId": "b", **SWAP, "targetUrl": "ftp://x.test/1.png"}),
         ("tool/v2/roop", {"businessTaskId": "b", **SWAP, "fidelityWeight": "1.5"}),
         ("tool/v2/roop", {"businessTaskId": "b", **SWAP, "fidelityWeight": "much"}),
         ("tool/face/fusion", {"businessTaskId": "b", **SWAP}),
-        ("tool/face/fusion", {"businessTaskId": "b", **SWAP, "sourceUrl": ["a", "b", "c"]}),
+        ("tool/face/fusion", {"businessTaskId": "b", **SWAP, "sourceUrl": ["https://x.test/1.png"] * 3}),
+        ("tool/face/fusion", {"businessTaskId": "b", **SWAP, "sourceUrl": ["https://x.test/1.png", "face.png"]}),
+        ("tool/face/fusion", {"businessTaskId": "b", "sourceUrl": ["https://x.test/1.png"], "targetUrl": "face.png"}),
         ("tool/comfyui/text2image", {"businessTaskId": "b", "prompt": "a"}),
         ("tool/comfyui/text2image", {"businessTaskId": "b", "prompt": "a", "callbackUrl": "x"}),
         ("tool/interrogate", {"businessTaskId": "b", "image": "x"}),
@@ -166,6 +170,15 @@ def test_bad_bodies_are_400(start: Start, path: str, body: object) -> None:
     sandbox = start()
     assert ImgOpen(sandbox.url).post(path, body)["code"] == "400"
     assert sandbox.world.tasks() == []
+
+
+def test_no_number_of_pictures_is_too_large(start: Start) -> None:
+    """No page limits how many may be asked for; the sandbox takes any number and shows the first hundred."""
+    client = ImgOpen(start(time_scale=0).url)
+    assert client.draw("many", batch_size=17, n_iter=1)["code"] == "200"
+    assert len(client.drawn("many")["data"]["differentialImageRspList"]) == 17
+    client.draw("more", batch_size=10**9, n_iter=10**9)
+    assert len(client.drawn("more")["data"]["differentialImageRspList"]) == 100
 
 
 def test_a_callers_id_works_once(start: Start) -> None:

@@ -146,7 +146,8 @@ def test_wrong_headers_are_401_in_http_200(start: Start, headers: dict[str, str]
     ("path", "change", "code"),
     [
         ("/v1/common_task/text2image/task/submit", {"prompt": None}, "4003"),
-        ("/v1/common_task/text2image/task/submit", {"generateCount": 5}, "4000"),
+        ("/v1/common_task/text2image/task/submit", {"generateCount": "2.5"}, "4000"),
+        ("/v1/common_task/text2image/task/submit", {"generateCount": 0}, "4000"),
         ("/v1/common_task/text2image/task/submit", {"model": 7}, "4000"),
         ("/v1/common_task/text2image/task/submit", {"noticeUrl": "not a link"}, "4000"),
         ("/v1/common_task/image2video/submit", {"duration": 7}, "4000"),
@@ -164,6 +165,17 @@ def test_wrong_headers_are_401_in_http_200(start: Start, headers: dict[str, str]
         ("/v1/m2v/task/submit", {"productLink": "", "fileIds": ["f"], "productName": "n"}, "4003"),
         ("/v1/m2v/task/submit", {"preview": "maybe"}, "4000"),
         ("/v2/common_task/image2video/task/submit", {"referenceImageFileIds": ["one"]}, "4000"),
+        ("/v2/common_task/image2video/task/submit", {"referenceImageFileIds": ["one", 2]}, "4000"),
+        ("/v2/common_task/image2video/task/submit", {"resolution": "abc"}, "4000"),
+        ("/v1/common_task/text2video/task/submit", {"duration": "soon"}, "4000"),
+        ("/v1/common_task/text2video/task/submit", {"generatingCount": 1.5}, "4000"),
+        ("/v1/common_task/image2video/submit", {"generatingCount": 5}, "4000"),
+        ("/v1/m2v/task/submit", {"videoLengthType": 2.5}, "4000"),
+        ("/v1/m2v/task/submit", {"productLink": "", "fileIds": [1, {}]}, "4000"),
+        ("/v1/m2v/script/update", {"scriptContents": [1]}, "4000"),
+        ("/v1/m2v/script/update", {"scriptContents": [{"segId": 1, "segText": 2}]}, "4000"),
+        ("/v3/product_avatar/task/image_replace/submit", {"productSize": "large"}, "4000"),
+        ("/v3/product_avatar/task/image_replace/submit", {"version": "v9"}, "4000"),
     ],
 )
 def test_bad_fields_have_the_documented_code(start: Start, path: str, change: dict[str, Any], code: str) -> None:
