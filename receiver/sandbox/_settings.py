@@ -14,13 +14,15 @@ _PREFIX = "SANDBOX_"
 class Option:
     """One setting of one provider: ``SANDBOX_<PROVIDER>_<NAME>`` in the environment.
 
-    ``choices`` empty means any text; ``help`` is one sentence for the documentation.
+    ``choices`` empty means any text; ``several``: any number of them, with commas between. ``help`` is one sentence
+    for the documentation.
     """
 
     name: str
     default: str
     help: str
     choices: Sequence[str] = ()
+    several: bool = False
 
 
 EVERY_PROVIDER: Sequence[Option] = (
@@ -71,7 +73,7 @@ class SandboxSettings:
             option = known.get(name)
             if option is None:
                 problems.append(f"no provider has the option {name}")
-            elif option.choices and value not in option.choices:
+            elif option.choices and not set(_words(value) if option.several else [value]) <= set(option.choices):
                 problems.append(f"{name} must be one of {', '.join(option.choices)}, not {value!r}")
         if problems:
             raise ValueError("sandbox settings: " + "; ".join(problems))
@@ -85,6 +87,10 @@ class SandboxSettings:
         if given is not None:
             return given
         return {o.name: o.default for o in declared(provider)}[name]
+
+    def chosen(self, provider: str, name: str) -> frozenset[str]:
+        """The words of an option that takes several."""
+        return frozenset(_words(self.option(provider, name)))
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> SandboxSettings:
@@ -124,6 +130,10 @@ def declared(provider: str) -> list[Option]:
 def is_true(text: str) -> bool:
     """Whether an option's text means yes (``true``, ``1``, ``yes``, ``on``)."""
     return text.strip().lower() in {"true", "1", "yes", "on"}
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _spellings(provider: str) -> dict[str, str]:

@@ -116,7 +116,7 @@ def replace_v1(view: View) -> Result:
         lambda i: {
             "key": f"{view.task.id}/{i}",
             "url": view.link("png", i),
-            "faceExistence": True,
+            "faceExistence": "no-face" not in view.task.directives,
         },
         {"key": None, "url": None, "faceExistence": None},
     )

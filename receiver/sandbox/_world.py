@@ -330,9 +330,16 @@ class World:
         return self.faults.spend(source, int(value) if value.isdigit() else None)
 
     def _refuse(self, directives: Directives, http: str, code: str) -> None:
-        limited = directives.limited(http)
-        if limited is not None and self.faults.spend(limited[2], limited[1]):
-            raise Refusal("", "asked for by a magic token", http=int(limited[0]) if limited[0].isdigit() else 500)
-        limited = directives.limited(code)
-        if limited is not None and self.faults.spend(limited[2], limited[1]):
-            raise Refusal(limited[0])
+        status, reason = self._spend(directives, http), self._spend(directives, code)
+        if status is not None:
+            number = int(status) if status.isdigit() else 500
+            raise Refusal(reason or "", "asked for by a magic token", http=number)
+        if reason is not None:
+            raise Refusal(reason)
+
+    def _spend(self, directives: Directives, name: str) -> str | None:
+        """The value of a limited token that still works, one of its times used up; None if there is none."""
+        limited = directives.limited(name)
+        if limited is None or not self.faults.spend(limited[2], limited[1]):
+            return None
+        return limited[0]

@@ -45,6 +45,15 @@ OPTIONS = (
     Option("event_type", "AIImageComplete", "EventType of the callback"),
     Option("pending", "listed", "whether an unfinished job is in the list of jobs", ("listed", "absent")),
     Option("window", "900", "seconds that a request's timestamp may be off"),
+    Option("retry_after", "", "milliseconds in x-acs-retry-after of a throttled call; empty: no such header"),
+    Option(
+        "shape",
+        "",
+        "other forms of the callback that its pages name: VideoId for MediaId, Data that is no text, a time with "
+        "milliseconds",
+        ("video-id", "plain-data", "milliseconds"),
+        several=True,
+    ),
 )
 
 _STATUS = {
@@ -71,7 +80,15 @@ def takes_root(environ: WSGIEnvironment) -> bool:
 def blueprint(world: World) -> Blueprint:
     """VOD's API, for mounting under ``/apsaravideo_vod``: every action at its one path."""
     throttled = Refusal("Throttling.User", "Request was denied due to user flow control.")
-    routes = provider_blueprint(world, Face(NAME, _failure, throttled, _action))
+    wait = world.settings.option(NAME, "retry_after")
+
+    def failure(error: Refusal) -> Response:
+        answer = _failure(error)
+        if wait and error.code.startswith("Throttling"):
+            answer.headers["x-acs-retry-after"] = wait
+        return answer
+
+    routes = provider_blueprint(world, Face(NAME, failure, throttled, _action))
     desk = _Desk(world)
     routes.add_url_rule("/", view_func=desk.call, methods=["GET", "POST"], strict_slashes=False)
     return routes
@@ -86,6 +103,7 @@ class _Desk:
             raise ValueError("SANDBOX_VOD_CALLBACK_KEY must have at most 32 characters")
         self._world = world
         self._option = option
+        self._shape = world.settings.chosen(NAME, "shape")
         self._gate = Gate(option["access_key_id"], option["access_key_secret"], float(option["window"]))
 
     def call(self) -> Response:
@@ -230,15 +248,16 @@ class _Desk:
         if forged:
             result = [{"Score": 0.99, "Url": "http://attacker.example.test/evil.png"}]
         extend = task.data["extend"]
+        data = result if ok else []
         body = {
-            "EventTime": _instant(self._world.now()),
+            "EventTime": self._event_time(),
             "EventType": self._option["event_type"],
             "JobId": task.id,
-            "MediaId": task.input["VideoId"],
+            ("VideoId" if "video-id" in self._shape else "MediaId"): task.input["VideoId"],
             "Status": "success" if ok else "fail",
             "Code": "0" if ok else code,
             "Message": "OK" if ok else message,
-            "Data": json.dumps(result if ok else []),
+            "Data": data if "plain-data" in self._shape else json.dumps(data),
             "Extend": extend if isinstance(extend, str) else json.dumps(extend) if extend is not None else "",
         }
         url = str(task.callback_url)
@@ -253,6 +272,12 @@ class _Desk:
             headers=lambda: self._signed(url),
             kind="forged" if forged else "real",
         )
+
+    def _event_time(self) -> str:
+        now = self._world.now()
+        if "milliseconds" not in self._shape:
+            return _instant(now)
+        return f"{_instant(now)[:-1]}:{int(now * 1000) % 1000:03}Z"  # a colon before them, as in the newer pages
 
     def _signed(self, url: str) -> dict[str, str]:
         key = self._option["callback_key"]

@@ -38,7 +38,10 @@ OPTIONS = (
     Option("access_key_secret", "demo-secret", "the access key's secret"),
     Option("status_v1", "observed", "numbers of queryTaskInfo V1.0: as in the samples, or as in its table", _READINGS),
     Option(
-        "status_v2", "observed", "numbers of queryTaskInfo V2.0: as clients see them, or as in V1.0's table", _READINGS
+        "status_v2",
+        "observed",
+        "numbers of queryTaskInfo V2.0: as clients see them, the same with 3 while it runs, or as in V1.0's table",
+        (*_READINGS, "three"),
     ),
     Option("month_zone", "8", "hours east of UTC in which V2.0's calendar month begins"),
     Option("more_tools", "", "tool codes, with commas between, that are taken with any fields"),
@@ -50,6 +53,7 @@ _TABLES: Mapping[tuple[str, str], tuple[int, int, int, int]] = {
     ("v1", "observed"): (0, 0, 2, 2),
     ("v1", "table"): (0, 0, 1, 2),
     ("v2", "observed"): (0, 1, 2, 2),
+    ("v2", "three"): (0, 3, 2, 2),
     ("v2", "table"): (0, 0, 1, 2),
     ("tool", "observed"): (0, 0, 1, 2),
 }

@@ -34,6 +34,14 @@ OPTIONS = (
     Option("api_key", "sk-demo", "the account's API key"),
     Option("one_at_a_time", "false", "answer 4007 while another task is unfinished", ("true", "false")),
     Option("strict_references", "false", "answer 4004 to files, tasks and keys not made here", ("true", "false")),
+    Option(
+        "shape",
+        "",
+        "other forms that its pages and clients name: a notice's result as JSON text or as the whole envelope, codes "
+        "as numbers, the word failed",
+        ("text-result", "envelope", "number-code", "failed"),
+        several=True,
+    ),
     Option("credit", "0", "tasks that the account can pay for, then 4100; 0: no end"),
 )
 
@@ -41,8 +49,8 @@ OPTIONS = (
 def blueprint(world: World) -> Blueprint:
     """TopView's whole API, for mounting under ``/topview``."""
     throttled = Refusal("5003")
-    routes = provider_blueprint(world, Face(NAME, _failure, throttled))
     desk = _Desk(world)
+    routes = provider_blueprint(world, Face(NAME, desk.failure, throttled))
     routes.before_request(desk.authenticate)
     for flow in FLOWS:
         _route(routes, flow.submit, "POST", lambda flow=flow: desk.submit(flow))
@@ -52,7 +60,7 @@ def blueprint(world: World) -> Blueprint:
     _route(routes, "/v1/upload/credential", "GET", desk.upload_credential)
     _route(routes, "/v1/upload/check", "GET", desk.upload_check)
     for path, result in _READS.items():
-        _route(routes, path, "GET", lambda result=result: _success(result))
+        _route(routes, path, "GET", lambda result=result: desk.success(result))
     _route(routes, "/user/credit/detail", "GET", desk.credit_detail)
     _route(routes, "/<path:rest>", "*", desk.nothing_here)
     return routes
@@ -84,6 +92,8 @@ class _Desk:
         self._key = world.settings.option(NAME, "api_key")
         self._one_at_a_time = is_true(world.settings.option(NAME, "one_at_a_time"))
         self._strict_references = is_true(world.settings.option(NAME, "strict_references"))
+        self._shape = world.settings.chosen(NAME, "shape")
+        self._fail = "failed" if "failed" in self._shape else "fail"
         self._credit = int(world.settings.option(NAME, "credit"))
 
     def authenticate(self) -> None:
@@ -92,12 +102,24 @@ class _Desk:
         if not (_same(uid, self._uid) and _same(bearer, f"Bearer {self._key}")):
             raise Refusal("401")
 
+    def success(self, result: object) -> Response:
+        return jsonify(self._envelope("200", MESSAGES["200"], result))
+
+    def failure(self, error: Refusal) -> Response:
+        code = error.code or "5000"
+        return jsonify(self._envelope(code, error.message or MESSAGES.get(code, "Error"), None))
+
+    def _envelope(self, code: str, message: str, result: object) -> dict[str, Any]:
+        number = "number-code" in self._shape and code.isdigit()
+        return {"code": int(code) if number else code, "message": message, "result": result}
+
     # Tasks
 
     def submit(self, flow: Flow) -> Response:
         body = _json_object()
         directives = self._world.admit(NAME, body)
         _raise_for(check_fields(body, flow.fields) or flow.rule(body))
+        self._check_face(body)
         if flow.biz_type == "M2V_PREVIEW" and not is_yes(body.get("preview")):
             flow = next(other for other in FLOWS if other.biz_type == "M2V_EXPORT")
         task = accept(self._world, self._start(flow, body, directives))
@@ -108,7 +130,7 @@ class _Desk:
             "errorMsg": None,
             "noticeUuid": task.data["uuid"],
         }
-        return _success(result)
+        return self.success(result)
 
     def query(self, path: str) -> Response:
         task_id = request.args.get("taskId", "")
@@ -119,7 +141,7 @@ class _Desk:
             raise Refusal("4004")
         asked(self._world, task)
         cdn = is_yes(request.args.get("needCloudFrontUrl"))
-        return _success(self._result(task, path=path, cdn=cdn))
+        return self.success(self._result(task, path=path, cdn=cdn))
 
     def _start(self, flow: Flow, body: Mapping[str, Any], directives: Directives) -> Start:
         notice_url = body.get("noticeUrl") or None
@@ -153,14 +175,18 @@ class _Desk:
         files = [v for name, v in body.items() if name.endswith("FileId") and not is_absent(v)]
         for name in ("fileIds", "referenceImageFileIds"):
             files += body.get(name) or []
-        tasks = [body["taskId"]] if "taskId" in body else []
-        for name, separator in (("productReplaceResultKey", "/"), ("replaceProductTaskImageId", "-")):
-            if name in body:
-                tasks.append(str(body[name]).rpartition(separator)[0])
+        tasks = [*([body["taskId"]] if "taskId" in body else []), *_pictured(body)]
         if any(self._world.uploads.get(file) is None for file in files):
             raise Refusal("4004")
         if any(self._world.find(NAME, task) is None for task in tasks):
             raise Refusal("4004")
+
+    def _check_face(self, body: Mapping[str, Any]) -> None:
+        """A picture without a face is animated by one mode only."""
+        pictures = [self._world.find(NAME, task) for task in _pictured(body)]
+        faceless = any(picture and "no-face" in picture.directives for picture in pictures)
+        if faceless and body.get("mode") != "avatar2":
+            raise Refusal("4000", "the picture shows no face: mode must be avatar2")
 
     def _result(self, task: Task, *, path: str = "", cdn: bool = False) -> dict[str, Any]:
         """What a query shows: the state, what went wrong, and the operation's own fields."""
@@ -175,7 +201,7 @@ class _Desk:
 
         shape = m2v_script if path.endswith("/script/list") else flow.shape
         view = View(task, stage == "done", task.outcome, link)
-        state = {"queued": "init", "running": "running", "done": "fail" if failed else "success"}[stage]
+        state = {"queued": "init", "running": "running", "done": self._fail if failed else "success"}[stage]
         if "unknown-status" in task.directives and stage != "done":
             state = "archiving"
         code = ("6001" if task.outcome == "blocked" else task.detail or "5000") if failed else None
@@ -194,18 +220,23 @@ class _Desk:
         """The call of ``noticeUrl``: the query's result under the submit's uuid."""
         result = self._result(task)
         flow: Flow = task.data["flow"]
-        failed = result[flow.status] == "fail" and not forged
+        failed = result[flow.status] == self._fail and not forged
         if forged:
             attack = "https://attacker.example.test/evil"
             done = View(task, True, "success", lambda extension, index: f"{attack}-{index}.{extension}")
             result = {**result, flow.status: "success", "errorMsg": None, **flow.shape(done)}
+        shown: Any = result
+        if "envelope" in self._shape:
+            shown = self._envelope("200", MESSAGES["200"], shown)
+        if "text-result" in self._shape:
+            shown = json.dumps(shown)
         body = {
             "uuid": task.data["uuid"],
             "bizType": flow.biz_type,
             "taskId": task.id,
             "status": "fail" if failed else "success",
             "errorMsg": result["errorMsg"],
-            "result": result,
+            "result": shown,
         }
         return Notice(
             provider=NAME,
@@ -226,7 +257,7 @@ class _Desk:
             raise Refusal("4003")
         if not is_web_address(body["noticeUrl"]):
             raise Refusal("4000")
-        return _success(True)
+        return self.success(True)
 
     # Uploads and the account
 
@@ -242,7 +273,7 @@ class _Desk:
             while len(self._world.uploads) > self._world.settings.max_tasks:
                 self._world.uploads.popitem(last=False)
         link = self._world.artefacts.upload_link(base_url(self._world), file_id)
-        return _success({"fileId": file_id, "uploadUrl": link, "fileName": f"{file_id}.{extension.lower()}"})
+        return self.success({"fileId": file_id, "uploadUrl": link, "fileName": f"{file_id}.{extension.lower()}"})
 
     def upload_check(self) -> Response:
         file_id = request.args.get("fileId", "")
@@ -251,10 +282,10 @@ class _Desk:
         with self._world.lock:
             if file_id not in self._world.uploads:
                 raise Refusal("4004")
-            return _success(self._world.uploads[file_id] is not None)
+            return self.success(self._world.uploads[file_id] is not None)
 
     def credit_detail(self) -> Response:
-        return _success({"remainCredit": self._left() if self._credit else 100000, "expiredTime": None})
+        return self.success({"remainCredit": self._left() if self._credit else 100000, "expiredTime": None})
 
     def nothing_here(self, rest: str) -> Response:
         raise Refusal("4004", f"no operation {request.method} /{rest}", http=404)
@@ -271,6 +302,12 @@ def _answers(path: str, task: Task) -> bool:
     """Whether a query path knows a task: its own operation's, and scripts for every marketing video."""
     flow: Flow = task.data["flow"]
     return flow.query == path or (path.endswith("/script/list") and flow.query.startswith("/v1/m2v/"))
+
+
+def _pictured(body: Mapping[str, Any]) -> list[str]:
+    """Ids of the tasks whose pictures a video is to be made of."""
+    ids = (("productReplaceResultKey", "/"), ("replaceProductTaskImageId", "-"))
+    return [str(body[name]).rpartition(separator)[0] for name, separator in ids if name in body]
 
 
 def _takes(answer: Answer, notice_uuid: str) -> bool:
@@ -299,15 +336,6 @@ def _raise_for(problem: Problem | None) -> None:
     if problem is not None:
         code = "4003" if problem.absent else "4000"
         raise Refusal(code, f"{MESSAGES[code]} ({problem.text})")
-
-
-def _success(result: object) -> Response:
-    return jsonify(code="200", message=MESSAGES["200"], result=result)
-
-
-def _failure(error: Refusal) -> Response:
-    code = error.code or "5000"
-    return jsonify(code=code, message=error.message or MESSAGES.get(code, "Error"), result=None)
 
 
 def _route(routes: Blueprint, path: str, method: str, view: Any) -> None:
