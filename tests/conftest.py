@@ -15,7 +15,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 BUSY = {"hostile", "money"}
-"""Folders whose tests start workers and measure time: they run with those that start processes, two at a time."""
+"""Folders whose tests start workers and measure time: they run with those that start processes, a few at a time."""
 
 
 def pytest_configure() -> None:

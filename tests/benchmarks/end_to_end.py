@@ -1,7 +1,7 @@
 """End to end: callback in, stored, signed POST answered, attempt written down; ours beside its peers.
 
     python -m tests.benchmarks.end_to_end [--quick] [--only NAME ...] [--database sqlite|postgresql]
-        [--mode believing|confirming] [--rounds 3] [--events 4000] [--latency]
+        [--mode believing|confirming] [--rounds 3] [--events 4800] [--latency]
 
 Each round starts each system anew, one after the other, so that a noisy minute hits all of them alike;
 the tables give medians over rounds. Every callback must be answered with 200, every event arrive once at

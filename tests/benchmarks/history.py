@@ -32,7 +32,7 @@ from receiver.store.settling import publish
 from receiver.sweeping import DAY, SweepService
 from receiver.worker.worker import LONGEST_REST, REST
 from tests import postgres
-from tests.benchmarks.processes import Roots, cpu_seconds, main_pid
+from tests.benchmarks.processes import Roots, cpu_seconds, fine_cpu_seconds, main_pid
 from tests.benchmarks.tables import show
 
 NOW = 1_767_225_600_000
@@ -221,12 +221,16 @@ def cost_of_claims(store: Store, roots: Roots, claims: int) -> float:
         to = subscribers.of_account(connection, ACCOUNT)
         for number in range(claims * 10 + 200):
             publish(connection, ACCOUNT, EventType.TASK_SUCCEEDED, BODY, [to[number % 20]], NOW + 500_000 + number)
+    # What autovacuum and a checkpoint would do sooner or later, and not in the midst of what is measured.
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT", bare=True) as connection:
+        for order in ("VACUUM ANALYZE", "CHECKPOINT"):
+            connection.exec_driver_sql(order)
     for number in range(20):
         claim(store, 600_000 + number)
-    spent = cpu_seconds(roots)
+    spent = fine_cpu_seconds(roots)
     for number in range(claims):
         claim(store, 700_000 + number)
-    return 1e6 * (cpu_seconds(roots) - spent) / claims
+    return 1e6 * (fine_cpu_seconds(roots) - spent) / claims
 
 
 def main() -> None:

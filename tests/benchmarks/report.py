@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.report [--quick] [--only NAME ...] [--write BENCHMARKS.md]
 
-The page is written from what was measured; nothing in it is typed by hand. Exits with 1 when a benchmark lost
+The page is written from what was measured; only what was done about it is told by hand. Exits with 1 when a benchmark lost
 something, or could not be run; goals that are not met are told, and do not fail the run.
 """
 
@@ -66,7 +66,7 @@ SOAKS = [
 QUICK_LIMIT = 180.0
 """Seconds for a part of a quick run."""
 FINDINGS = Path(__file__).with_name("findings.md")
-"""What was learnt from the profiles, and what was done; the page ends with it. It holds no figures."""
+"""What was learnt from the profiles, and what was done; its figures are of the day they were found."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def machine() -> list[str]:
     processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     box = (
         f"{os.cpu_count()} × {processor[1] if processor else platform.machine()}, "
-        f"{psutil.virtual_memory().total / 1e9:.0f} GB, {platform.system()} {platform.release()}, "
+        f"{psutil.virtual_memory().total / 1e9:.0f} GB, {platform.system()} {platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}"
     )
     return [

@@ -73,7 +73,7 @@ def database(kind: str, folder: Path) -> Iterator[tuple[str, list[int]]]:
     if kind == SQLITE:
         yield f"sqlite:///{folder}/bench.db", []
         return
-    with server({}) as own:  # no setting changed: fsync, full_page_writes and synchronous_commit are on
+    with server({}) as own:  # durability unchanged: fsync, full_page_writes and synchronous_commit are on
         yield own.create(), [main_pid(own)]
 
 
