@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.report [--quick] [--only NAME ...] [--write BENCHMARKS.md]
 
-The page is written from what was measured; only what was done about it is told by hand. Exits with 1 when a benchmark lost
-something, or could not be run; goals that are not met are told, and do not fail the run.
+The page is written from what was measured; only what was done about it is told by hand. Exits with 1 when a benchmark
+lost something, or could not be run; goals that are not met are told, and do not fail the run.
 """
 
 from __future__ import annotations
@@ -165,9 +165,10 @@ def page(results: Sequence[Result], about: Sequence[str], soak: str) -> str:
         "## Goals",
         "",
         *show(["what", "goal", "measured", ""], rows),
-        f"{len(rows) - len(missed)} of {len(rows)} goals are met."
-        + (" Not met: " + "; ".join(row[0] for row in missed) + "." if missed else ""),
+        f"{len(rows) - len(missed)} of {len(rows)} goals are met." + (" Not met:" if missed else ""),
         "",
+        *(f"- {row[0]}" for row in missed),
+        *([""] if missed else []),
         *[
             f"**{result.part.title}: {result.trouble}** Its figures may be wrong, or missing.\n"
             for result in results
