@@ -37,8 +37,6 @@ from handlers._records import (
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
-LONGEST_PAUSE = 3600.0
-"""Seconds for which a provider can have all calls to it held back by one answer."""
 CONNECTIONS = 150
 """Connections to a provider that are kept; calls beyond that open one for themselves."""
 
@@ -77,12 +75,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return bounded_pause(seconds) if math.isfinite(seconds) else None
-
-
-def bounded_pause(seconds: float) -> float:
-    """What of a pause that a provider asks for is believed: a moment in time, say, would be years."""
-    return min(max(0.0, seconds), LONGEST_PAUSE)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def json_body(value: Any) -> bytes:

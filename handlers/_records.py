@@ -76,16 +76,20 @@ class Rejected(HandlerError):
         self.raw = raw
 
 
+LONGEST_PAUSE = 3600.0
+"""Seconds for which one answer can hold back all calls to a provider: a moment in time, say, would be years."""
+
+
 class Unavailable(HandlerError):
     """Nothing happened at the provider; the same call may succeed later.
 
-    ``retry_after``: seconds the provider asked us to wait, or None.
+    ``retry_after``: seconds the provider asked us to wait, ``LONGEST_PAUSE`` at most, or None.
     ``error``: what it said, for the timeline, or None for a failure of the network.
     """
 
     def __init__(self, message: str, retry_after: float | None = None, error: TaskError | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(max(retry_after, 0.0), LONGEST_PAUSE)
         self.error = error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from handlers._http import Answer, bounded_pause
+from handlers._http import Answer
 from handlers._reading import json_exactly, json_object, json_text, objects, text_of, url_expiry, url_of
 from handlers._records import (
     ErrorCode,
@@ -91,7 +91,7 @@ def failure(code: str, answer: Answer, body: JsonObject, *, starts_work: bool) -
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from ``x-acs-retry-after``: milliseconds, as the official SDKs read it."""
     text = headers.get("x-acs-retry-after", "").strip()
-    return bounded_pause(int(text) / 1000) if text.isascii() and text.isdecimal() and len(text) < 12 else None
+    return int(text) / 1000 if text.isascii() and text.isdecimal() and len(text) < 12 else None
 
 
 def signed_images(images: Any, job_id: str) -> tuple[Output, ...]:

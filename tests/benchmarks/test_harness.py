@@ -94,7 +94,7 @@ def test_the_page_gathers_goals_and_says_which_are_not_met() -> None:
     part = report.Part("Speed", "speed")
     page = report.page([report.Result(part, printed, 1, 0.1)], ["- here"], "")
     assert "| speed | ≥ 2" in page.replace("  ", " ")
-    assert "1 of 2 goals are met. Not met: speed." in page
+    assert "1 of 2 goals are met. Not met:\n\n- speed\n" in page
     assert "exit code 1" in page
 
 
