@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.markdown import ROOT, page
+from tests.story.system import free_port
 from tests.test_docs import PREFIXES
 
 PATIENCE = 60.0
@@ -29,13 +30,6 @@ WALKS = {
     "README.md": page("README.md").section("Five minutes to a webhook"),
 }
 """Pages that lead from `make run` to a verified webhook."""
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 @contextmanager

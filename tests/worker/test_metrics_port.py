@@ -14,12 +14,7 @@ from receiver import metrics
 from receiver.errors import SettingsError
 from receiver.worker import worker
 from tests.core.stage import Stage
-
-
-def free_port() -> int:
-    """A port that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
+from tests.story.system import free_port
 
 
 def test_a_worker_shows_its_counts_at_its_own_address(stage: Stage) -> None:
