@@ -14,6 +14,7 @@ import textwrap
 import threading
 import wave
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from receiver.sandbox._artefacts import Artefacts, Refused, draw_picture, play_t
 from receiver.sandbox._callbacks import is_loopback
 from receiver.sandbox._discovery import provider_modules
 from receiver.sandbox._faults import TOKENS
-from receiver.sandbox._settings import EVERY_PROVIDER, declared
+from receiver.sandbox._settings import EVERY_PROVIDER, Option, declared, kind_of
 
 from .clients import TopView
 from .conftest import Start
@@ -83,26 +84,100 @@ def test_settings_come_from_the_environment() -> None:
 
 def test_every_bad_variable_is_named() -> None:
     """Unknown names and values that cannot be read are reported together."""
-    with pytest.raises(ValueError, match=r"SANDBOX_TIME_SCALE.*SANDBOX_TYPO|SANDBOX_TYPO.*SANDBOX_TIME_SCALE"):
-        SandboxSettings.from_environment({"SANDBOX_TIME_SCALE": "fast", "SANDBOX_TYPO": "1"})
-    with pytest.raises(ValueError, match="ALLOW_REMOTE"):
-        SandboxSettings.from_environment({"SANDBOX_ALLOW_REMOTE_CALLBACKS": "maybe"})
+    given = {
+        "SANDBOX_ALLOW_REMOTE_CALLBACKS": "maybe",
+        "SANDBOX_DURATION": "abc",
+        "SANDBOX_FAILURE_RATE": "2",
+        "SANDBOX_SEED": "x",
+        "SANDBOX_SUPERAPP_SIZE_MIN": "5000",
+        "SANDBOX_TIME_SCALE": "-1",
+        "SANDBOX_TYPO": "1",
+        "SANDBOX_VOD_PENDING": "zz",
+    }
+    with pytest.raises(ValueError, match="cannot work") as caught:
+        SandboxSettings.from_environment(given)
+    assert str(caught.value).splitlines()[1:] == [
+        "  - SANDBOX_TYPO is not a setting of the sandbox",
+        "  - SANDBOX_ALLOW_REMOTE_CALLBACKS must be true or false, not 'maybe'",
+        "  - SANDBOX_DURATION must be a number from 0 to 31536000, not 'abc'",
+        "  - SANDBOX_FAILURE_RATE must be a number from 0 to 1, not '2'",
+        "  - SANDBOX_SEED must be a whole number, not 'x'",
+        "  - SANDBOX_TIME_SCALE must be a number from 0 to 1000, not '-1'",
+        "  - SANDBOX_VOD_PENDING must be one of listed, absent, not 'zz'",
+        "  - SANDBOX_SUPERAPP_SIZE_MIN (5000) must not be above SANDBOX_SUPERAPP_SIZE_MAX (4096)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("TIME_SCALE", "nan"),
+        ("TIME_SCALE", ""),
+        ("DURATION", "inf"),
+        ("DURATION", "1e400"),
+        ("CALLBACK_TIMEOUT", "nan"),
+        ("CALLBACK_THREADS", "0"),
+        ("CALLBACK_THREADS", "1.5"),
+        ("MAX_TASKS", "9" * 5000),
+        ("PUBLIC_URL", "foo"),
+        ("PUBLIC_URL", "ftp://example.test"),
+        ("PUBLIC_URL", "http://"),
+        ("PUBLIC_URL", "http://["),
+        ("PUBLIC_URL", "http://example.test:99999"),
+        ("PUBLIC_URL", "http://example.test/a b"),
+        ("TOPVIEW_RATE", "abc"),
+        ("TOPVIEW_RATE", "-3"),
+        ("TOPVIEW_RATE", "nan"),
+        ("TOPVIEW_CREDIT", "abc"),
+        ("TOPVIEW_CREDIT", "0.5"),
+        ("VOD_WINDOW", "abc"),
+        ("APSARAVIDEO_VOD_WINDOW", "-1"),
+        ("VOD_RETRY_AFTER", "soon"),
+        ("VOD_CALLBACK_URL", "foo"),
+        ("SUPERAPP_WINDOW", "inf"),
+        ("SUPERAPP_SIZE_MIN", "abc"),
+        ("SUPERAPP_SIZE_MIN", "4097"),
+        ("IMG_OPEN_MONTH_ZONE", "99"),
+        ("IMG_OPEN_MONTH_ZONE", "abc"),
+        ("IMG_OPEN_TRAINING_CALLBACK_URL", "foo"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_under_its_variable(variable: str, text: str) -> None:
+    """Whatever the sandbox could not work with is refused before it starts, by the name that the user gave."""
+    with pytest.raises(ValueError, match=rf"SANDBOX_{variable} (must|\()"):
+        SandboxSettings.from_environment({f"SANDBOX_{variable}": text})
+
+
+def test_secrets_are_not_shown_when_they_are_refused() -> None:
+    """Neither a key nor an address with a password stands in the message."""
+    for variable, text in (("VOD_CALLBACK_KEY", "geheim" * 6), ("PUBLIC_URL", "http://me:geheim@example.test:x")):
+        with pytest.raises(ValueError, match=variable) as caught:
+            SandboxSettings.from_environment({f"SANDBOX_{variable}": text})
+        assert "geheim" not in str(caught.value)
+
+
+def test_spaces_and_line_ends_around_a_value_do_not_count() -> None:
+    """A value read from a file often ends in one."""
+    settings = SandboxSettings.from_environment({"SANDBOX_VOD_RETRY_AFTER": "2500\n", "SANDBOX_TOPVIEW_UID": " me "})
+    assert settings.options == {"apsaravideo_vod_retry_after": "2500", "topview_uid": "me"}
 
 
 @pytest.mark.parametrize(
     "given",
     [
         {"time_scale": -1},
+        {"time_scale": float("nan")},
         {"duration": -1},
         {"failure_rate": 2},
         {"callback_threads": 0},
         {"options": {"topview_nonsense": "1"}},
         {"options": {"superapp_query_sign": "rot13"}},
+        {"options": {"superapp_window": "long"}},
     ],
 )
 def test_bad_settings_are_refused(given: dict[str, Any]) -> None:
     """Values outside their range or choice never reach a running sandbox."""
-    with pytest.raises(ValueError, match="sandbox settings"):
+    with pytest.raises(ValueError, match="sandbox's settings"):
         SandboxSettings(**given)
 
 
@@ -112,19 +187,30 @@ def test_a_callback_key_has_at_most_32_characters() -> None:
         create_sandbox(SandboxSettings(options={"apsaravideo_vod_callback_key": "x" * 33}))
 
 
+def check_row(variable: str, option: Option) -> None:
+    """The page on the sandbox has the variable in its table, with the limits of a number."""
+    row = re.search(rf"^\| .*`{variable}`.*$", DOCS, re.MULTILINE)
+    assert row, variable
+    allowed = kind_of(option).allowed
+    _, found, limits = allowed.partition("from ")
+    assert found + limits in row[0], variable
+    assert "number" in allowed or not re.fullmatch(r"[0-9.]+", option.default), f"{variable} takes any text"
+
+
 @pytest.mark.parametrize("provider", ["topview", "superapp", "apsaravideo_vod", "img_open"])
 def test_every_option_is_documented(provider: str) -> None:
-    """The page on the sandbox names each variable and token."""
+    """The page on the sandbox names each variable, and from where to where a number goes."""
     short = getattr(provider_modules()[provider], "SHORT_NAME", provider)
     for option in declared(provider):
         name = "<PROVIDER>" if option in EVERY_PROVIDER else short.upper()
-        assert f"`SANDBOX_{name}_{option.name.upper()}`" in DOCS, option.name
+        check_row(f"SANDBOX_{name}_{option.name.upper()}", option)
 
 
 def test_every_general_setting_and_token_is_documented() -> None:
-    """The page on the sandbox names each of them."""
-    for name in set(SandboxSettings.__dataclass_fields__) - {"options"}:
-        assert f"`SANDBOX_{name.upper()}`" in DOCS, name
+    """The page on the sandbox names each of them, and from where to where a number goes."""
+    for setting in fields(SandboxSettings):
+        if setting.name != "options":
+            check_row(f"SANDBOX_{setting.name.upper()}", Option(setting.name, str(setting.default), ""))
     for token in TOKENS:
         assert re.search(rf"`\[sandbox:{token}[\]=]", DOCS), token
 
