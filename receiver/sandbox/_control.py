@@ -19,6 +19,11 @@ from ._world import Task, World
 
 _T = TypeVar("_T")
 
+_FARTHEST = 1_500_000_000
+"""Seconds, about 47 years: a clock moved so far shows a year that every kind of time stamp can hold."""
+_SLOWEST = 86_400
+"""Seconds that an answer can be held up: a day."""
+
 _LINKS = {
     "calls": "GET: every call received; ?provider=&operation=&limit=",
     "tasks": "GET: every task; ?provider=&limit=; tasks/<id> one; POST tasks/<id>/finish {outcome, detail}",
@@ -154,9 +159,14 @@ def _add_knobs(blueprint: Blueprint, world: World) -> None:
         body = _body()
         if not body.keys() & {"shift", "signature_skew"}:
             raise BadRequest("shift or signature_skew is required: seconds")
-        if "signature_skew" in body:
-            world.skew = _number(body, "signature_skew")
-        world.shift(_number(body, "shift"))
+        shift = _number(body, "shift", -_FARTHEST, _FARTHEST)
+        skew = _number(body, "signature_skew", -_FARTHEST, _FARTHEST)
+        with world.lock:
+            if abs(world.offset + shift) > _FARTHEST:
+                raise BadRequest(f"all shifts together must be from {-_FARTHEST} to {_FARTHEST} seconds")
+            if "signature_skew" in body:
+                world.skew = skew
+            world.shift(shift)
         return clock()
 
     @blueprint.post("/reset")
@@ -219,7 +229,7 @@ def _read_fault(body: Mapping[str, Any]) -> QueuedFault:
     if fault == "http" and not (str(value).isdigit() and 400 <= int(value) <= 599):
         raise BadRequest("value must be an HTTP status from 400 to 599")
     if fault == "slow":
-        _number(body, "value")
+        _number(body, "value", 0, _SLOWEST)
     if fault == "code" and not value:
         raise BadRequest("value must be the provider's code")
     provider = body.get("provider")
@@ -235,10 +245,11 @@ def _body() -> dict[str, Any]:
     return body
 
 
-def _number(body: Mapping[str, Any], name: str) -> float:
+def _number(body: Mapping[str, Any], name: str, low: int, high: int) -> float:
     value = body.get(name, 0)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise BadRequest(f"{name} must be a number of seconds")
+    # NaN is not between any two numbers, so this refuses it too.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise BadRequest(f"{name} must be a number of seconds from {low} to {high}")
     return float(value)
 
 

@@ -162,6 +162,9 @@ def test_queued_drops_slowness_and_nonsense(start: Start) -> None:
         {"fault": "http", "value": 200},
         {"fault": "http", "value": "x"},
         {"fault": "slow", "value": "long"},
+        {"fault": "slow", "value": -1},
+        {"fault": "slow", "value": 1e300},
+        {"fault": "slow", "value": 86_401},
         {"fault": "drop", "times": 0},
         {"fault": "drop", "times": True},
         {"fault": "drop", "provider": "nobody"},
@@ -172,6 +175,15 @@ def test_bad_faults_are_explained(start: Start, body: dict[str, object]) -> None
     answer = post(start().url, "faults", **body)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN"])
+def test_no_answer_is_slow_for_ever(start: Start, number: str) -> None:
+    """A fault that would keep its call for ever, or fail it, is not queued."""
+    url = start().url
+    answer = requests.post(f"{url}/_sandbox/faults", data=f'{{"fault": "slow", "value": {number}}}', timeout=10)
+    assert (answer.status_code, answer.json()["error"]) == (400, "value must be a number of seconds from 0 to 86400")
+    assert get(url, "faults")["data"] == []
 
 
 def test_magic_codes_can_be_limited(start: Start) -> None:
@@ -256,6 +268,32 @@ def test_the_clock_moves(start: Start) -> None:
     }
     assert post(sandbox.url, "clock").status_code == 400
     assert post(sandbox.url, "clock", shift="x").status_code == 400
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e308", "1e15", "-1500000001", "NaN", "-Infinity", "1" + "0" * 400])
+@pytest.mark.parametrize("name", ["shift", "signature_skew"])
+def test_the_clock_stays_where_dates_can_be_written(start: Start, name: str, number: str) -> None:
+    """A number that no calendar has is refused with its limits, and nothing of that request is done."""
+    url = start().url
+    other = {"shift": "signature_skew", "signature_skew": "shift"}[name]
+    answer = requests.post(f"{url}/_sandbox/clock", data=f'{{"{name}": {number}, "{other}": 5}}', timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == f"{name} must be a number of seconds from -1500000000 to 1500000000"
+    shown = requests.get(f"{url}/_sandbox/clock", timeout=10)
+    assert (shown.status_code, shown.json()["shift"], shown.json()["signature_skew"]) == (200, 0, 0)
+
+
+@pytest.mark.parametrize("farthest", [1_500_000_000, -1_500_000_000])
+def test_many_shifts_go_no_farther_than_one(start: Start, farthest: int) -> None:
+    """The sum has the same limits; a provider still works at the very end of them."""
+    url = start().url
+    assert post(url, "clock", shift=farthest).status_code == 200
+    refused = post(url, "clock", shift=farthest / 1_500_000_000, signature_skew=5)
+    assert (refused.status_code, refused.json()["error"][:19]) == (400, "all shifts together")
+    assert get(url, "clock")["signature_skew"] == 0
+    task_id = TopView(url).draw()["taskId"]
+    assert get(url, f"tasks/{task_id}")["id"] == task_id
+    assert post(url, "clock", shift=-farthest).json()["shift"] == 0
 
 
 def test_reset_forgets_everything(start: Start, listener: Listener) -> None:
