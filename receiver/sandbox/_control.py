@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -222,20 +223,22 @@ def _typed(content: tuple[bytes, str]) -> tuple[bytes, int, dict[str, str]]:
 
 def _read_fault(body: Mapping[str, Any]) -> QueuedFault:
     fault, value, times = body.get("fault"), body.get("value", ""), body.get("times", 1)
-    if fault not in QUEUED:
+    if not isinstance(fault, str) or fault not in QUEUED:
         raise BadRequest(f"fault must be one of {', '.join(sorted(QUEUED))}")
     if not isinstance(times, int) or isinstance(times, bool) or times < 1:
         raise BadRequest("times must be a whole number from 1")
-    if fault == "http" and not (str(value).isdigit() and 400 <= int(value) <= 599):
+    if fault == "http" and not (re.fullmatch("[0-9]{3}", str(value)) and 400 <= int(value) <= 599):
         raise BadRequest("value must be an HTTP status from 400 to 599")
     if fault == "slow":
         _number(body, "value", 0, _SLOWEST)
     if fault == "code" and not value:
         raise BadRequest("value must be the provider's code")
-    provider = body.get("provider")
-    if provider is not None and provider not in provider_modules():
+    provider, operation = body.get("provider"), body.get("operation")
+    if not isinstance(operation, str | None):
+        raise BadRequest("operation must be the name of one, or a pattern with *")
+    if provider is not None and provider not in list(provider_modules()):
         raise BadRequest(f"provider must be one of {', '.join(provider_modules())}")
-    return QueuedFault(str(fault), str(value), times, provider, body.get("operation"))
+    return QueuedFault(str(fault), str(value), times, provider, operation)
 
 
 def _body() -> dict[str, Any]:

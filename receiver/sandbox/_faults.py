@@ -37,6 +37,9 @@ TOKENS: Mapping[str, str] = {
 }
 """Every magic token and what it does."""
 
+MOST = 1_000_000_000
+"""What numbers in tokens end at."""
+
 QUEUED = {"code", "http", "slow", "drop", "drop-before", "rate-limit", "malformed"}
 """Faults that can be queued for the next calls."""
 
@@ -74,11 +77,12 @@ class Directives:
         return token.value if token is not None and token.value else default
 
     def number(self, name: str, default: float) -> float:
-        """The value of a token as a number; the default when absent or not a number."""
+        """The value of a token, which counts something; the default when absent or no such number."""
         try:
-            return float(self.text(name))
+            number = float(self.text(name))
         except ValueError:
             return default
+        return number if 0 <= number <= MOST else default
 
     def limited(self, name: str) -> tuple[str, int | None, str] | None:
         """A token of the form ``value*times``: value, times (None: always), and what to count it under."""

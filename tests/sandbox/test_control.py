@@ -168,6 +168,10 @@ def test_queued_drops_slowness_and_nonsense(start: Start) -> None:
         {"fault": "drop", "times": 0},
         {"fault": "drop", "times": True},
         {"fault": "drop", "provider": "nobody"},
+        {"fault": "drop", "provider": []},
+        {"fault": "drop", "operation": 5},
+        {"fault": []},
+        {"fault": "http", "value": "\u00b2"},
     ],
 )
 def test_bad_faults_are_explained(start: Start, body: dict[str, object]) -> None:
@@ -184,6 +188,14 @@ def test_no_answer_is_slow_for_ever(start: Start, number: str) -> None:
     answer = requests.post(f"{url}/_sandbox/faults", data=f'{{"fault": "slow", "value": {number}}}', timeout=10)
     assert (answer.status_code, answer.json()["error"]) == (400, "value must be a number of seconds from 0 to 86400")
     assert get(url, "faults")["data"] == []
+
+
+@pytest.mark.parametrize("token", ["duration=inf", "duration=nan", "slow=-1", "slow=1e300", "duplicate-callbacks=-3"])
+def test_a_token_whose_number_cannot_be_is_as_good_as_none(start: Start, token: str) -> None:
+    """The task runs, and can be looked at."""
+    sandbox = start()
+    TopView(sandbox.url).draw(f"[sandbox:{token}]")
+    assert len(get(sandbox.url, "tasks")["data"]) == 1
 
 
 def test_magic_codes_can_be_limited(start: Start) -> None:
