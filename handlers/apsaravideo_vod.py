@@ -280,7 +280,7 @@ class ApsaraVideoVod(Handler):
         if looked_up[video_id] is None:
             try:
                 body, _ = self._call("ListAIImageInfo", {"VideoId": video_id}, starts_work=False)
-                looked_up[video_id] = body.get("AIImageInfoList")
+                looked_up[video_id] = body.get("AIImageInfoList") or []
             except HandlerError as error:  # the job's own answer must not be lost with it
                 looked_up[video_id] = error
         found = looked_up[video_id]

@@ -63,11 +63,11 @@ class _Kept(Connections):
         place = _place(owner, target)
         connection.idle_since = time.monotonic()
         until = min(connection.idle_since + IDLE, connection.opened + AGE)
-        waiting = self._idle.setdefault(place, deque())
-        if until <= connection.idle_since or len(waiting) >= IDLE_EACH or self._count >= IDLE_ALL:
+        many = len(self._idle.get(place, ())) >= IDLE_EACH or self._count >= IDLE_ALL
+        if many or until <= connection.idle_since:
             connection.close()
             return
-        waiting.append(connection)
+        self._idle.setdefault(place, deque()).append(connection)
         self._count += 1
         # What comes unasked is the end, or nothing that another request may take for its answer.
         self._reactor.watch(connection.sock, READ, until, lambda _: self._drop(place, connection))
