@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import threading
@@ -18,6 +19,7 @@ from receiver import dialling
 from receiver.addresses import AddressPolicy
 from receiver.courier import Courier
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
+from receiver.reactor import READ, Reactor
 from tests.subscriber import Behaviour, Subscriber, Talk, answer, hang, stay_on_loopback
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
@@ -144,6 +146,39 @@ def test_an_answer_too_many_is_nobody_elses(courier: Courier, monkeypatch: pytes
 
     with Subscriber(twice) as subscriber:
         assert [send(courier, subscriber.url).status for _ in range(20)] == [500] * 20
+
+
+def test_news_of_a_closed_connection_wakes_nobody_else() -> None:
+    """Its number may be that of a new one already: what was seen of the old one says nothing of that."""
+    reactor = Reactor("reactor")
+    (old, far), (other, further) = socket.socketpair(), socket.socketpair()
+    number, set_up = old.fileno(), threading.Event()
+    woken: list[bool] = []
+    until = time.monotonic() + 30
+
+    def replace(_: bool) -> None:
+        reactor.unwatch(old)
+        spare, _ = pair = socket.socketpair()
+        old.detach()
+        os.dup2(spare.fileno(), number)
+        sockets.extend((*pair, socket.socket(fileno=number)))
+        reactor.watch(sockets[-1], READ, until, woken.append)
+        set_up.set()
+
+    async def watch_both() -> None:
+        reactor.watch(other, READ, until, replace)
+        reactor.watch(old, READ, until, woken.append)
+        further.send(b"x")
+        far.send(b"x")
+
+    sockets = [far, other, further]
+    reactor.start(watch_both, lambda *_: None)
+    assert set_up.wait(10)
+    time.sleep(0.1)
+    reactor.close()
+    for sock in sockets:
+        sock.close()
+    assert woken == []
 
 
 def test_a_connection_serves_one_owner_only(courier: Courier) -> None:
