@@ -19,6 +19,8 @@ STANDING: Mapping[str, str] = {
 """Headers of every answer."""
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """The Content-Security-Policy of what is no page."""
+CARRIED: Mapping[str, str] = {**STANDING, "Content-Security-Policy": API_POLICY, "Cache-Control": "no-store"}
+"""Headers of an answer that is no page and no file."""
 
 
 def text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

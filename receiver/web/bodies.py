@@ -16,7 +16,7 @@ from flask import Request, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # the library has no types
 from werkzeug.exceptions import BadRequest, ClientDisconnected
 
-from receiver.web.errors import Refused
+from receiver.web.errors import Refused, too_large
 from receiver.web.face import runtime
 
 MAX_DEPTH = 100
@@ -57,7 +57,7 @@ def read_body() -> bytes:
         raise Refused(415, "unsupported-media-type", "Send the body as it is, not compressed.")
     declared = request.content_length
     if declared is not None and declared > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     # One byte more than allowed: a reader that stops at the limit could not tell a whole body from a cut one.
     request.max_content_length = limit + 1
     try:
@@ -65,7 +65,7 @@ def read_body() -> bytes:
     except (ParseException, ClientDisconnected):
         raise Refused(400, "malformed", "The body ended early, or its chunks cannot be read.") from None
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if declared is not None and len(body) != declared:
         raise Refused(400, "malformed", f"The body ended after {len(body)} of {declared} bytes.")
     return body
@@ -139,7 +139,3 @@ def _deeper_than(value: Any, depth: int) -> bool:
 
 def _malformed(detail: str) -> Refused:
     return Refused(400, "malformed", detail)
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused(413, "too-large", f"The body is larger than the {limit} bytes that this service takes.")

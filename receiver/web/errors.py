@@ -41,6 +41,7 @@ TITLES = {
     "bad-notice": "Notice refused",
     "busy": "Try again in a moment",
     "too-large": "Body too large",
+    "unreadable": "The request cannot be read",
     "unsupported-media-type": "Wrong Content-Type",
     "method-not-allowed": "Method not allowed",
     "too-many-requests": "Too many requests",
@@ -73,6 +74,17 @@ def problem(
     if errors is not None:
         body["errors"] = {field: list(messages) for field, messages in errors.items()}
     return Response(dumps(body), status, headers, content_type=TYPE)
+
+
+def too_large(limit: int) -> Refused:
+    """What a request with a body of more than ``limit`` bytes is turned down with."""
+    return Refused(413, "too-large", f"The body is larger than the {limit} bytes that this service takes.")
+
+
+def broken(request_id: str | None) -> Response:
+    """The problem of a mistake of ours."""
+    detail = f"Something went wrong on our side. The log has more, under the request {request_id}."
+    return problem(500, "internal", detail)
 
 
 def answer(error: Exception) -> Response:
@@ -166,6 +178,4 @@ def _unexpected(error: Exception) -> Response:
     log.error(
         "a request failed", method=request.method, path=request.path, request_id=g.get("request_id"), exc_info=error
     )
-    return problem(
-        500, "internal", f"Something went wrong on our side. The log has more, under the request {g.get('request_id')}."
-    )
+    return broken(g.get("request_id"))

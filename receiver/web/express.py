@@ -21,7 +21,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from receiver import logs, watching
 from receiver.notices import Call, Result, Taken
-from receiver.web.answers import API_POLICY, STANDING
+from receiver.web.answers import CARRIED
 from receiver.web.callbacks import REFUSAL, ROUTE
 from receiver.web.face import face_of
 from receiver.web.plain import Plain
@@ -34,8 +34,6 @@ are a moment earlier would have a transaction, and a flush of the disk, almost f
 
 log = logs.get("web")
 T = TypeVar("T")
-
-_CARRIED = {**STANDING, "Content-Security-Policy": API_POLICY, "Cache-Control": "no-store"}
 
 
 class Express(Generic[T]):
@@ -91,7 +89,7 @@ class Express(Generic[T]):
         if isinstance(result, Taken):
             reply = result.reply
             self._tell(plain, result)
-            headers = {"Content-Type": reply.content_type, "X-Request-Id": plain.request_id, **_CARRIED}
+            headers = {"Content-Type": reply.content_type, "X-Request-Id": plain.request_id, **CARRIED}
             return self._written(plain, HTTPStatus(reply.status), headers, reply.body)
         try:
             return self._refusal(plain, result)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import selectors
 import socket
 import struct
@@ -22,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]  # the library has no types
 
-from receiver.web.incoming import Arrival, Incoming
+from receiver.web.incoming import HEAD_LIMIT, Arrival, Incoming
 from receiver.web.plain import plain_call
+from receiver.web.unread import answer_to, refusal
 
 if TYPE_CHECKING:
     from receiver.web.express import Express  # what it needs belongs to the forked process
@@ -41,12 +41,6 @@ WAITING_BYTES = 64 * 1024 * 1024
 DEFAULT_BODY_LIMIT = 1024 * 1024
 _PIECE = 256 * 1024
 
-_REFUSALS = {
-    Arrival.MALFORMED: (400, "Bad Request", "The request is not HTTP."),
-    Arrival.HEAD_TOO_LARGE: (431, "Request Header Fields Too Large", "The headers are too large."),
-    Arrival.BODY_TOO_LARGE: (413, "Content Too Large", "The body is larger than what this service takes."),
-    Arrival.MORE: (408, "Request Timeout", "The request did not come in time."),
-}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -131,6 +125,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         if not self.alive:
             for conn in [new for new in self.pending_conns if _untouched(new) and not new.answered]:
                 self._end(conn, self.pending_conns)
+
+    def handle_error(self, _: Any, client: socket.socket, __: Any, exc: Exception) -> None:
+        """Called in a thread, for what gunicorn cannot read: answer as the application would, not in HTML."""
+        with contextlib.suppress(OSError):
+            client.sendall(answer_to(exc))
 
     def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
         """Whether the connection can go on. A body that nobody read and that is not here ends it."""
@@ -225,18 +224,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         super().enqueue_req(conn)
 
     def _refuse(self, conn: Visitor, reason: Arrival, *, at_once: bool = False) -> None:
-        untouched = _untouched(conn)
+        came = bytes(conn.incoming.data[:HEAD_LIMIT]) if conn.incoming is not None else b""
         self._forget(conn, self.pending_conns)
         self.nr_conns -= 1
-        if untouched:
+        if not came:
             conn.close()
             return
-        status, phrase, detail = _REFUSALS[reason]
-        self.log.debug("A request was refused: %s", detail)
-        body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
-        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
         with contextlib.suppress(OSError):
-            conn.sock.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            conn.sock.send(refusal(reason, came, self.body_limit))
         conn.close(graceful=not at_once)
 
     def _make_room(self) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from receiver.web.answers import CARRIED
 from tests.attack.conftest import Address, Door
 from tests.attack.malformed import HEADS
 from tests.attack.wire import chunks, exchange, post, statuses
 from tests.handlers.topview_samples import notice_body
-from tests.web.conftest import CREDENTIALS
+from tests.web.conftest import CREDENTIALS, KEY
 from tests.web.test_server import Server
 
 pytestmark = pytest.mark.process
@@ -87,12 +88,55 @@ def test_requests_in_a_row_on_one_connection_are_all_answered(server: Server, ad
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("name", HEADS)
 def test_malformed_requests_are_refused(server: Server, address: Address, name: str) -> None:
-    """One refusal and the connection is closed; what was smuggled in behind it is never carried out."""
+    """One refusal, a problem like any, and the connection is closed; what was smuggled in is never carried out."""
     second = post(address.path, genuine(address, uuid=f"smuggled-{name}"), [UID])
     attack = HEADS[name].replace(b"PATH", address.path.encode()).replace(b"SECOND", second)
-    found = statuses(exchange(server.port, attack))
+    answer = exchange(server.port, attack)
+    found = statuses(answer)
     assert len(found) == 1, found
-    assert 400 <= found[0] < 500 or found == [501], found
+    assert 400 <= found[0] < 500, found
+    assert_written_as_a_problem(answer, found[0])
+
+
+def assert_written_as_a_problem(answer: bytes, status: int) -> None:
+    """Check the headers and the body of a refusal, whoever has made it."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert headers["Content-Type"] == "application/problem+json"
+    assert CARRIED.items() <= headers.items()
+    assert headers["X-Request-Id"]
+    problem = json.loads(body)
+    assert problem["type"].startswith("urn:receiver:problem:")
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("no colon", 400), ("long target", 414), ("odd expectation", 417), ("long header", 431), ("many headers", 431),
+     ("endless headers", 431), ("another coding", 400)],
+)  # fmt: skip
+def test_what_is_no_request_has_a_status_of_its_own(server: Server, name: str, status: int) -> None:
+    """A caller learns what was too large, also from what never reached the application."""
+    answer = exchange(server.port, HEADS[name].replace(b"PATH", b"/v1/tasks"))
+    assert statuses(answer) == [status]
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "urn:receiver:problem:unreadable"
+
+
+def test_a_body_too_large_is_refused_alike_however_it_is_framed(server: Server) -> None:
+    """Declared, or in chunks that the gate counts: the same problem, under the caller's own request id."""
+    headers = [f"Authorization: Bearer {KEY}", "Content-Type: application/json", "X-Request-Id: mine-1"]
+    body = b" " * (LIMIT + 1)
+    for request in (post("/v1/tasks", body, headers), chunks("/v1/tasks", body, headers=headers)):
+        head, _, said = exchange(server.port, request).partition(b"\r\n\r\n")
+        assert b"\r\nX-Request-Id: mine-1\r\n" in head
+        assert json.loads(said) == {
+            "type": "urn:receiver:problem:too-large",
+            "title": "Body too large",
+            "status": 413,
+            "detail": f"The body is larger than the {LIMIT} bytes that this service takes.",
+        }
 
 
 @functools.cache
