@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -13,9 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # the library has no types
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # the library has no types
 from gunicorn.http import wsgi as _wsgi  # type: ignore[import-untyped]  # the library has no types
 
-from receiver.config import Settings
+from receiver import logs
+from receiver.config import Settings, read_settings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -45,6 +48,8 @@ def options(settings: Settings) -> dict[str, Any]:
         "sendfile": False,  # it would wait without end for a client that does not read
         "control_socket_disable": True,  # its default path is shared by all instances of a user
         "accesslog": None,
+        "errorlog": None,  # no handler of gunicorn's own
+        "logger_class": "receiver.web.server.Journal",
         "loglevel": "warning",
         "proc_name": "receiver-web",
         "when_ready": _when_ready,
@@ -57,6 +62,18 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Does not return. ``settings``: as read; logging is set up already."""
     with _metrics_folder(settings):
         _Server(settings).run()
+
+
+class Journal(Logger):  # type: ignore[misc]  # the library has no types
+    """gunicorn's own lines, as ours: in the format of the settings, with secrets blanked out."""
+
+    def setup(self, cfg: Any) -> None:
+        """Called by gunicorn at the start and at a reload."""
+        super().setup(cfg)
+        if not logging.getLogger().handlers:  # started by gunicorn's command: ours sets the log up first
+            settings = read_settings()
+            logs.set_up(settings.log_format, settings.log_level, "web")
+        self.error_log.propagate = True
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # the library has no types

@@ -41,7 +41,10 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         more = {"RECEIVER_BIND": f"127.0.0.1:{self.port}", "RECEIVER_MAX_BODY": str(LIMIT), **environment}
-        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], env={**os.environ, **more})
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, **more},
+        )
         self._wait()
 
     def _wait(self) -> None:
@@ -142,6 +145,26 @@ def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
     assert b'"data":[]' in received
     for caller in callers:
         caller.close()
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_servers_own_lines_are_like_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    """In the format of the settings. Of a refused request they name the kind of its fault, and not each time."""
+    server = Server()
+    for _ in range(10):
+        server.raw(b"GET /callbacks/topview/hunter1 HTTP/1.1\r\nNo name: hunter2\r\n\r\n")
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    said, end = "", time.monotonic() + PATIENCE
+    while "SIGKILL" not in said:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        said += capfd.readouterr().err
+    server.stop()
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert {line["role"] for line in lines} == {"web"}
+    assert [line["why"] for line in lines if line["event"] == "request refused"] == ["InvalidHeaderName"]
+    assert "hunter" not in said
 
 
 @pytest.mark.parametrize(
