@@ -96,6 +96,8 @@ def answer(error: Exception) -> Response:
             return _from_service(error)
         case HTTPException():
             return _from_http(error)
+        case _ if _schema_is_old(error):
+            return _busy(error)
         case _:
             return _unexpected(error)
 
@@ -124,12 +126,29 @@ def _from_service(error: ReceiverError) -> Response:
         case ProviderFailed():
             return problem(502, "provider-failed", error.detail)
         case Busy():
-            log.warning("busy", why=error.detail, request_id=g.get("request_id"))
-            return problem(
-                503, "busy", "The database does not answer in time; nothing was stored.", {"Retry-After": "1"}
-            )
+            return _busy(error)
         case _:
             return _unexpected(error)
+
+
+_MISSING = re.compile(r"no such (?:table|column)|Undefined(?:Table|Column)")
+"""How SQLite and PostgreSQL say that the schema is older than this code."""
+
+
+def _schema_is_old(error: Exception) -> bool:
+    return _MISSING.search(_first_line(error)) is not None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]  # behind it stand the statement and its parameters
+
+
+def _busy(error: Exception) -> Response:
+    log.warning("busy", why=_first_line(error), request_id=g.get("request_id"))
+    detail = "The database does not answer in time; nothing was stored."
+    if _schema_is_old(error):
+        detail = "The database's schema is not up to date: run receiver migrate. Nothing was stored."
+    return problem(503, "busy", detail, {"Retry-After": "1"})
 
 
 _SLUGS = {

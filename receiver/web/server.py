@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,18 @@ from gunicorn.http import wsgi as _wsgi  # type: ignore[import-untyped]  # the l
 
 from receiver import logs
 from receiver.config import Settings, read_settings
+from receiver.errors import Busy
 
 if TYPE_CHECKING:
     from flask import Flask
 
+    from receiver.store import Store
+
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KEEPALIVE = 5
 """Seconds that an idle connection is kept."""
+
+log = logs.get("web")
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -95,7 +101,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # the library has no type
         return create_app(Runtime.build(self._settings))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[None]:
     """With several processes, a folder of our own for their counters, unless the environment names one."""
     if settings.web_processes == 1 or os.environ.get(METRICS_FOLDER):
@@ -112,8 +118,9 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _when_ready(_: Any) -> None:
-    """Before any worker is forked: say nothing about the server in answers."""
+def _when_ready(arbiter: Any) -> None:
+    """Before any worker is forked: say where we listen, and nothing about the server in answers."""
+    log.info("web started", address=", ".join(map(str, arbiter.LISTENERS)), processes=arbiter.cfg.workers)
     given: Callable[[Any], list[str]] = _wsgi.Response.default_headers
     _wsgi.Response.default_headers = lambda response: [
         line for line in given(response) if not line.startswith("Server:")
@@ -123,7 +130,7 @@ def _when_ready(_: Any) -> None:
 def _post_worker_init(worker: Any) -> None:
     """In a worker: bodies are waited for up to our limit, plain callbacks need no thread each.
 
-    SIGTERM also sends waiting requests and streams away.
+    SIGTERM also sends waiting requests and streams away. The first worker looks at the schema, once for all.
     """
     from receiver.web.express import Express  # late: see load()
     from receiver.web.face import face_of
@@ -140,6 +147,14 @@ def _post_worker_init(worker: Any) -> None:
 
     signal.signal(signal.SIGTERM, leave)
     signal.siginterrupt(signal.SIGTERM, False)  # system calls of requests in flight are not to be broken off
+    if worker.age == 1:  # beside the rest: a database that is away must not hold up the start
+        threading.Thread(target=_look_at_schema, args=[face.runtime.store], name="schema", daemon=True).start()
+
+
+def _look_at_schema(store: Store) -> None:
+    with contextlib.suppress(Busy):
+        if not store.schema_is_current():
+            log.warning("the database's schema is not up to date: run receiver migrate")
 
 
 def _child_exit(_: Any, worker: Any) -> None:

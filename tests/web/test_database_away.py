@@ -5,21 +5,37 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from receiver.config import read_settings
 from receiver.runtime import Runtime
 from receiver.store import Store
-from tests.databases import on_sqlite
+from receiver.web import create_app
+from tests.databases import Template, empty, on_sqlite
 from tests.handlers.topview_samples import notice_body
-from tests.web.conftest import SAMPLE, Caller
+from tests.web.conftest import KEY, SAMPLE, Caller, set_environment
 from tests.web.problems import assert_problem
 from tests.web.test_callbacks import UID, running, verdicts
 
 __all__ = ["running"]
+
+
+def test_a_schema_that_is_not_there_is_named(
+    database: str, template: tuple[Template, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 that says what to run, instead of a database that seems slow or broken."""
+    with empty(database, tmp_path) as url:
+        set_environment(monkeypatch, url, template[1])
+        runtime = Runtime.build(read_settings())
+        api = Caller(create_app(runtime).test_client(), KEY)
+        for answer in (api.get("/v1/tasks"), api.post("/v1/tasks", SAMPLE)):
+            assert "run receiver migrate" in assert_problem(answer, 503, "busy")["detail"]
+        runtime.close()
 
 
 @contextmanager

@@ -20,7 +20,8 @@ import pytest
 
 from receiver.config import Settings
 from receiver.web.server import options
-from tests.web.conftest import KEY, SAMPLE
+from tests.databases import Template, empty
+from tests.web.conftest import KEY, SAMPLE, set_environment
 
 pytestmark = pytest.mark.process
 
@@ -165,6 +166,27 @@ def test_the_servers_own_lines_are_like_ours(capfd: pytest.CaptureFixture[str]) 
     assert {line["role"] for line in lines} == {"web"}
     assert [line["why"] for line in lines if line["event"] == "request refused"] == ["InvalidHeaderName"]
     assert "hunter" not in said
+
+
+def test_a_start_is_told_and_what_it_lacks(
+    database: str, template: tuple[Template, str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Where it listens; and, once for all processes, that the schema is not up to date, with what to run."""
+    with empty(database, tmp_path) as url:
+        set_environment(monkeypatch, url, template[1])
+        server = Server(RECEIVER_WEB_PROCESSES="2")
+        said, end = "", time.monotonic() + PATIENCE
+        while "schema" not in said:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+            said += capfd.readouterr().err
+        server.stop()
+    lines = [json.loads(line) for line in (said + capfd.readouterr().err).splitlines()]
+    (started,) = [line for line in lines if line["event"] == "web started"]
+    assert (started["address"], started["processes"]) == (f"http://127.0.0.1:{server.port}", 2)
+    (warning,) = [line for line in lines if line["level"] == "warning"]
+    assert "run receiver migrate" in warning["event"]
 
 
 @pytest.mark.parametrize(
