@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, NoReturn
 
 import flask
@@ -115,27 +116,29 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
         query: type[Schema] | None = None,
         headers: type[Schema] | None = None,
         problems: Sequence[int] = (),
+        any_query: bool = False,
         manual: Mapping[str, Any] | None = None,
     ) -> Callable[[View], View]:
         """Declare an operation; what is read from body, query and headers comes as arguments, in this order.
 
-        ``problems``: statuses beside those that follow from the rest. ``manual``: more for the document.
+        ``problems``: statuses beside those that follow from the rest. ``any_query``: the view reads the query itself;
+        else one without a schema must be empty. ``manual``: more for the document.
         """
 
         def decorate(view: View) -> View:
-            statuses = {401, 403, 429, 500, 503, *problems}
+            statuses = {401, 403, 422, 429, 500, 503, *problems}
             wrapped = view
             if headers is not None:
                 wrapped = self.arguments(headers, location="headers")(wrapped)
-                statuses |= {422}
             if query is not None:
                 wrapped = self.arguments(query, location="query")(wrapped)
-                statuses |= {422}
             if body is not None:
                 optional = issubclass(body, Incoming) and body.optional_body
                 examples = {name: {"value": value} for name, value in samples.REQUESTS[body.__name__].items()}
                 wrapped = self.arguments(body, location="json", required=not optional, examples=examples)(wrapped)
-                statuses |= {400, 413, 415, 422}
+                statuses |= {400, 413, 415}
+            if query is None and not any_query:
+                wrapped = _without_query(wrapped)
             if "<" in rule:
                 statuses |= {404}
             wrapped = auth.needs(*scopes)(wrapped)
@@ -151,6 +154,16 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
             return view
 
         return decorate
+
+
+def _without_query(view: View) -> View:
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> flask.Response:
+        if flask.request.args:
+            raise Invalid({name: ["Unknown field."] for name in flask.request.args})
+        return view(*args, **kwargs)
+
+    return guarded
 
 
 def _good(answer: Answer) -> dict[int, Any]:

@@ -42,7 +42,8 @@ def list_providers() -> Response:
     "/providers/<name:provider>/<name:resource>",
     Answer(200, "Resource", "What the provider answers."),
     scopes=ANYONE,
-    problems=[422, 502],
+    problems=[502],
+    any_query=True,
     manual={
         "parameters": [
             {
@@ -71,7 +72,7 @@ def get_resource(provider: str, resource: str) -> Response:
     "/uploads",
     Answer(201, "UploadedFile", "The provider has the file."),
     scopes=[Scope.SUBMIT],
-    problems=[400, 413, 415, 422, 502],
+    problems=[400, 413, 415, 502],
     manual={
         "requestBody": {
             "required": True,
@@ -105,7 +106,8 @@ def upload_file() -> Response:
     with _seat():
         request.max_content_length = MAX_UPLOAD
         providers, files = request.form.getlist("provider"), request.files.getlist("file")
-        errors: dict[str, list[str]] = {}
+        others = {*request.form, *request.files} - {"provider", "file"}
+        errors = {name: ["Unknown field."] for name in sorted(others)}
         if not any(providers):
             errors["provider"] = ["Missing data for required field."]
         elif len(providers) > 1:

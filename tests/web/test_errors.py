@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from receiver.accounts import AccountService
@@ -117,6 +118,21 @@ def test_a_callers_request_id_is_kept_when_it_is_plain(client: FlaskClient, give
     """A trace runs through; nothing odd gets into headers or logs."""
     answer = client.get("/healthz", environ_overrides={"HTTP_X_REQUEST_ID": given})
     assert (answer.headers["X-Request-Id"] == given) is kept
+
+
+def test_unknown_parameters_are_refused_everywhere(app: Flask, api: Caller) -> None:
+    """A parameter that does nothing is said to, on every address that does not pass it on to a provider."""
+    ids = {"task_id": "task", "subscriber_id": "sub", "delivery_id": "dlv", "event_id": "evt"}
+    values = {name: f"{prefix}_01kahx3mt5k0c4z7d6q8r9w2ve" for name, prefix in ids.items()}
+    tried = 0
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith("/v1/") and rule.endpoint != "Providers.get_resource":
+            path = rule.build({name: values[name] for name in rule.arguments})[1]
+            for method in rule.methods - {"HEAD", "OPTIONS"}:
+                body = assert_problem(api(method, f"{path}?nonsense=5"), 422, "invalid")
+                assert body["errors"]["nonsense"] == ["Unknown field."], path
+                tried += 1
+    assert tried > 20
 
 
 def test_head_and_options_work(api: Caller) -> None:

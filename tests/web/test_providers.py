@@ -138,6 +138,8 @@ def test_bad_uploads_are_refused(api: Caller) -> None:
     assert_invalid(send(api, provider="topview", file=(io.BytesIO(b""), "a.png")), "file")
     assert_invalid(send(api, provider="nobody", file=(io.BytesIO(b"x"), "a.png")), "provider")
     assert_invalid(send(api, provider="img_open", file=(io.BytesIO(b"x"), "a.png")), "provider")
+    more = {"filename": "b.png", "mask": (io.BytesIO(b"x"), "m.png")}
+    assert_invalid(send(api, provider="topview", file=(io.BytesIO(b"x"), "a.png"), **more), "filename", "mask")
     assert_problem(api.post("/v1/uploads", {"provider": "topview"}), 415)
     broken = api("POST", "/v1/uploads", data=b"--x\r\nhalf", content_type="multipart/form-data; boundary=x")
     assert_invalid(broken, "provider", "file")
