@@ -31,6 +31,7 @@ from receiver.signing import CallbackTokens
 from receiver.stats import StatsService
 from receiver.store import Store
 from receiver.store.dialect import database_folder, password_of, place_of
+from receiver.store.private import make_folder
 from receiver.store.wire import Wire
 from receiver.submissions import SubmissionService
 from receiver.subscribers import SubscriberService
@@ -154,7 +155,7 @@ def with_secret_keys(settings: Settings) -> Settings:
 
 def _read_or_create(path: Path) -> str:
     """The key in the file; made on a first start, readable by its owner alone, by one process only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if not path.exists():
         # A name of its own: processes in containers have the same pid, and may share the folder.
         handle, fresh = tempfile.mkstemp(prefix=".secret_key.", dir=path.parent)

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.sql import ClauseElement
 
-from receiver.store import direct
+from receiver.store import direct, private
 
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
@@ -70,9 +70,9 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).resolve().parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(database_folder(url))
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, pool_size=16, max_overflow=48)
+        event.listen(engine, "do_connect", private.make_file)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
