@@ -13,7 +13,7 @@ from receiver import events as event_rules
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
 from receiver.blanking import HIDDEN
-from receiver.errors import Invalid, NotFound
+from receiver.errors import Conflict, Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
@@ -195,8 +195,13 @@ class SubscriberService:
         return live(rotated, now)
 
     def ping(self, account_id: str, subscriber_id: str) -> Delivery:
-        """Send a ``subscriber.ping`` to this subscriber alone, whatever its event types."""
+        """Send a ``subscriber.ping`` to this subscriber alone, whatever its event types.
+
+        Raises NotFound, or Conflict when the subscriber is disabled: nobody would see an answer.
+        """
         subscriber = self.get(account_id, subscriber_id)
+        if subscriber.disabled:
+            raise Conflict("The subscriber is disabled; enable it first, or the ping would only wait.")
         now = self._clock()
         with self._store.write() as connection:
             body = event_rules.ping_body(subscriber, now)

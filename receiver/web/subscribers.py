@@ -125,11 +125,12 @@ def rotate_subscriber_secret(body: Mapping[str, Any], subscriber_id: str) -> Res
         example={**PENDING, "event_type": "subscriber.ping", "task_id": None},
     ),
     scopes=_MANAGE,
+    problems=[409],
 )  # fmt: skip
 def ping_subscriber(subscriber_id: str) -> Response:
     """Send a ping event to this subscriber alone.
 
-    Its type is `subscriber.ping`. The delivery's attempts show how it was answered.
+    Its type is `subscriber.ping`. The delivery's attempts show how it was answered. 409 when it is disabled.
     """
     delivery = runtime().subscribers.ping(account(), subscriber_id)
     return answers.value(delivery_value(delivery), 202, {"Location": f"/v1/deliveries/{delivery.id}"})

@@ -20,6 +20,7 @@ from handlers._signatures import hmac_sha256_hex
 from receiver.config import Settings, read_settings
 from receiver.deliveries import Outcome
 from receiver.dialling import OutboundError
+from receiver.events import ping_body
 from receiver.models import Delivery, Event, EventType, StoredNotice, Subscriber, Task
 from receiver.notices import Call, Taken
 from receiver.outbound import OutboundResult
@@ -27,6 +28,7 @@ from receiver.runtime import Runtime
 from receiver.sealing import new_secret_key
 from receiver.store import deliveries, events, notices
 from receiver.store.claiming import Claim
+from receiver.store.settling import publish
 from receiver.submissions import Start
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask
@@ -192,6 +194,14 @@ class Stage:
     def ping(self, subscriber: Subscriber) -> Delivery:
         """One delivery to attempt."""
         return self.runtime.subscribers.ping(self.account, subscriber.id)
+
+    def tell(self, subscriber: Subscriber) -> Delivery:
+        """One delivery, also for a subscriber that is disabled, which cannot be pinged."""
+        now = self.runtime.clock()
+        body = ping_body(subscriber, now)
+        with self.runtime.store.write() as connection:
+            (told,) = publish(connection, self.account, EventType.SUBSCRIBER_PING, body, [subscriber], now)
+        return told
 
     def delivery(self, delivery: Delivery | str) -> Delivery:
         """The delivery as it is now."""

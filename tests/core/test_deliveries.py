@@ -311,7 +311,7 @@ def test_gone_ends_the_delivery_and_disables_at_once(stage: Stage) -> None:
     subscriber = stage.subscribe()
     first = stage.ping(subscriber)
     stage.attempt(410)
-    second = stage.ping(subscriber)
+    second = stage.tell(subscriber)
     ended = stage.delivery(first)
     assert (ended.status, ended.reason) == (DeliveryStatus.DEAD, "gone")
     assert stage.subscriber(subscriber).disabled_reason == "gone"

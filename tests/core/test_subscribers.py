@@ -152,7 +152,7 @@ def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: 
     subscriber = stage.subscribe()
     stage.ping(subscriber)
     stage.attempt(410)
-    waiting = [stage.ping(subscriber).id for _ in range(2 * DRAIN_STEP + 10)]
+    waiting = [stage.tell(subscriber).id for _ in range(2 * DRAIN_STEP + 10)]
     clock.pass_by(DAY)
     enabled = stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
     assert (enabled.disabled, enabled.disabled_reason, enabled.failures) == (False, None, 0)

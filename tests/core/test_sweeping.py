@@ -74,7 +74,7 @@ def test_the_backlog_of_a_disabled_subscriber_ends_with_retention(build: Any, cl
     subscriber = stage.subscribe()
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
     finished(stage, "job-1")
-    stage.ping(subscriber)
+    stage.tell(subscriber)
     clock.pass_by(4 * DAY)
     stage.runtime.sweeping.step()
     assert counts(stage)["deliveries"] == 3

@@ -258,7 +258,10 @@ class Acts:
     def ping(self, side: Runtime, n: int) -> None:
         """Somebody tries a webhook out."""
         if book := self._subscriber(n):
-            side.subscribers.ping(self.world.account, book.id)
+            try:
+                side.subscribers.ping(self.world.account, book.id)
+            except Conflict:
+                return  # it is disabled
             self.pinged = book.id
 
     def retry(self, side: Runtime, n: int) -> None:

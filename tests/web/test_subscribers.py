@@ -219,6 +219,15 @@ def test_a_ping_is_a_delivery(api: Caller) -> None:
     assert len(api.get("/v1/deliveries").json["data"]) == 1
 
 
+def test_a_disabled_subscriber_is_not_pinged(api: Caller) -> None:
+    """409 that says what to do first, instead of a ping that waits where nobody looks."""
+    made = register(api)
+    api("PATCH", f"/v1/subscribers/{made['id']}", json={"disabled": True})
+    answer = api.post(f"/v1/subscribers/{made['id']}/ping")
+    assert "enable it first" in assert_problem(answer, 409, "conflict")["detail"]
+    assert api.get("/v1/deliveries").json["data"] == []
+
+
 def test_a_replay_counts_what_it_sends_again(api: Caller, runtime: Runtime) -> None:
     """Only ended deliveries of the span, dead ones unless all are asked for; a second replay finds none."""
     made = register(api)

@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 
 import handlers
 from receiver.blanking import HIDDEN, is_secret
-from receiver.errors import Invalid, field_errors
+from receiver.errors import Conflict, Invalid, field_errors
 from receiver.models import EventType, Subscriber
 from receiver.overview import Cell
 from receiver.store.deliveries import Filter
@@ -241,7 +241,11 @@ def rotate_secret(subscriber_id: str) -> Response:
 @page("POST", f"{_ONE}/ping", section="subscribers")
 def ping_subscriber(subscriber_id: str) -> Response:
     """Send a test, and on to the page where its answer appears."""
-    delivery = runtime().subscribers.ping(account(), subscriber_id)
+    try:
+        delivery = runtime().subscribers.ping(account(), subscriber_id)
+    except Conflict as error:
+        flask.flash(error.detail)
+        return redirect("subscriber", subscriber_id=subscriber_id)
     return redirect("delivery", delivery_id=delivery.id)
 
 

@@ -198,6 +198,12 @@ def test_pause_resume_rotate_and_delete(visitor: Visitor, runtime: Runtime, subs
     assert visitor.get(one).status_code == 404
 
 
+def test_a_paused_subscriber_is_not_pinged(visitor: Visitor, subscriber: Subscriber) -> None:
+    """Its page says what to do first."""
+    visitor.post(f"/subscribers/{subscriber.id}/pause")
+    assert "enable it first" in text(visitor.follow(visitor.post(f"/subscribers/{subscriber.id}/ping")))
+
+
 def test_a_test_ping_leads_to_its_answer(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
     """The page waits for the answer, and shows all of it."""
     answer = visitor.post(f"/subscribers/{subscriber.id}/ping")
