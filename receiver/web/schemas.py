@@ -85,7 +85,7 @@ class NewTaskHeaders(Incoming):
 
     idempotency_key = Matching(
         "[!-~]{1,255}",
-        "Must be 1 to 255 visible ASCII characters.",
+        "Must be given once, as 1 to 255 visible ASCII characters.",
         data_key="Idempotency-Key",
         metadata=_about(
             "The same key with the same body gives the same task, which is started once; kept for at least a day.",

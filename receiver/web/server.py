@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KEEPALIVE = 5
 """Seconds that an idle connection is kept."""
+_KEY = "IDEMPOTENCY-KEY"
 
 log = logs.get("web")
 
@@ -60,6 +61,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "proc_name": "receiver-web",
         "when_ready": _when_ready,
         "post_worker_init": _post_worker_init,
+        "pre_request": _pre_request,
         "child_exit": _child_exit,
     }
 
@@ -155,6 +157,18 @@ def _look_at_schema(store: Store) -> None:
     with contextlib.suppress(Busy):
         if not store.schema_is_current():
             log.warning("the database's schema is not up to date: run receiver migrate")
+
+
+def _pre_request(_: Any, request: Any) -> None:
+    """Before a request is served: two idempotency keys stay two.
+
+    gunicorn joins the values of a name by commas, and that would be a key like any other. With the space that HTTP
+    allows behind the comma (RFC 9110 §5.3) it is none.
+    """
+    keys = [value for name, value in request.headers if name == _KEY]
+    if len(keys) > 1:
+        others = [(name, value) for name, value in request.headers if name != _KEY]
+        request.headers = [*others, (_KEY, ", ".join(keys))]
 
 
 def _child_exit(_: Any, worker: Any) -> None:

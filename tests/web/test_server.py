@@ -148,6 +148,17 @@ def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
         caller.close()
 
 
+def test_two_idempotency_keys_are_not_taken_for_one(server: Server) -> None:
+    """422 for two headers; one key may hold a comma."""
+    body = json.dumps(SAMPLE)
+    start = f"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    for keys, wanted in ((["x1", "x2"], 422), (["x1", "x1"], 422), (["x1,x2"], 202)):
+        lines = "".join(f"Idempotency-Key: {key}\r\n" for key in keys)
+        answer = server.raw(f"{start}{lines}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        assert status(answer) == wanted
+        assert (b"Must be given once" in answer) is (wanted == 422)
+
+
 @pytest.mark.usefixtures("settings")
 def test_the_servers_own_lines_are_like_ours(capfd: pytest.CaptureFixture[str]) -> None:
     """In the format of the settings. Of a refused request they name the kind of its fault, and not each time."""
