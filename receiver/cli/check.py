@@ -29,19 +29,20 @@ def check(online: bool, as_json: bool) -> None:
             json.dumps({"ok": not failed(findings), "findings": [dataclasses.asdict(each) for each in findings]})
         )
     else:
-        for finding in findings:
-            _show(finding)
+        for finding, following in zip(findings, [*findings[1:], None], strict=True):
+            _show(finding, mended_later=following is not None and following.mend == finding.mend)
         _conclude(findings)
     if failed(findings):
         raise SystemExit(1)
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Finding, *, mended_later: bool) -> None:
+    """``mended_later``: the next one is mended in the same way, so that it need not be said twice."""
     line = word(finding.level)
     line.pad_right(9 - len(line))
     line.append(f"{clean(finding.about)}: ", "bold").append(clean(finding.text), "")
     console().print(line)
-    if finding.mend:
+    if finding.mend and not mended_later:
         console().print(Text(f"         → {finding.mend}"))
 
 

@@ -55,14 +55,20 @@ def check_all(*, online: bool = False) -> list[Finding]:
 
     Settings that cannot be read end the check, since all else depends on them.
     """
+    from receiver.cli.strays import strays  # late: it needs what stands here
+
+    mistyped = list(strays(os.environ))
     try:
         settings = read_settings()
     except SettingsError as error:
+        problems = error.problems
         return [
-            Finding(Level.PROBLEM, "settings", problem, "Correct it and check again.") for problem in error.problems
+            *mistyped,
+            *(Finding(Level.PROBLEM, "settings", problem, "Correct it and check again.") for problem in problems),
         ]
     found = [
         Finding(Level.OK, "settings", "all settings can be read and go together"),
+        *mistyped,
         *public_url(settings),
         *secret_keys(settings),
         *providers(settings),

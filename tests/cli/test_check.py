@@ -67,6 +67,31 @@ def test_settings_that_cannot_be_read_are_all_told(run: Run, monkeypatch: pytest
     assert any("TOPVIEW_API_KEY" in finding["text"] for finding in told["findings"])
 
 
+def test_the_same_advice_is_given_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last of the problems that it is for."""
+    set_all(monkeypatch, RECEIVER_BIND="8000", RECEIVER_LEASE="x", TOPVIEW_UID="u")
+    lines = run("check").stdout.splitlines()
+    assert [number for number, line in enumerate(lines) if "Correct it and check again." in line] == [3]
+
+
+def test_names_that_no_setting_has_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped setting does nothing without a word elsewhere; here it is a warning with what may be meant."""
+    set_all(monkeypatch, RECEIVER_LEESE="30", TOPVIEW_APIKEY="k", TOPVIEW_API_KEY_FILE="", RECEIVER_URL="http://x",
+            RECEIVER_SERVICE_HOST="10.0.0.1", RECEIVER_PORT="tcp://10.0.0.1:8000", TOPVIEWER="x")  # fmt: skip
+    told = json.loads(run("check", "--json").stdout)
+    warned = {
+        finding["text"].split()[0]: finding["mend"] for finding in told["findings"] if "no setting" in finding["text"]
+    }
+    assert warned == {
+        "RECEIVER_LEESE": "Did you mean RECEIVER_LEASE?",
+        "TOPVIEW_APIKEY": "Did you mean TOPVIEW_API_KEY?",
+    }
+    assert told["ok"] is True
+    monkeypatch.setenv("TOPVIEW_UID", "u")  # half a pair, because of the slip: it stands beside the problem
+    told = json.loads(run("check", "--json").stdout)
+    assert [finding["level"] for finding in told["findings"]] == ["warning", "warning", "problem"]
+
+
 def test_a_good_set_up_is_said_to_be_good(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in order: code 0 and one sentence; no secret is shown."""
     set_all(monkeypatch, **TOPVIEW, RECEIVER_PUBLIC_URL="https://hooks.example.com",
