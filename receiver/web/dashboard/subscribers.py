@@ -166,6 +166,8 @@ def _form(subscriber: Subscriber | None, typed: dict[str, Any], wrong: Any) -> R
     by_field: dict[str, list[str]] = {name: [] for name in (*_TEXTS, "event_types", "providers")}
     for place, messages in wrong.items():
         by_field.setdefault(place.partition(".")[0], []).extend(messages)
+    if wrong and not typed["url"]:
+        by_field["url"] = ["A URL is needed: where events are sent."]
     return render(
         "subscriber_form.html",
         422 if wrong else 200,

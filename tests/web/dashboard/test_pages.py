@@ -137,6 +137,7 @@ def test_a_secret_is_not_shown_later_unless_asked_for(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"url": " "}, "A URL is needed"),
         ({"url": "ftp://example.com"}, "http"),
         ({"kinds": [], "patterns": ""}, "at least 1|Shorter|between 1"),
         ({"patterns": "nonsense.*"}, "matches no event type"),
