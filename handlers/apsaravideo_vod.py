@@ -191,7 +191,7 @@ class ApsaraVideoVod(Handler):
         return updates
 
     def calls_of_query(self, updates: Mapping[str, TaskUpdate]) -> int:
-        """One for the jobs, and one for the images of each that succeeded."""
+        """One for the jobs, and one for the images of each that succeeded (fewer, where jobs share a video)."""
         return 1 + sum(update.status is RemoteStatus.SUCCEEDED for update in updates.values())
 
     def verify(self, notice: Notice) -> None:

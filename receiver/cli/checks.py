@@ -5,11 +5,13 @@ Checks only look: they make no file, no table and no key, and call nobody unless
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
@@ -17,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import handlers
-from receiver.config import Settings, read_settings
+from receiver.config import SETTINGS, Settings, read_settings
 from receiver.errors import Busy, SettingsError
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
@@ -30,6 +32,11 @@ BUILT_AFTER = 1_735_689_600
 _SQLITE = b"SQLite format 3\0"
 MOST_SKEW = 60.0
 """Seconds that a clock may be off before signatures that carry a time are refused (providers allow minutes)."""
+
+_OTHERS = ("RECEIVER_URL", "RECEIVER_PARENT_PID", "RECEIVER_FAULT_POINT")
+"""Variables that are no settings of the service: of the command line, and of child processes."""
+_OF_KUBERNETES = re.compile(r"\w+_SERVICE_(HOST|PORT\w*)|\w+_PORT(_\d+_\w+)?")
+"""What a pod is told of a Service that is called receiver."""
 
 
 class Level(StrEnum):
@@ -55,8 +62,6 @@ def check_all(*, online: bool = False) -> list[Finding]:
 
     Settings that cannot be read end the check, since all else depends on them.
     """
-    from receiver.cli.strays import strays  # late: it needs what stands here
-
     mistyped = list(strays(os.environ))
     try:
         settings = read_settings()
@@ -80,6 +85,22 @@ def check_all(*, online: bool = False) -> list[Finding]:
 
         found += [*public_url_online(settings), *providers_online(settings)]
     return found
+
+
+def strays(names: Iterable[str]) -> Iterator[Finding]:
+    """A warning for each name that is probably mistyped. ``names``: those of the environment."""
+    known = {setting.name for setting in SETTINGS} | {
+        handlers.variable_of(name, option)
+        for name in handlers.available()
+        for option in handlers.options_of(handlers.find(name))
+    }
+    known |= {f"{name}_FILE" for name in known} | set(_OTHERS)
+    ours = ("RECEIVER_", *(f"{name.upper()}_" for name in handlers.available()))
+    for name in sorted(names):
+        if name.startswith(ours) and name not in known and not _OF_KUBERNETES.fullmatch(name):
+            meant = difflib.get_close_matches(name, known, 1)
+            mend = f"Did you mean {meant[0]}?" if meant else "Take it away, or see docs/settings.md for the names."
+            yield Finding(Level.WARNING, "settings", f"{name} is set, and no setting has that name.", mend)
 
 
 def public_url(settings: Settings) -> Iterator[Finding]:

@@ -332,7 +332,7 @@ class World:
     def _refuse(self, directives: Directives, http: str, code: str) -> None:
         status, reason = self._spend(directives, http), self._spend(directives, code)
         if status is not None:
-            number = int(status) if status.isdigit() else 500
+            number = int(status) if status.isdecimal() else 500
             raise Refusal(reason or "", "asked for by a magic token", http=number)
         if reason is not None:
             raise Refusal(reason)

@@ -89,9 +89,9 @@ def _delete(
     ids = connection.execute(dialect.deletable(old)).scalars().all()
     if not ids:
         return 0
+    gone = table.delete().where(key.in_(ids))
     if cascade is not None:
         theirs = select(deliveries.c.id).where(cascade.in_(ids)).order_by(deliveries.c.id)
         connection.execute(dialect.locked(theirs))
-        # What was sent again between the look and the lock stays, with all that it belongs to.
-        return connection.execute(table.delete().where(key.in_(ids), ~_owed(cascade == key))).rowcount
-    return connection.execute(table.delete().where(key.in_(ids))).rowcount
+        gone = gone.where(~_owed(cascade == key))  # what was sent again between the look and the lock stays
+    return connection.execute(gone).rowcount
