@@ -81,7 +81,7 @@ def empty(environ, start_response):
 class Server(BaseApplication):
     def load_config(self):
         for name, value in options(read_settings()).items():
-            if name not in ("post_worker_init", "child_exit"):
+            if name not in ("post_worker_init", "pre_request", "child_exit"):
                 self.cfg.set(name, value)
 
     def load(self):
