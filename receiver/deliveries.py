@@ -31,7 +31,6 @@ from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
 from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, events, subscribers
-from receiver.store.backlog import DRAIN_STEP
 from receiver.store.claiming import Claim
 from receiver.store.database import after_commit
 from receiver.store.deliveries import Filter
@@ -283,8 +282,7 @@ class DeliveryService:
             if subscriber is None:
                 raise Conflict("The subscriber of this delivery was deleted.")
             if subscriber.disabled and subscriber.task_only:  # nobody else could enable it
-                subscribers.enable(connection, subscriber.id)
-                backlog.spread(connection, subscriber.id, now, DRAIN_STEP)
+                backlog.reopen(connection, subscriber.id, now)
             elif subscriber.disabled:
                 raise Conflict("The subscriber is disabled; enable it first, and its backlog will drain.")
             due = backlog.head_of_line(connection, subscriber.id, now)

@@ -172,7 +172,12 @@ def pattern_matches(pattern: str, event_type: str) -> bool:
     return fnmatchcase(event_type, pattern)
 
 
+def types_of(pattern: str) -> list[EventType]:
+    """The event types that a pattern names."""
+    return [kind for kind in EventType if pattern_matches(pattern, kind)]
+
+
 def valid_pattern(pattern: str) -> bool:
     """Whether a pattern names at least one event type, in one of the three forms."""
     plain = pattern == "*" or "*" not in pattern or (pattern.endswith(".*") and "*" not in pattern[:-1])
-    return plain and not set(pattern) & set("?[]") and any(pattern_matches(pattern, kind) for kind in EventType)
+    return plain and not set(pattern) & set("?[]") and bool(types_of(pattern))

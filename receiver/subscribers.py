@@ -17,8 +17,8 @@ from receiver.errors import Conflict, Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
-from receiver.store import Store, backlog, deliveries, subscribers
-from receiver.store.backlog import DRAIN_STEP, Span
+from receiver.store import Connection, Store, backlog, deliveries, subscribers
+from receiver.store.backlog import Span
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
@@ -131,23 +131,33 @@ class SubscriberService:
         with what is set at this moment; none at all take all away. Raises NotFound, Invalid.
         """
         self.get(account_id, subscriber_id)
-        now = self._clock()
-        with self._store.write() as connection:
-            before = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
-            if before is None:
-                raise NotFound("There is no such subscriber.")
-            if values.get("headers"):
-                values = {**values, "headers": _merged(self.headers(before), values["headers"])}
-            errors = self._problems(values)
-            if errors:
-                raise Invalid(errors)
-            columns = self._columns(values, subscriber_id)
-            if columns:
-                subscribers.change(connection, subscriber_id, columns)
-            if before.disabled and values.get("disabled") is False:
-                backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
+        changed = False
+        while not changed:
+            with self._store.write() as connection:
+                changed = self._change(connection, subscriber_id, values)
         self._bell.ring()
         return self.get(account_id, subscriber_id)
+
+    def _change(self, connection: Connection, subscriber_id: str, values: Mapping[str, Any]) -> bool:
+        """Change the named fields, or make a step towards it: a big backlog is spread before its subscriber is enabled.
+
+        Whether they are changed.
+        """
+        before = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+        if before is None:
+            raise NotFound("There is no such subscriber.")
+        if values.get("headers"):
+            values = {**values, "headers": _merged(self.headers(before), values["headers"])}
+        errors = self._problems(values)
+        if errors:
+            raise Invalid(errors)
+        enabled = before.disabled and values.get("disabled") is False
+        if enabled and not backlog.spread(connection, subscriber_id, self._clock()):
+            return False
+        columns = self._columns(values, subscriber_id)
+        if columns:
+            subscribers.change(connection, subscriber_id, columns)
+        return True
 
     def delete(self, account_id: str, subscriber_id: str) -> None:
         """Remove a webhook; what was still to be delivered ends as dead, and stays listed."""
@@ -212,16 +222,23 @@ class SubscriberService:
     def replay(self, account_id: str, subscriber_id: str, since: int, until: int | None, status: str) -> int:
         """Make ended deliveries of a span of time (ms) pending again; ``status``: ``dead`` or ``all``. How many.
 
-        Safe to repeat, should its answer be lost or the draining be cut short: what is pending already is left
+        Safe to repeat, should it or the draining be cut short, or its answer be lost: what is pending already is left
         alone, and so is what was sent again and delivered within the last REPLAYED_LATELY.
         """
         self.get(account_id, subscriber_id)
         now = self._clock()
-        with self._store.write() as connection:
-            subscribers.lock(connection, subscriber_id)  # nobody else claims, retries or replays for it meanwhile
-            ids = backlog.replayable(connection, subscriber_id, _span(since, until, status, now))
-            revived = backlog.revive(connection, ids, now, Trigger.MANUAL)
-            backlog.spread(connection, subscriber_id, now, DRAIN_STEP)
+        before = now + 1  # what is told while we are at it is not meant
+        span = _span(since, before if until is None else min(until, before), status, now)
+        revived, behind = 0, ""
+        more = True
+        while more:
+            with self._store.write() as connection:
+                if not subscribers.some(connection, [subscriber_id], held=True):  # nobody else sends for it meanwhile
+                    raise NotFound("The subscriber was deleted meanwhile.")
+                ids = backlog.replay(connection, subscriber_id, span, now, behind=behind, place=revived)
+            revived += len(ids)
+            more = len(ids) == backlog.STEP
+            behind = ids[-1] if ids else behind
         self._bell.ring()
         return revived
 

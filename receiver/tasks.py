@@ -30,7 +30,6 @@ from receiver.models import (
 )
 from receiver.providers import Providers
 from receiver.store import Store, backlog, deliveries, events, notices, subscribers, tasks
-from receiver.store.backlog import DRAIN_STEP
 from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
@@ -258,8 +257,7 @@ def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
     """Make sure that the hidden subscriber behind a callback URL exists and is not disabled."""
     hidden = subscribers.behind_callback_url(connection, account_id, url, now)
     if hidden.disabled:
-        subscribers.enable(connection, hidden.id)
-        backlog.spread(connection, hidden.id, now, DRAIN_STEP)
+        backlog.reopen(connection, hidden.id, now)
 
 
 def _fingerprint(wanted: NewTask) -> str:

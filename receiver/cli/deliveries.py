@@ -27,7 +27,7 @@ _STUCK = 60.0
 @click.option("--status", type=click.Choice([status.value for status in DeliveryStatus]), help="Only in this state.")
 @click.option("--subscriber", metavar="ID", shell_complete=completing.subscribers, help="Only to this subscriber.")
 @click.option("--task", metavar="ID", shell_complete=completing.tasks, help="Only of this task.")
-@click.option("--event-type", metavar="TYPE", help="Only of events of this type.")
+@click.option("--event-type", metavar="TYPE", help="Only of events of this type (or task.*).")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many.")
 @click.option("--cursor", help="Where the last page ended.")
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")

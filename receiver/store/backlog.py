@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select, update
+from sqlalchemy import BigInteger, Connection, Select, and_, func, literal, select, update
 
 from receiver.models import DeliveryStatus, Trigger, first_id
+from receiver.store import subscribers
 from receiver.store.schema import deliveries
 
 DRAIN_STEP = 50
 """A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
+STEP = 100 * DRAIN_STEP
+"""Deliveries that are moved in one transaction: of a big backlog all at once would keep others from writing."""
 
 
 def head_of_line(connection: Connection, subscriber_id: str, now: int) -> int:
@@ -66,11 +69,6 @@ def _replayable(subscriber_id: str, span: Span) -> Select[Any]:
     return query if span.until is None else query.where(deliveries.c.id < first_id("dlv", span.until))
 
 
-def replayable(connection: Connection, subscriber_id: str, span: Span) -> Sequence[str]:
-    """Ids of a subscriber's ended deliveries in a span, oldest first."""
-    return connection.execute(_replayable(subscriber_id, span).order_by(deliveries.c.id)).scalars().all()
-
-
 def count_replayable(connection: Connection, subscriber_id: str, span: Span, limit: int) -> int:
     """How many deliveries a replay of this span would send again, counted up to a limit."""
     some = _replayable(subscriber_id, span).limit(limit).subquery()
@@ -87,36 +85,60 @@ def count_waiting(connection: Connection, subscriber_id: str, limit: int, trigge
     return int(connection.execute(select(func.count()).select_from(waiting.limit(limit).subquery())).scalar_one())
 
 
-def revive(connection: Connection, ids: Sequence[str], due: int, trigger: Trigger) -> int:
-    """Make ended deliveries pending again, due at a time (ms), with a fresh run of the schedule; how many."""
-    revived = 0
-    for start in range(0, len(ids), 500):
-        revived += connection.execute(
-            update(deliveries)
-            .where(
-                and_(deliveries.c.id.in_(ids[start : start + 500]), deliveries.c.status != DeliveryStatus.PENDING.value)
-            )
-            .values(
-                status=DeliveryStatus.PENDING,
-                due_at=due,
-                base=deliveries.c.attempts,
-                trigger=trigger,
-                finished_at=None,
-                reason=None,
-            )
-        ).rowcount
-    return revived
-
-
-def spread(connection: Connection, subscriber_id: str, now: int, per_second: int) -> None:
-    """Let the overdue deliveries of a subscriber that is held come due in turn, oldest first, at a bounded rate."""
-    overdue = (
-        select(deliveries.c.id)
-        .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now, deliveries.c.leased.is_(False))
-        .order_by(deliveries.c.id)
+def revive(connection: Connection, ids: Sequence[str], due: int, trigger: Trigger) -> None:
+    """Make ended deliveries pending again, due at a time (ms), with a fresh run of the schedule."""
+    connection.execute(
+        update(deliveries)
+        .where(and_(deliveries.c.id.in_(ids), deliveries.c.status != DeliveryStatus.PENDING.value))
+        .values(
+            status=DeliveryStatus.PENDING,
+            due_at=due,
+            base=deliveries.c.attempts,
+            trigger=trigger,
+            finished_at=None,
+            reason=None,
+        )
     )
-    ids = connection.execute(overdue).scalars().all()
-    for place in range(per_second, len(ids), per_second):
-        due = now + 1000 * (place // per_second)
-        batch = list(ids[place : place + per_second])
-        connection.execute(update(deliveries).where(deliveries.c.id.in_(batch)).values(due_at=due))
+
+
+def replay(
+    connection: Connection, subscriber_id: str, span: Span, now: int, *, behind: str, place: int
+) -> Sequence[str]:
+    """Make a step's ended deliveries of a subscriber that is held pending again, to be sent by hand; their ids.
+
+    ``behind``: the last id of the step before. ``place``: how many the steps before have revived; the oldest come due
+    first, at a bounded rate from ``now`` (ms) on.
+    """
+    query = _replayable(subscriber_id, span).where(deliveries.c.id > behind).order_by(deliveries.c.id).limit(STEP)
+    ids = connection.execute(query).scalars().all()
+    for start in range(0, len(ids), DRAIN_STEP):
+        due = now + 1000 * ((place + start) // DRAIN_STEP)
+        revive(connection, ids[start : start + DRAIN_STEP], due, Trigger.MANUAL)
+    return ids
+
+
+def spread(connection: Connection, subscriber_id: str, now: int) -> bool:
+    """Let the overdue deliveries of a subscriber that is held come due in turn, at a bounded rate from ``now`` (ms) on.
+
+    Those that have been due for longest are first. Of more than a STEP only the last ones, which must wait for
+    longest, so that whoever then lets the subscriber have the rest finds none that was passed over. Whether all are.
+    """
+    overdue = deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now
+    count = connection.execute(select(func.count()).select_from(deliveries).where(*overdue)).scalar_one()
+    last = select(deliveries.c.id, deliveries.c.due_at).where(*overdue, deliveries.c.leased.is_(False))
+    some = last.order_by(deliveries.c.due_at.desc()).limit(STEP).subquery()
+    backwards = func.row_number().over(order_by=(some.c.due_at.desc(), some.c.id.desc()))
+    placed = select(some.c.id, ((count - backwards) // DRAIN_STEP).label("second")).subquery()
+    moved = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == placed.c.id, placed.c.second > 0)
+        .values(due_at=literal(now, BigInteger) + 1000 * placed.c.second)
+    ).rowcount
+    return count <= STEP or not moved
+
+
+def reopen(connection: Connection, subscriber_id: str, now: int) -> None:
+    """Enable a subscriber that only tasks name, which nobody else could, and let its backlog drain."""
+    subscribers.enable(connection, subscriber_id)
+    while not spread(connection, subscriber_id, now):
+        pass

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, func, insert, select, update
 
+from receiver import events as event_rules
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
 from receiver.store.paging import page
@@ -102,7 +103,7 @@ def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Deli
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What ``list_page`` narrows down to; None means any."""
+    """What ``list_page`` narrows down to; None means any. ``event_type``: a type, or a pattern of types."""
 
     status: str | None = None
     subscriber: str | None = None
@@ -119,10 +120,11 @@ def list_page(
         (deliveries.c.status, None if wanted.status is None else dialect.inline(DeliveryStatus(wanted.status))),
         (deliveries.c.subscriber_id, wanted.subscriber),
         (deliveries.c.task_id, wanted.task),
-        (deliveries.c.event_type, wanted.event_type),
     ):
         if value is not None:
             query = query.where(column == value)
+    if wanted.event_type is not None:
+        query = query.where(deliveries.c.event_type.in_(event_rules.types_of(wanted.event_type)))
     return page(connection, query, deliveries.c.id, from_row, limit=limit, cursor=cursor)
 
 

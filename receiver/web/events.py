@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Response, request
 
-from receiver.events import dumps, pattern_matches
-from receiver.models import Event, EventType, Scope
+from receiver.events import dumps, types_of
+from receiver.models import Event, Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
 from receiver.web.auth import account
@@ -42,7 +42,7 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     until there is one. With `Accept: text/event-stream`: a stream.
     """
     after, limit = query.get("after"), query["limit"]
-    types = [kind for kind in EventType if pattern_matches(query["event_type"], kind)]
+    types = types_of(query["event_type"])
     if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":
         return stream(account(), headers.get("last_event_id") or after, types)
     service = runtime().deliveries

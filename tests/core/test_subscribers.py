@@ -11,7 +11,7 @@ from receiver import outbound, subscribers
 from receiver.errors import Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
 from receiver.signing import new_secret, verify
-from receiver.store import deliveries
+from receiver.store import backlog, deliveries
 from receiver.store.backlog import DRAIN_STEP
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, Clock, Stage
@@ -290,8 +290,55 @@ def test_a_replay_can_be_counted_first_and_watched(stage: Stage, clock: Clock) -
     assert count(0, None, "all") == 0
 
 
-def test_a_large_replay_is_spread(stage: Stage, clock: Clock) -> None:
-    """Hundreds of old events come back at a bounded rate, oldest first."""
+@pytest.mark.parametrize("reopened", ["registered", "callback_url"])
+def test_a_big_backlog_drains_as_a_small_one(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch, reopened: str
+) -> None:
+    """Spread in many steps before its subscriber is enabled, it comes due at the same rate, the oldest first."""
+    monkeypatch.setattr(backlog, "STEP", 30)
+    subscriber = stage.subscribe()
+    service = stage.runtime.subscribers
+    service.change(stage.account, subscriber.id, {"disabled": True})
+    waiting = []
+    for _ in range(3 * DRAIN_STEP - 10):
+        waiting.append(stage.tell(subscriber).id)
+        clock.pass_by(1)
+    if reopened == "registered":
+        service.change(stage.account, subscriber.id, {"disabled": False})
+    else:
+        with stage.runtime.store.write() as connection:
+            backlog.reopen(connection, subscriber.id, clock())
+    rows = stage.rows("SELECT id, due_at FROM deliveries ORDER BY due_at, id")
+    assert [row.id for row in rows] == waiting
+    seconds = [max(0, row.due_at - clock()) // 1000 for row in rows]
+    assert seconds == [place // DRAIN_STEP for place in range(len(waiting))]
+
+
+def test_enabling_that_is_cut_short_can_be_repeated(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some steps the subscriber is still disabled and nothing is due too early; the next time does the rest."""
+    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
+    subscriber = stage.subscribe()
+    service = stage.runtime.subscribers
+    service.change(stage.account, subscriber.id, {"disabled": True})
+    waiting = {stage.tell(subscriber).id for _ in range(3 * DRAIN_STEP)}
+    spread = backlog.spread
+    steps = iter([spread])
+    monkeypatch.setattr(backlog, "spread", lambda *given: next(steps)(*given))
+    with pytest.raises(StopIteration):
+        service.change(stage.account, subscriber.id, {"disabled": False})
+    assert service.get(stage.account, subscriber.id).disabled
+    monkeypatch.setattr(backlog, "spread", spread)
+    assert not service.change(stage.account, subscriber.id, {"disabled": False}).disabled
+    rows = stage.rows("SELECT id, due_at FROM deliveries")
+    assert {row.id for row in rows} == waiting
+    assert [sum(row.due_at == clock() + 1000 * second for row in rows) for second in (1, 2)] == [DRAIN_STEP] * 2
+
+
+def test_a_large_replay_is_spread(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of old events come back at a bounded rate, oldest first, however many steps it takes to ask for them."""
+    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
     subscriber = stage.subscribe()
     for _ in range(DRAIN_STEP + 20):
         stage.ping(subscriber)
