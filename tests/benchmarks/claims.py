@@ -247,14 +247,11 @@ def main() -> int:
             [f"µs of processor, one delivery {name}", *kinds],
             [[str(table), *(f"{middle(found[kind, table], part):.0f}" for kind in kinds)] for table in tables],
         )
-        for kind in kinds:
-            growths = [
-                growth(found[kind, table], found[kind, smallest], part)
-                for smallest, *larger in (of_one, of_many)
-                for table in larger
-            ]
+        for kind, (smallest, *larger) in product(kinds, (of_one, of_many)):
+            growths = [growth(found[kind, table], found[kind, smallest], part) for table in larger]
+            of = "one subscriber" if smallest.subscribers == 1 else f"{MANY:,} subscribers"
             lines += goal(
-                f"a delivery {name} on {kind}: cost beside {rows:,} rows, waiting or finished",
+                f"a delivery {name} on {kind}, {of}: cost beside {rows:,} rows, waiting or finished",
                 f"at most {GROWTH} times that beside few",
                 f"{max(growths):.2f} times",
                 max(growths) <= GROWTH,
