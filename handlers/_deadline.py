@@ -54,6 +54,17 @@ class _TimedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **more)
         self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, _call.deadline))
 
+    def begin(self) -> None:
+        """Read status and headers; interim ones (1xx) are passed over, of which http.client knows 100 alone.
+
+        Taken for the answer, one would leave the real answer to whoever calls next on the same connection.
+        """
+        super().begin()
+        while 101 < self.status < 200:
+            self.headers = None  # type: ignore[assignment]  # with which it begins anew
+            super().begin()
+        self.will_close |= self.status < 200  # 101: what follows is no answer to anything
+
 
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = _TimedResponse

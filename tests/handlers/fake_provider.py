@@ -10,8 +10,9 @@ Use it as a context manager and give its ``url`` to a handler as ``base_url``::
 
 Beside ``Answer`` (an HTTP answer) it can ``Reset`` the connection after reading the request, ``Hang``
 (read it and say nothing), ``Close`` (hang up politely without an answer), ``Cut`` (promise a longer
-body than it sends), ``Stall`` (send half the body, then nothing) and ``Drip`` (send the body, or the
-headers, a few bytes at a time, for ever). ``FakeProvider(tls=context)`` speaks TLS.
+body than it sends), ``Stall`` (send half the body, then nothing), ``Drip`` (send the body, or the
+headers, a few bytes at a time, for ever) and send something ``Interim`` before the answer.
+``FakeProvider(tls=context)`` speaks TLS.
 """
 
 from __future__ import annotations
@@ -111,7 +112,16 @@ class Drip:
     headers: bool = False
 
 
-Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip
+@dataclass(frozen=True)
+class Interim:
+    """Send the head of an interim answer (1xx), and the answer itself ``pause`` seconds later."""
+
+    status: int
+    answer: Answer
+    pause: float = 0.1
+
+
+Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip | Interim
 Script = Behaviour | Callable[[Request], Behaviour]
 
 
@@ -235,6 +245,11 @@ class FakeProvider:
                 connection.sendall(answer.head(1_000_000)[: -2 if headers else None])
                 while not self._over.wait(pause):
                     connection.sendall(b"X-More: 1\r\n" if headers else b" ")
+            case Interim(status, answer, pause):
+                connection.sendall(f"HTTP/1.1 {status} Meanwhile\r\nLink: </a>\r\n\r\n".encode())
+                self._over.wait(pause)
+                connection.sendall(answer.head(len(answer.body)) + answer.body)
+                return True
             case Close():
                 pass
         return False

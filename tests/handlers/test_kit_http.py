@@ -28,6 +28,7 @@ from tests.handlers.fake_provider import (
     Drip,
     FakeProvider,
     Hang,
+    Interim,
     Reset,
     Stall,
     json_answer,
@@ -221,6 +222,17 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(remote: FakeProvider
     caller.get("/")
     assert remote.hung_up.wait(5)
     assert caller.post("/buy", starts_work=True).status == 200
+
+
+@pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
+def test_an_interim_answer_is_not_taken_for_the_answer(remote: FakeProvider, status: int) -> None:
+    """Nobody is given the answer to the call before: what a provider says meanwhile (1xx) is passed over."""
+    caller = session(remote)
+    for number in range(3):
+        remote.answer(Interim(status, json_answer({"number": number})))
+        answer = caller.post("/buy", starts_work=True)
+        assert answer.json_object() == (None if status == 101 else {"number": number})
+        assert (answer.status == 101) == (status == 101)
 
 
 def test_deadlines_hold_over_tls_and_certificates_are_checked(tmp_path: Path) -> None:
