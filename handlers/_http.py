@@ -2,7 +2,8 @@
 
 What a failed call means decides whether money may be spent twice, so it is decided here, once:
 
-* the connection was never made (refused, no such host, connect time-out) → ``Unavailable``
+* the connection was never made (refused, no such host, connect time-out, a certificate that cannot be believed) →
+  ``Unavailable``
 * HTTP 429 → ``Unavailable`` with the provider's Retry-After; for a call that starts work ``OutcomeUnknown`` where
   the provider's page does not say that nothing was started
 * the answer was lost (reset, time-out while waiting) or is HTTP 5xx → ``OutcomeUnknown`` for a
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -243,5 +245,7 @@ def _never_connected(error: BaseException) -> bool:
         return True
     cause = error.args[0] if error.args else None
     if isinstance(cause, reasons.MaxRetryError):
+        if isinstance(cause.reason, reasons.SSLError):  # a request is sent only once the certificate is believed
+            return bool(cause.reason.args) and isinstance(cause.reason.args[0], ssl.SSLCertVerificationError)
         return isinstance(cause.reason, reasons.NewConnectionError | reasons.ConnectTimeoutError)
     return isinstance(cause, reasons.NewConnectionError)

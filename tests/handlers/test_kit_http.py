@@ -243,6 +243,9 @@ def test_deadlines_hold_over_tls_and_certificates_are_checked(tmp_path: Path) ->
         caller = session(remote)
         with pytest.raises(HandlerError):
             caller.get("/")
+        with pytest.raises(Unavailable):  # not a byte of it was sent, so it may be tried again
+            caller.post("/buy", starts_work=True)
+        assert remote.requests == []
         caller._verify = certificate
         assert caller.get("/").json_object() == {"a": 1}
         caller.total_timeout = 0.25
