@@ -217,9 +217,9 @@ class SuperApp(Handler):
         headers = {"Content-Type": "application/json", **self._signed("POST", SUBMIT_PATH, body)}
         answer = self.http.post(SUBMIT_PATH, body=body, headers=headers, starts_work=True)
         found = answer.json_object()
-        if found is None or "success" not in found:
+        if found is None or not isinstance(found.get("success"), bool):
             raise not_understood(answer, self.title, starts_work=True)
-        if found["success"] is not True:
+        if not found["success"]:
             self._submit_failed(found, answer)
         task_id = text_of(found.get("model"))
         if task_id is None:
@@ -238,9 +238,9 @@ class SuperApp(Handler):
         headers["X-Request-Id"] = headers["x-acs-request-id"]
         answer = self.http.get(target, headers=headers)
         found = answer.json_object()
-        if found is None or "success" not in found:
+        if found is None or not isinstance(found.get("success"), bool):
             raise not_understood(answer, self.title, starts_work=False)
-        if found["success"] is not True:
+        if not found["success"]:
             return self._query_failed(task, found, answer)
         model = found.get("model")
         if not isinstance(model, dict):

@@ -92,6 +92,8 @@ class TestConformance(HandlerConformance):
         ErrorSample(json_answer({"error": "gateway"}, 500), OutcomeUnknown, Unavailable),
         ErrorSample(json_answer({"error": "gateway"}, 403), ErrorCode.PERMISSION, ErrorCode.PERMISSION),
         ErrorSample(json_answer({"success": True, "model": None}), OutcomeUnknown, Unavailable),
+        ErrorSample(json_answer({"success": "true", "model": ID}), OutcomeUnknown, Unavailable),
+        ErrorSample(json_answer({"success": None, "model": ID}), OutcomeUnknown, Unavailable),
         ErrorSample(Answer(b"", 302, {"Location": "http://127.0.0.1:9/"}), Unavailable, Unavailable),
     )
 
