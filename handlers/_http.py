@@ -92,6 +92,16 @@ def json_body(value: Any) -> bytes:
         raise Rejected(problem) from None
 
 
+def contradicted(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
+    """What an answer means that says success in the provider's own form, and something else by its HTTP status.
+
+    401 and 403 are believed. Otherwise a call that starts work may have started it, so it must not be made again.
+    """
+    if not starts_work or answer.status in (401, 403):
+        return not_understood(answer, title, starts_work=starts_work)
+    return OutcomeUnknown(f"{title} answered HTTP {answer.status}, but with a success")
+
+
 def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
     """What an answer means that is not in the provider's own form, judged by its HTTP status alone.
 

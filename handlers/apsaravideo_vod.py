@@ -19,7 +19,7 @@ from handlers._base import (
     Operation,
     Option,
 )
-from handlers._http import ProviderSession, not_understood
+from handlers._http import ProviderSession, contradicted, not_understood
 from handlers._options import one_of, positive
 from handlers._reading import json_object, notice_object, objects, text_of
 from handlers._records import (
@@ -307,7 +307,8 @@ class ApsaraVideoVod(Handler):
         if code and not any(name in body for name in ("JobId", "AIImageJobList", "AIImageInfoList")):
             raise answers.failure(code, answer, body, starts_work=starts_work)
         if answer.status != 200:
-            raise not_understood(answer, self.title, starts_work=starts_work)
+            meaning = contradicted if text_of(body.get("JobId")) else not_understood
+            raise meaning(answer, self.title, starts_work=starts_work)
         return body, answer.text
 
 

@@ -16,7 +16,7 @@ from handlers._base import (
     Operation,
     Option,
 )
-from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._http import Answer, ProviderSession, contradicted, json_body, not_understood
 from handlers._options import boolean, positive
 from handlers._reading import json_object, notice_object, objects, text_of, url_of
 from handlers._records import (
@@ -207,10 +207,12 @@ class TopView(Handler):
         """The ``result`` of a good answer. Raises what its code, else its HTTP status, means."""
         found = answer.json_object()
         code = text_of(found.get("code")) if found else None
-        if found is None or code is None or (code == "200" and answer.status >= 300):
+        if found is None or code is None:
             raise not_understood(answer, self.title, starts_work=starts_work)
         if code != "200":
             self._refuse(code, found, answer, starts_work=starts_work)
+        if answer.status >= 300:
+            raise contradicted(answer, self.title, starts_work=starts_work)
         return found.get("result")
 
     def _refuse(self, code: str, found: Mapping[str, Any], answer: Answer, *, starts_work: bool) -> NoReturn:

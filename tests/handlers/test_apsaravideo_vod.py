@@ -161,6 +161,8 @@ class TestConformance(HandlerConformance):
         ErrorSample(refusal("InternalError", 500), OutcomeUnknown, Unavailable),
         ErrorSample(refusal("NeverHeardOf", 500), OutcomeUnknown, Unavailable),
         ErrorSample(json_answer({"RequestId": "r-1"}), OutcomeUnknown),
+        ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 408), OutcomeUnknown),
+        ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 302), OutcomeUnknown),
         ErrorSample(json_answer({"RequestId": "r-1"}, 403), ErrorCode.PERMISSION, ErrorCode.PERMISSION),
         ErrorSample(Answer(b"<Error/>", 400), ErrorCode.INVALID_INPUT, Unavailable),
     )

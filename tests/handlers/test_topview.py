@@ -119,6 +119,8 @@ class TestConformance(HandlerConformance):
         ErrorSample(envelope({"status": "fail", "errorMsg": "no"}), ErrorCode.PROVIDER_ERROR, RemoteStatus.FAILED),
         ErrorSample(envelope(None), OutcomeUnknown, Unavailable),
         ErrorSample(envelope(VIDEOS, status=500), OutcomeUnknown, Unavailable),
+        ErrorSample(envelope(VIDEOS, status=302), OutcomeUnknown, Unavailable),
+        ErrorSample(envelope(VIDEOS, status=408), OutcomeUnknown, Unavailable),
         ErrorSample(envelope(VIDEOS, status=401), ErrorCode.AUTHENTICATION, ErrorCode.AUTHENTICATION),
         ErrorSample(json_answer({"error": "gateway"}, 404), ErrorCode.NOT_FOUND, Unavailable),
         ErrorSample(json_answer({"result": VIDEOS}), OutcomeUnknown, Unavailable),
