@@ -181,7 +181,9 @@ def _sd(name: str) -> type[InputSchema]:
 
 
 FREE = _schema("AnyToolInput", {})
-SD_FREE = _schema("AnySdInput", {"seed": _text_or_number("sent as text; -1 for any")})
+SD_FREE = _schema("AnySdInput", {
+    "seed": _text_or_number("sent as text; -1 for any"), "alwayson_scripts": fields.Dict(keys=fields.String()),
+})  # fmt: skip
 FLUX = _schema("FluxInput", {
     "prompt": _text(required=True), "comfyTaskType": _text(help="e.g. Flux1SchnellFP8"),
     "width": _count(), "height": _count(), "steps": _count(), "fluxGuidance": Number(),

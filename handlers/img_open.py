@@ -6,9 +6,9 @@ each other and leave much open; what is assumed is a setting.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from handlers._base import (
@@ -17,7 +17,7 @@ from handlers._base import (
     Operation,
     Option,
 )
-from handlers._http import Answer, ProviderSession, not_understood
+from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
 from handlers._options import one_of, positive
@@ -30,6 +30,8 @@ from handlers._records import (
     Notice,
     NotSupported,
     OutcomeUnknown,
+    Output,
+    OutputKind,
     Receipt,
     Rejected,
     RemoteStatus,
@@ -153,7 +155,10 @@ class ImgOpen(Handler):
             given = text_of(data.get("taskId")) or text_of(data.get("task_id"))
         if given is None or given not in (notice.task.provider_task_id, notice.task.task_id):
             raise Malformed("the notice is not about the task of this address")
-        return self._update(work, data, given, notice.body.decode())
+        update = self._update(work, data, given, notice.body.decode())
+        if _is_empty(update):  # what a notice holds is assumed: a query tells whether there is nothing
+            return TaskUpdate(RemoteStatus.RUNNING, update.raw, given)
+        return update
 
     def reply(self, notice: Notice) -> Reply:  # noqa: ARG002 - the same for every notice
         """The JSON code 200, without which the provider calls again for over an hour."""
@@ -190,7 +195,9 @@ class ImgOpen(Handler):
         names = ("task_id", "id_task") if work.family is Family.SD else ("businessTaskId",)
         given = next((text for name in names if (text := text_of(data.get(name)))), submission.task_id)
         update = self._update(work, data, given, answer.text)
-        return Receipt(given, answer.text, update=update if update.status.final else None)
+        # No page says what this answer holds, so only a result that is documented is taken; the query tells the rest.
+        made = update.status is RemoteStatus.SUCCEEDED and not work.anything
+        return Receipt(given, answer.text, update=update if made else None)
 
     def _found(self, work: Work, submission: Submission) -> Receipt | None:
         """The receipt of a task that an earlier call started, or None when the provider knows none."""
@@ -266,7 +273,11 @@ class ImgOpen(Handler):
         if work.family is Family.SD:
             return task_update(data, self.settings[rules or "v2_status_rules"], sd_images(data), task_id, raw)
         outputs = tool_outputs(data, self.settings["tool_results"], anything=work.anything)
-        return task_update(data, self.settings[f"{work.family}_status_rules"], outputs, task_id, raw)
+        update = task_update(data, self.settings[f"{work.family}_status_rules"], outputs, task_id, raw)
+        if work.family is Family.TRAINING and _is_empty(update):  # the model stays there, under the id (assumed)
+            model = Output(OutputKind.DATA, data={"taskId": task_id}, name="taskId")
+            return replace(update, status=RemoteStatus.SUCCEEDED, outputs=(model,), error=None)
+        return update
 
     # -- calling -----------------------------------------------------------------------------------
 
@@ -285,7 +296,7 @@ class ImgOpen(Handler):
             "X-Request-req-accessKeySecret": self.settings["access_key_secret"],
         }
         answer = self._session.post(
-            f"{ROOT}/{path.strip('/')}", starts_work=starts_work, body=json.dumps(body).encode(), headers=headers
+            f"{ROOT}/{path.strip('/')}", starts_work=starts_work, body=json_body(body), headers=headers
         )
         envelope = answer.json_object() or {}
         code = text_of(envelope.get("code"))
@@ -305,6 +316,11 @@ class ImgOpen(Handler):
             meaning = _REFUSALS.get(code, ErrorCode.PROVIDER_ERROR)
             return Rejected(TaskError(meaning, message, provider_code=code, provider_message=said), answer.text)
         return OutcomeUnknown(message) if starts_work else Unavailable(message)
+
+
+def _is_empty(update: TaskUpdate) -> bool:
+    """Whether it is a success without a result."""
+    return update.error is not None and update.error.code is ErrorCode.EMPTY_RESULT
 
 
 def _plain(value: Any) -> str:

@@ -215,7 +215,7 @@ def test_our_task_id_is_the_providers_handle(remote: FakeProvider) -> None:
     assert remote.last.json() == {
         **SD, "seed": "7", "cfg_scale": 7, "alwayson_scripts": {"sd_vae": "v", "x": 1, "id_task": "task_1"},
     }  # fmt: skip
-    assert b'"cfg_scale": 7,' in remote.last.body
+    assert b'"cfg_scale":7,' in remote.last.body
     assert remote.last.header("X-Request-req-accessKeyId") == "demo-id"
     assert remote.last.header("X-Request-req-accessKeySecret") == "demo-secret-0001"
     assert remote.last.header("Content-Type") == "application/json"
@@ -247,8 +247,11 @@ def test_an_answer_that_is_already_final_is_taken(remote: FakeProvider) -> None:
     receipt = handler.submit(submission("face_swap_v1", **FACES))
     assert receipt.update is not None
     assert receipt.update.outputs[0].url == PICTURE
-    remote.answer(tool(0))
-    assert handler.submit(submission("face_swap_v1", **FACES)).update is None
+    for unclear in (tool(0), tool(1), tool(2)):  # what no page says of this answer ends no task
+        remote.answer(unclear)
+        assert handler.submit(submission("face_swap_v1", **FACES)).update is None
+    remote.answer(tool(1, createTime="2026-01-01"))
+    assert handler.submit(submission("hair_change")).update is None
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from handlers import ConfigurationError, ErrorCode, NotSupported, OutcomeUnknown, Rejected, Submission
+from handlers import (
+    ConfigurationError,
+    ErrorCode,
+    Notice,
+    NotSupported,
+    OutcomeUnknown,
+    Rejected,
+    RemoteStatus,
+    Submission,
+)
 from handlers.img_open import ImgOpen
-from tests.handlers.conformance import CALLBACK_URL
+from tests.handlers.conformance import CALLBACK_URL, NOW
 from tests.handlers.fake_provider import FakeProvider
 from tests.handlers.test_img_open import PICTURE, TRAINING, envelope, load, paths, submission, task, tool
 
@@ -18,6 +28,11 @@ def remote() -> Iterator[FakeProvider]:
     """The provider's side."""
     with FakeProvider() as provider:
         yield provider
+
+
+def notice(data: dict[str, Any], operation: str = "face_fusion") -> Notice:
+    """A notice about the task of this operation."""
+    return Notice({}, {}, envelope(data).body, CALLBACK_URL, int(NOW * 1000), task(operation))
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -63,7 +78,40 @@ def test_a_training_query_can_be_named_by_a_setting(remote: FakeProvider) -> Non
     assert (paths(remote.requests), remote.last.json()) == (["modelTraining/queryJob"], {"taskId": "task_1"})
 
 
+def test_a_training_that_succeeded_needs_no_result(remote: FakeProvider) -> None:
+    """Its model stays at the provider, so a success that names nothing is none the less one that was paid for."""
+    handler = load(remote, confirm_notices="false")
+    update = handler.read(notice({"taskId": "task_1", "status": 1}, "model_training"))
+    assert (update.status, update.error) == (RemoteStatus.SUCCEEDED, None)
+    assert [output.data for output in update.outputs] == [{"taskId": "task_1"}]
+    assert handler.read(notice({"taskId": "task_1", "status": 2}, "model_training")).status is RemoteStatus.FAILED
+    remote.answer(envelope({"taskId": "task_1", "status": 1}))  # it was taken, it is not done
+    assert handler.submit(submission("model_training", **TRAINING)).update is None
+
+
+# -- notices of tools ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"outputImageUrl": ""}, {"resultUrl": PICTURE}])
+def test_a_notice_of_a_success_without_a_result_ends_no_task(more: dict[str, str]) -> None:
+    """What a notice holds is assumed: even where notices are believed, a query tells whether there is nothing."""
+    update = load(confirm_notices="false").read(notice({"businessTaskId": "task_1", "status": 1, **more}))
+    assert (update.status, update.error) == (RemoteStatus.RUNNING, None)
+
+
 # -- more tools, lists -----------------------------------------------------------------------------
+
+
+def test_an_added_drawing_needs_its_scripts_as_an_object(remote: FakeProvider) -> None:
+    """What our id goes into is refused when the task is given, not found to be impossible when it is submitted."""
+    handler = load(remote, tools="sd_text2image_v3=sd/v3/text2image")
+    for wrong in ("none", [], None):
+        assert "alwayson_scripts" in handler.operations["sd_text2image_v3"].schema().validate(
+            {"alwayson_scripts": wrong}
+        )
+    remote.answer(envelope({"task_id": "task_1"}))
+    handler.submit(Submission("task_1", "sd_text2image_v3", {"alwayson_scripts": {"sd_vae": "a"}}))
+    assert remote.last.json() == {"alwayson_scripts": {"sd_vae": "a", "id_task": "task_1"}}
 
 
 def test_tools_are_added_by_a_setting(remote: FakeProvider) -> None:
