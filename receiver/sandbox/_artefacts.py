@@ -108,7 +108,7 @@ class Artefacts:
             return
         try:
             until, genuine = self._read_proof(name, style, query)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise Refused("the link carries no valid signature") from error
         if not genuine:
             raise Refused("the signature does not match")

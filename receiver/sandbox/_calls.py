@@ -54,6 +54,14 @@ def current_call() -> Call:
     return call
 
 
+def sent_json() -> Any:
+    """The current request's JSON; None where there is none, or none that can be read."""
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:
+        return None
+
+
 def base_url(world: World) -> str:
     """The sandbox's own address, without a slash at the end."""
     return (world.settings.public_url or request.host_url).rstrip("/")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import unquote_plus
 
+from ._fields import whole
+
 TOKENS: Mapping[str, str] = {
     "fail": "the task fails; a value is the provider's code or status for it",
     "empty": "the task succeeds without any result",
@@ -90,8 +92,7 @@ class Directives:
         if token is None:
             return None
         value, star, times = token.value.partition("*")
-        count = int(times) if star and times.isdigit() else None
-        return value, count, f"{name}\n{token.source}"
+        return value, whole(times) if star else None, f"{name}\n{token.source}"
 
 
 def read_directives(*values: object) -> Directives:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "links": (list,),
     "any": (object,),
 }
+
+
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ def is_web_address(value: object) -> bool:
     return scheme.lower() in {"http", "https"} and bool(host) and not any(c.isspace() for c in value)
 
 
+def whole(text: str) -> int | None:
+    """The whole number that a text is, or None; as large as any that a provider counts with."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
 def _mismatch(spec: Field, value: object) -> str | None:
     if not isinstance(value, _KINDS[spec.kind]) or (isinstance(value, bool) and spec.kind not in {"boolean", "any"}):
         return f"must be of type {spec.kind}"
@@ -127,6 +136,8 @@ def _mismatch(spec: Field, value: object) -> str | None:
 def _out_of_range(spec: Field, value: object) -> str | None:
     try:
         size = float(len(value)) if isinstance(value, list) else float(value)  # type: ignore[arg-type]  # tried
+    except OverflowError:  # a whole number of hundreds of digits
+        size = math.inf if isinstance(value, int) and value > 0 else -math.inf
     except (TypeError, ValueError):
         return "must be a number"
     low, high = spec.low, spec.high

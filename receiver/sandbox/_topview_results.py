@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._artefacts import MOST_RESULTS
+from ._fields import whole
 from ._world import Task
 
 Result = dict[str, Any]
@@ -35,7 +36,8 @@ class View:
     def count(self, name: str = "generatingCount") -> int:
         """How many results the caller asked for; two at least where one of them is to fail."""
         asked = self.task.input.get(name)
-        number = int(asked) if isinstance(asked, int) or (isinstance(asked, str) and asked.isdigit()) else 1
+        given = asked if isinstance(asked, int) else whole(asked) if isinstance(asked, str) else None
+        number = 1 if given is None else given
         return min(max(number, 2) if self.outcome == "partial" else number, MOST_RESULTS)
 
     def items(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ._artefacts import Artefacts
 from ._callbacks import Agenda, Callbacks, Notice
 from ._faults import Directives, FaultQueue, read_directives
+from ._fields import whole
 from ._pace import Pace
 from ._settings import SandboxSettings
 
@@ -327,12 +328,14 @@ class World:
         if limited is None:
             return False
         value, _, source = limited
-        return self.faults.spend(source, int(value) if value.isdigit() else None)
+        return self.faults.spend(source, whole(value))
 
     def _refuse(self, directives: Directives, http: str, code: str) -> None:
         status, reason = self._spend(directives, http), self._spend(directives, code)
         if status is not None:
-            number = int(status) if status.isdecimal() else 500
+            number = whole(status) or 0
+            if not 200 <= number <= 599:  # no final answer's status
+                number = 500
             raise Refusal(reason or "", "asked for by a magic token", http=number)
         if reason is not None:
             raise Refusal(reason)

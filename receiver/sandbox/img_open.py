@@ -19,9 +19,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from ._artefacts import MOST_RESULTS
 from ._callbacks import Answer, Notice
-from ._calls import Face, accept, asked, base_url, provider_blueprint
+from ._calls import Face, accept, asked, base_url, provider_blueprint, sent_json
 from ._faults import Directives
-from ._fields import Field, Problem, check_fields, is_absent, need
+from ._fields import Field, Problem, check_fields, is_absent, need, whole
 from ._img_open_fields import ANY_TOOL, LIST_FIELDS, LISTS, STABLE_DIFFUSION, TOOLS, TRAINING, Tool
 from ._settings import Option
 from ._world import Refusal, Start, Task, World
@@ -147,13 +147,13 @@ class _Desk:
         blocked = task.outcome == "blocked" and index == 0
         missing = task.outcome == "partial" and index == 0
         dice = int.from_bytes(hashlib.sha256(f"{task.id}/{index}".encode()).digest()[:4], "big")
-        seed = str(task.input.get("seed", "-1"))
+        seed = whole(str(task.input.get("seed", "-1")))
         return {
             "img_audit": [{"confidence": 99.1 if blocked else 0.0, "label": "porn" if blocked else "normal"}],
             "img_audit_status": not blocked,
             "image_status": 0 if missing else 1,
             "image_url": "" if blocked or missing else self._link(task, index),
-            "seed": int(seed) + index if seed.isdigit() else dice,
+            "seed": dice if seed is None else seed + index,
         }
 
     def list_models(self, name: str) -> Response:
@@ -291,9 +291,10 @@ class _Desk:
             known = queued if stage == "queued" else running
             return _UNDOCUMENTED if "unknown-status" in task.directives else known
         failed = task.outcome == "fail" or (task.outcome == "blocked" and operation == "tool")
-        if failed and task.detail.isdigit():
-            return int(task.detail)
-        return failure if failed else success
+        if not failed:
+            return success
+        asked_for = whole(task.detail)
+        return failure if asked_for is None else asked_for
 
     def _link(self, task: Task, index: int) -> str:
         style = "private" if "expired-url" in task.directives else "open"
@@ -339,7 +340,7 @@ def _operation() -> str:
 
 
 def _json_object() -> dict[str, Any]:
-    body = request.get_json(silent=True)
+    body = sent_json()
     if not isinstance(body, dict):
         raise Refusal("400", "the body must be a JSON object, Content-Type application/json")
     return body

@@ -16,8 +16,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from ._calls import Face, accept, asked, base_url, provider_blueprint
-from ._fields import Field, Problem, check_fields, need
+from ._calls import Face, accept, asked, base_url, provider_blueprint, sent_json
+from ._fields import Field, Problem, check_fields, need, whole
 from ._settings import Option
 from ._world import Refusal, Start, Task, World
 
@@ -107,7 +107,7 @@ class _Desk:
 
     def submit(self) -> Response:
         self._authenticate(("x-acs-request-id",))
-        body = request.get_json(silent=True)
+        body = sent_json()
         if not isinstance(body, dict):
             raise Refusal(INVALID, "the body must be a JSON object, Content-Type application/json")
         directives = self._world.admit(NAME, body)
@@ -169,12 +169,13 @@ class _Desk:
         """Check the three headers, a request id, the clock and the signature over the bytes received."""
         access_key = request.headers.get("X-Access-Key", "")
         timestamp = request.headers.get("X-Request-Timestamp", "")
+        milliseconds = whole(timestamp)
         given = request.headers.get("X-Request-Sign", "")
         if not any(request.headers.get(name) for name in request_ids):
             raise Refusal(AUTH, f"header {request_ids[0]} is required")
-        if not (timestamp.isascii() and timestamp.isdigit()):
+        if milliseconds is None:
             raise Refusal(AUTH, "X-Request-Timestamp must be milliseconds since the epoch")
-        if abs(int(timestamp) / 1000 - self._world.signature_now()) > self._window:
+        if abs(milliseconds / 1000 - self._world.signature_now()) > self._window:
             raise Refusal(AUTH, "X-Request-Timestamp is too far from now")
         expected = self._expected(timestamp)
         if not (_same(access_key, self._access_key) and _same(given, expected)):

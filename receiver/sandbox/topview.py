@@ -16,9 +16,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ._callbacks import Answer, Notice
-from ._calls import Face, accept, asked, base_url, provider_blueprint
+from ._calls import Face, accept, asked, base_url, provider_blueprint, sent_json
 from ._faults import Directives
-from ._fields import Problem, check_fields, is_absent, is_web_address, is_yes
+from ._fields import Problem, check_fields, is_absent, is_web_address, is_yes, whole
 from ._settings import Option, is_true
 from ._topview_results import View, m2v_script
 from ._topview_table import FLOWS, MESSAGES, Flow
@@ -144,11 +144,11 @@ class _Desk:
         return self.success(self._result(task, path=path, cdn=cdn))
 
     def _start(self, flow: Flow, body: Mapping[str, Any], directives: Directives) -> Start:
-        notice_url = body.get("noticeUrl") or None
+        notice_url, script = body.get("noticeUrl") or None, whole(str(body.get("scriptId", "")))
         data = {
             "flow": flow,
             "uuid": uuid.uuid4().hex if notice_url else None,
-            "script_id": body.get("scriptId", 1) if str(body.get("scriptId", 1)).isdigit() else 1,
+            "script_id": 1 if script is None else script,
         }
         return Start(
             provider=NAME,
@@ -326,7 +326,7 @@ def _takes(answer: Answer, notice_uuid: str) -> bool:
 
 
 def _json_object() -> dict[str, Any]:
-    body = request.get_json(silent=True)
+    body = sent_json()
     if not isinstance(body, dict):
         raise Refusal("4001")
     return body
