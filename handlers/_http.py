@@ -237,6 +237,15 @@ class ProviderSession:
         return b"".join(parts)
 
 
+def can_be_called(url: str) -> bool:
+    """Whether a call can be made of it, to a host that can be looked up, and the one that other parsers see."""
+    try:
+        (urlsplit(requests.Request("GET", url).prepare().url or "").hostname or "").encode("idna")
+    except ValueError:  # of either
+        return False
+    return "\\" not in url
+
+
 @lru_cache(PLACES)
 def _place(url: str) -> tuple[str, Mapping[str, str]]:
     """The URL, quoted, and the headers of every call there. Raises requests' errors of URLs."""

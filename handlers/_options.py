@@ -10,6 +10,7 @@ from handlers._base import (
     Handler,
     Option,
 )
+from handlers._http import can_be_called
 from handlers._records import (
     ConfigurationError,
 )
@@ -52,15 +53,19 @@ def seconds_list(text: str) -> tuple[float, ...]:
 
 
 def http_url(text: str) -> str:
-    """An absolute http(s) URL without credentials, query or fragment; a trailing slash is dropped."""
-    parts = urlsplit(text.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    """An absolute http(s) URL without credentials, query or fragment; a trailing slash is dropped.
+
+    One that could never be called is refused here, or every submission would be lost on the way.
+    """
+    text = text.strip()
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or not can_be_called(text):
         raise ValueError("must be a URL like https://host or http://host:port")
-    if parts.query or parts.fragment:
+    if set(text) & set("?#"):  # also an empty one
         raise ValueError("must not have a query or a fragment")
     if parts.port == 0:  # reading it also refuses what is no port at all
         raise ValueError("must not have the port 0")
-    return text.strip().rstrip("/")
+    return text.rstrip("/")
 
 
 def one_of(*words: str) -> Callable[[str], str]:

@@ -91,9 +91,11 @@ def test_expiries_are_read_from_the_url(query: str, expected: int | None) -> Non
         (seconds_list, {"5": (5,), "5, 10.5": (5, 10.5)}, ["", "5,", "5,0", "a"]),
         (
             http_url,
-            {"https://a.test/": "https://a.test", "http://127.0.0.1:8000/p": "http://127.0.0.1:8000/p"},
+            {"https://a.test/": "https://a.test", "http://127.0.0.1:8000/p": "http://127.0.0.1:8000/p",
+             "https://[::1]:8443": "https://[::1]:8443", "https://straße.test": "https://straße.test"},
             ["", "a.test", "ftp://a.test", "https://u:p@a.test", "https://a.test?x=1", "https://a.test#x", "https://",
-             "http://[", "http://a.test:99999"],
+             "http://[", "http://a.test:99999", "https://a.test?", "https://a.test/#", "https://a b.test", "https://.test",
+             "https://a..test", "https://a.test\\@b.test", f"https://{'a' * 64}.test"],
         ),
         (one_of("a", "b"), {"a": "a", " b ": "b"}, ["", "c", "A"]),
     ],
