@@ -196,7 +196,7 @@ class _Desk:
         lifetime = -1.0 if "expired-url" in task.directives else 86400.0
 
         def link(extension: str, index: int) -> str:
-            style = "open" if cdn else "amz"
+            style = "amz" if not cdn else "open" if lifetime > 0 else "private"
             return self._world.artefacts.link(task.base_url, task.id, index, extension, style, lifetime=lifetime)
 
         shape = m2v_script if path.endswith("/script/list") else flow.shape

@@ -261,7 +261,8 @@ def test_links_expire_and_cdn_links_do_not(start: Start) -> None:
     task_id = client.draw()["taskId"]
     link = client.drawn(task_id)["images"][0]["filePath"]
     assert "X-Amz-Expires=86400" in link
-    cdn = links(client.get("/v1/common_task/text2image/task/query", taskId=task_id, needCloudFrontUrl="true"))
+    query = "/v1/common_task/text2image/task/query"
+    cdn = links(client.get(query, taskId=task_id, needCloudFrontUrl="true"))
     assert "X-Amz" not in cdn[0]
     assert requests.get(link, timeout=10).content.startswith(b"\x89PNG")
     sandbox.world.shift(86401)
@@ -269,6 +270,9 @@ def test_links_expire_and_cdn_links_do_not(start: Start) -> None:
     assert requests.get(cdn[0], timeout=10).status_code == 200
     late = client.drawn(client.draw("[sandbox:expired-url]")["taskId"])["images"][0]["filePath"]
     assert requests.get(late, timeout=10).status_code == 403
+    late_id = client.draw("[sandbox:expired-url]")["taskId"]
+    (cdn_late,) = links(client.get(query, taskId=late_id, needCloudFrontUrl="true"))
+    assert requests.get(cdn_late, timeout=10).status_code == 403
 
 
 def test_one_at_a_time_is_4007_until_the_first_is_done(start: Start) -> None:
