@@ -129,14 +129,22 @@ def outputs_of(artefacts: Artefacts, result: Any) -> Iterator[Output]:
 def _data(artefacts: Artefacts, result: Any) -> Iterator[Output]:
     """What is worth having without a URL: an avatar, a voice, a script."""
     if isinstance(result, dict):
-        found = {name: result[name] for name in artefacts.things if result.get(name)}
+        found = {name: result[name] for name in artefacts.things if _holds(result.get(name))}
         if not found and artefacts.guess and not artefacts.urls:
-            found = {name: value for name, value in _bare(result).items() if value}
+            found = {name: value for name, value in _bare(result).items() if _holds(value)}
     else:
-        found = {name: result for name in artefacts.things if artefacts.guess and isinstance(result, list) and result}
+        listed = artefacts.guess and isinstance(result, list) and _holds(result)
+        found = {name: result for name in artefacts.things if listed}
     if found:
         name, value = next(iter(found.items()))
         yield Output(OutputKind.DATA, data=value if len(found) == 1 and isinstance(value, dict) else found, name=name)
+
+
+def _holds(value: Any) -> bool:
+    """Whether there is anything in it: a placeholder has all its fields, and in none of them more than a 0."""
+    if isinstance(value, dict | list):
+        return any(_holds(item) for item in (value.values() if isinstance(value, dict) else value))
+    return bool(value)
 
 
 def _page(result: Mapping[str, Any]) -> Iterator[Output]:

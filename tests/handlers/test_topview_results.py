@@ -95,6 +95,25 @@ def test_a_placeholder_is_not_a_video(remote: FakeProvider) -> None:
     assert empty.error.code is ErrorCode.EMPTY_RESULT
 
 
+@pytest.mark.parametrize(
+    ("operation", "result"),
+    [
+        ("voice_clone", {"voice": {"voiceId": None, "demoAudioUrl": None, "durations": 0}}),
+        ("common_task_video2aiavatar", {"aiAvatar": {"aiavatarId": None, "aiavatarName": "", "coverUrl": None}}),
+        ("photo_avatar", {"aiAvatar": {"aiavatarId": None}}),
+        ("m2v_script", {"scriptContents": [{"segId": 0, "segText": None}]}),
+    ],
+)
+def test_a_placeholder_is_neither_a_voice_nor_an_avatar(
+    remote: FakeProvider, operation: str, result: dict[str, Any]
+) -> None:
+    """An object all of whose fields are empty is nothing to be told of as a success, like an empty video."""
+    update = finished(remote, operation, **result)
+    assert update.status is RemoteStatus.FAILED
+    assert update.error is not None
+    assert update.error.code is ErrorCode.EMPTY_RESULT
+
+
 def test_a_continued_preview_is_not_an_export(remote: FakeProvider) -> None:
     """An export that shares its preview's task runs until its own video is there, not until the preview is."""
     given = {"taskId": ID, "scriptId": 2}
