@@ -2,6 +2,9 @@
 
 A socket's own time-out starts anew with every packet, so a provider that sends a byte now and then
 could hold a worker for ever, and longer than the lease on its task.
+
+And connections that are not used again after a pause: a server that hangs up in the very moment of a call loses it,
+and nobody knows whether what it was to start was started.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ import requests
 import urllib3.connection  # of requests' own transport
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
+
+IDLE = 4.0
+"""Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
 
 _call = threading.local()  # .deadline: of the call that this thread is making, by time.monotonic()
 
@@ -68,17 +74,30 @@ class _TimedResponse(http.client.HTTPResponse):
 
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = _TimedResponse
+    answered = 0.0
+
+    def getresponse(self) -> Any:
+        """The response; when it came is noted."""
+        response = super().getresponse()
+        self.answered = time.monotonic()
+        return response
 
 
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    response_class = _TimedResponse
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls: Any = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        if time.monotonic() - connection.answered > IDLE:
+            connection.close()  # it is opened anew when it is used
+        return connection
 
 
-class _TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
+class _TlsPool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 

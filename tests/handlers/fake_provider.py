@@ -148,6 +148,7 @@ class FakeProvider:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self.requests: list[Request] = []
+        self.accepted = 0  # connections so far
         self.hung_up = threading.Event()  # some connection has ended on our side
         self._script: list[Script] = [Answer()]
         self._lock = threading.Lock()
@@ -197,6 +198,7 @@ class FakeProvider:
             except OSError:
                 return
             with self._lock:
+                self.accepted += 1
                 self._connections.append(connection)
             self._start(self._serve, connection)
 

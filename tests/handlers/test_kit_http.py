@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, Unavailable
+from handlers import ErrorCode, HandlerError, OutcomeUnknown, Rejected, Unavailable, _deadline
 from handlers import _http as http
 from tests.handlers.fake_provider import (
     Answer,
@@ -222,6 +222,22 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(remote: FakeProvider
     caller.get("/")
     assert remote.hung_up.wait(5)
     assert caller.post("/buy", starts_work=True).status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_connection_is_not_used_after_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
+    """No purchase goes out just when the provider tires of waiting; without a pause connections are kept."""
+    context, certificate = self_signed(tmp_path)
+    with FakeProvider(tls=context if tls else None) as remote:
+        caller = session(remote)
+        caller._verify = certificate
+        remote.answer(Answer(b"{}"))
+        for _ in range(3):
+            assert caller.post("/buy", starts_work=True).status == 200
+        assert remote.accepted == 1
+        monkeypatch.setattr(_deadline, "IDLE", 0.0)
+        assert caller.post("/buy", starts_work=True).status == 200
+        assert (remote.accepted, len(remote.requests)) == (2, 4)
 
 
 @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
