@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import random
 
@@ -29,7 +29,10 @@ HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
 NO_ANSWER = 7_200_000
-"""How long (ms) past the deadline a task lasts at most, although it could not be asked after: longer than any pause."""
+"""How long (ms) past the deadline a task lasts at most whose provider wants no calls: longer than any one pause. After
+a start so much time is given anew: nobody was there to ask before."""
+SILENCE = 60_000
+"""From how many ms on it is a pause that a provider wants; below, it is its rate."""
 STEP = 100
 
 
@@ -77,6 +80,7 @@ class PollingService:
         self._bell = bell
         self._clock = clock
         self._lease = round(lease * 1000)
+        self._began = clock()
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""
@@ -181,16 +185,28 @@ class PollingService:
         provider wants no calls. Their callers must not wait for ever.
         """
         now = self._clock()
-        asked = (self._providers.names, now, now - LAST_QUERY_GRACE, now - NO_ANSWER)
+        asked = (self._providers.names, now, now - LAST_QUERY_GRACE)
         with self._store.read() as connection:
-            if not tasks.overdue(connection, *asked, 1):
+            unasked = self._unasked(connection, now)
+            if not tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, 1):
                 return 0
         with self._store.write() as connection:
-            found = tasks.overdue(connection, *asked, STEP, held=True)
+            found = tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, STEP, held=True)
             for task in found:
                 settle(connection, task, lifecycle.past_deadline(task), now)
         self._bell.ring()
         return len(found)
+
+    def _unasked(self, connection: Connection, now: int) -> Mapping[TaskStatus, Collection[str]]:
+        """The providers that want no calls now about tasks in a state; none while we may not have asked for long."""
+        if now - self._began < NO_ANSWER:
+            return {}
+        paused = pacing.held_back(connection, now + SILENCE)
+        calls = {TaskStatus.RUNNING: "query", TaskStatus.SUBMITTING: "submit"}
+        return {
+            status: [name for name in self._providers.names if f"{name}:{call}" in paused]
+            for status, call in calls.items()
+        }
 
 
 def _counts(answer: Answer, task: Task, claimed: Task) -> bool:

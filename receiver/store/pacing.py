@@ -66,6 +66,11 @@ def next_free(connection: Connection, name: str) -> int:
     return int(found[0][0]) if found else 0
 
 
+def held_back(connection: Connection, until: int) -> set[str]:
+    """The names whose next call may not start before a time."""
+    return set(connection.execute(select(paces.c.name).where(paces.c.next_free >= until)).scalars())
+
+
 def beat(connection: Connection, worker_id: str, now: int) -> None:
     """Note that a worker lives."""
     if not _SEEN.run(connection, [(now, worker_id)]):

@@ -249,6 +249,7 @@ def overdue(
     providers: Collection[str],
     now: int,
     abandoned_before: int,
+    unasked: Mapping[TaskStatus, Collection[str]],
     unasked_before: int,
     limit: int,
     *,
@@ -256,12 +257,14 @@ def overdue(
 ) -> Sequence[Task]:
     """Live tasks past their deadline that no lane ends: those still queued, and those of other providers than these.
 
-    The latter only when their deadline passed before ``abandoned_before``; and any whose deadline passed before
-    ``unasked_before``. ``held``: without those that somebody is changing now; the others stay as they are until
-    this transaction ends.
+    The latter only when their deadline passed before ``abandoned_before``; and those whose deadline passed before
+    ``unasked_before``, of providers that want no calls about tasks in their state (``unasked``). ``held``: without
+    those that somebody is changing now; the others stay as they are until this transaction ends.
     """
     abandoned = tasks.c.provider.not_in(list(providers)) & (tasks.c.deadline_at < abandoned_before)
-    abandoned |= tasks.c.deadline_at < unasked_before
+    for status, silent in unasked.items():
+        waits = (tasks.c.status == status.value) & tasks.c.provider.in_(list(silent))
+        abandoned |= waits & (tasks.c.deadline_at < unasked_before)
     query = select(*_WHOLE).where(
         tasks.c.due_at.is_not(None),
         tasks.c.deadline_at <= now,

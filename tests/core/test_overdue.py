@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from receiver.models import EventType, TaskStatus
 from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER
-from tests.core.stage import Clock, Stage
+from receiver.store import pacing
+from tests.core.stage import Clock, Stage, done
+
+
+def pause(stage: Stage) -> None:
+    """The provider wants no calls for an hour."""
+    with stage.runtime.store.write() as connection:
+        for call in ("query", "submit"):
+            pacing.postpone(connection, f"toy:{call}", stage.clock() + 3_600_000)
 
 
 def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
@@ -24,14 +34,40 @@ def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clo
     assert off.runtime.polling.end_overdue() == 0
 
 
-def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: bool) -> None:
     """Its provider wants no calls for hours: two hours behind its deadline its caller waits no longer."""
-    task = stage.running(deadline=60)
+    task = stage.create(deadline=60) if lost else stage.running(deadline=60)
+    if lost:
+        stage.runtime.submissions.lost(stage.claim_one().task, "no answer")
     stage.clock.now = task.deadline_at + NO_ANSWER
+    pause(stage)
     assert stage.runtime.polling.end_overdue() == 0
     stage.clock.pass_by(1)
     assert stage.runtime.polling.end_overdue() == 1
-    assert stage.task(task).status is TaskStatus.EXPIRED
+    assert stage.task(task).status is (TaskStatus.FAILED if lost else TaskStatus.EXPIRED)
+
+
+def test_after_an_outage_a_task_is_asked_after_before_it_expires(stage: Stage) -> None:
+    """A result that is paid for is not thrown away: however late the last query is, it comes before the end."""
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at + 10 * NO_ANSWER
+    assert stage.runtime.polling.end_overdue() == 0
+    stage.poll(done())
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
+def test_a_pause_just_after_an_outage_ends_no_task(build: Any, clock: Clock) -> None:
+    """The provider wants fewer calls from a service that comes back: its old tasks are asked after a pause later."""
+    before: Stage = build()
+    task = before.running(deadline=60)
+    clock.now = task.deadline_at + 10 * NO_ANSWER
+    after: Stage = build()
+    pause(after)
+    assert after.runtime.polling.end_overdue() == 0
+    clock.pass_by(3600)
+    after.poll(done())
+    assert after.task(task).status is TaskStatus.SUCCEEDED
 
 
 def test_a_queued_task_expires_at_its_deadline(stage: Stage) -> None:
