@@ -27,7 +27,8 @@ HINT_FRESH = 60_000
 """For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
 HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
-"""How long (ms) past the deadline a provider that does not answer is still asked, before the task expires."""
+"""How long (ms) past the deadline a provider is still asked that does not answer, or says nothing of the task, before
+it expires; as long after a start, when nobody was there to ask before."""
 NO_ANSWER = 7_200_000
 """How long (ms) past the deadline a task lasts at most whose provider wants no calls: longer than any one pause. After
 a start so much time is given anew: nobody was there to ask before."""
@@ -164,18 +165,22 @@ class PollingService:
     def _move(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""
         update = answer.updates.get(task.id)
-        if answer.failed is not None and now < task.deadline_at + LAST_QUERY_GRACE:
-            due = now + max(self._wait(task, hinted, now), round(answer.pause * 1000))
-            last = task.deadline_at if now < task.deadline_at else task.deadline_at + LAST_QUERY_GRACE
-            due = min(due, max(last, now + 1000))
-            return Move(task, None, values={"polls": task.polls + 1, "due_at": due})
-        if answer.failed is not None:
-            return Move(task, lifecycle.past_deadline(task))
+        if update is None:
+            return self._unknown(answer, task, hinted, now)
         via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
-        change = None if update is None else lifecycle.apply_update(task, update, via)
+        change = lifecycle.apply_update(task, update, via)
         if now >= task.deadline_at and (change is None or not change.status.final):
             change = lifecycle.past_deadline(task)
         return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
+
+    def _unknown(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
+        """What becomes of a task of which an answer says nothing: it is asked after again, for as long as it may be."""
+        until = max(task.deadline_at, self._began) + LAST_QUERY_GRACE
+        if now >= until:
+            return Move(task, lifecycle.past_deadline(task))
+        due = now + max(self._wait(task, hinted, now), round(answer.pause * 1000))
+        last = task.deadline_at if now < task.deadline_at else until
+        return Move(task, None, values={"polls": task.polls + 1, "due_at": min(due, max(last, now + 1000))})
 
     def end_overdue(self) -> int:
         """End tasks past their deadline that no lane ends; how many.

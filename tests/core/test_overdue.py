@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from receiver.models import EventType, TaskStatus
+from receiver.models import EventType, Task, TaskStatus
 from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER
 from receiver.store import pacing
+from tests import asking
 from tests.core.stage import Clock, Stage, done
 
 
@@ -17,6 +18,11 @@ def pause(stage: Stage) -> None:
     with stage.runtime.store.write() as connection:
         for call in ("query", "submit"):
             pacing.postpone(connection, f"toy:{call}", stage.clock() + 3_600_000)
+
+
+def asked_for(stage: Stage) -> list[Task]:
+    """The tasks that a query lane would ask after now."""
+    return [task for _, batch in asking.claim(stage.runtime.polling, "toy", 50) for task in batch]
 
 
 def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
@@ -68,6 +74,45 @@ def test_a_pause_just_after_an_outage_ends_no_task(build: Any, clock: Clock) -> 
     clock.pass_by(3600)
     after.poll(done())
     assert after.task(task).status is TaskStatus.SUCCEEDED
+
+
+def test_one_failed_query_after_an_outage_ends_no_task(build: Any, clock: Clock) -> None:
+    """A provider that answers the first call with HTTP 503 is asked again for ten minutes, counted from our start."""
+    before: Stage = build()
+    task = before.running(deadline=60)
+    clock.now = task.deadline_at + NO_ANSWER
+    after: Stage = build()
+    asking.failed(after.runtime.polling, asked_for(after), "HTTP 503", None)
+    assert after.task(task).status is TaskStatus.RUNNING
+    after.wait_until_due(task)
+    after.poll(done())
+    assert after.task(task).status is TaskStatus.SUCCEEDED
+
+    other = after.running(deadline=60)
+    clock.now = other.deadline_at + LAST_QUERY_GRACE
+    asking.failed(after.runtime.polling, asked_for(after), "HTTP 503", None)
+    assert after.task(other).status is TaskStatus.EXPIRED, "who was there to ask does not wait for longer"
+
+
+def test_an_answer_that_says_nothing_of_a_task_is_not_its_last(stage: Stage) -> None:
+    """Its result could not be looked up for now, though others of its batch could: it is not thrown away for that."""
+    task, other = stage.running("job-1", deadline=60), stage.running("job-2", deadline=60)
+    stage.clock.now = task.deadline_at
+    asking.answered(stage.runtime.polling, asked_for(stage), {other.id: done("job-2")})
+    assert stage.task(other).status is TaskStatus.SUCCEEDED
+    stage.wait_until_due(task)
+    stage.poll(done())
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
+def test_a_task_of_which_nothing_is_known_expires(stage: Stage) -> None:
+    """Ten minutes past its deadline its caller waits no longer."""
+    task = stage.running(deadline=60)
+    while not stage.task(task).status.final:
+        stage.wait_until_due(task)
+        stage.poll(None)
+    assert stage.task(task).status is TaskStatus.EXPIRED
+    assert LAST_QUERY_GRACE <= stage.clock() - task.deadline_at <= LAST_QUERY_GRACE + 30_000
 
 
 def test_a_queued_task_expires_at_its_deadline(stage: Stage) -> None:
