@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -45,6 +46,17 @@ def _one_line(entry: structlog.typing.EventDict, **_: Any) -> str:
     return _ENCODER.encode(entry)
 
 
+class _Printer(structlog.PrintLogger):
+    """Prints lines. One that cannot be (a full disk, a reader that is gone) must not stop the work that it tells of."""
+
+    def msg(self, message: str) -> None:
+        """Print a line, if that is possible."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
+
+
 def set_up(log_format: str, log_level: str, role: str) -> None:
     """Configure logging of this process, once. ``log_format``: ``console``, ``json`` or empty for by terminal."""
     as_text = log_format == "console" or (not log_format and sys.stderr.isatty())
@@ -68,7 +80,7 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
     structlog.configure(
         processors=[*shared, renderer, _blank_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Printer(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

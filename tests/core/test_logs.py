@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -49,6 +51,20 @@ def test_a_secret_that_contains_another_leaves_no_rest() -> None:
     logs.keep_out(["secret-1", "ab"])
     logs.keep_out(["secret-1-and-more"])
     assert logs.blank("secret-1-and-more ab secret-1") == "*** ab ***"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_log_that_cannot_be_written_stops_no_work(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+    """No provider's answer is lost, and no thread ends, because the disk of the log is full or its reader is gone."""
+    full = open("/dev/full", "w")  # noqa: PTH123, SIM115  it cannot even be closed
+    monkeypatch.setattr(sys, "stderr", full)
+    logs.set_up(log_format, "info", "worker")
+    log = logs.get("test")
+    for say in (log.info, log.warning, log.error, log.exception):
+        say("submit", provider="toy")
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
 
 
 def test_json_lines_hold_no_secret_however_deep(capsys: pytest.CaptureFixture[str]) -> None:
