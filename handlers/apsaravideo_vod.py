@@ -275,16 +275,17 @@ class ApsaraVideoVod(Handler):
         if answers.STATUSES.get((text_of(job.get("Status")) or "").lower()) is not RemoteStatus.SUCCEEDED:
             return ()
         video_id = text_of(job.get("VideoId")) or text_of(task.input.get("VideoId")) or ""
+        patient = task.age < self.settings["signed_urls_patience"]
         if video_id not in looked_up:
-            looked_up[video_id] = _failure_in(looked_up)  # one that failed for now is enough
-        if looked_up[video_id] is None:
+            if patient and _failure_in(looked_up) is not None:
+                return None  # one that failed for now is enough
             try:
                 body, _ = self._call("ListAIImageInfo", {"VideoId": video_id}, starts_work=False)
                 looked_up[video_id] = body.get("AIImageInfoList") or []
             except HandlerError as error:  # the job's own answer must not be lost with it
                 looked_up[video_id] = error
         found = looked_up[video_id]
-        if isinstance(found, Unavailable) and task.age < self.settings["signed_urls_patience"]:
+        if isinstance(found, Unavailable) and patient:
             return None
         signed = answers.signed_images(found, str(task.provider_task_id))
         return signed or answers.plain_images(job.get("AIImageResult"))

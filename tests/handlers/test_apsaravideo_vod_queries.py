@@ -84,6 +84,15 @@ def test_one_look_up_that_is_throttled_is_enough(remote: FakeProvider) -> None:
     assert set(load(remote).query([task(1), task(2)])) == {"task_2"}
 
 
+def test_an_old_task_gets_a_look_up_of_its_own(remote: FakeProvider) -> None:
+    """It is not tried again, so that another's failure must not leave it with URLs that cannot be fetched."""
+    other = SIGNED | {"JobId": "remote-2"}
+    remote.answer(jobs(DONE, DONE | {"JobId": "remote-2", "VideoId": "video-2"}), Reset(), images(other))
+    updates = load(remote).query([task(1, age=600.0), task(2, age=600.0)])
+    assert updates["task_1"].outputs[0].details["source"] == "AIImageResult"
+    assert [output.url for output in updates["task_2"].outputs] == [SIGNED["FileURL"]]
+
+
 def test_look_ups_count_as_calls(remote: FakeProvider) -> None:
     """The provider's rate is shared by the query and by what it takes to fetch its images."""
     handler = load(remote)
