@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -41,6 +41,10 @@ TOTAL_TIMEOUT = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
 CONNECTIONS = 150
 """Connections to a provider that are kept; calls beyond that open one for themselves."""
+
+THROTTLED = 10.0
+"""Seconds without a further call after HTTP 429 to one of which nobody knows what came of it, and no Retry-After: each
+call more could cost another task."""
 
 PLACES = 256
 """URLs that are kept at hand as requests would quote them; providers have a few dozen each."""
@@ -213,15 +217,13 @@ class ProviderSession:
     def _judge(self, answer: Answer, lost: Callable[[str], HandlerError], *, starts_work: bool) -> Answer:
         if answer.status == 429:
             message = f"{self.title} asks for fewer calls (HTTP 429)"
+            pause = retry_after(answer.headers)
             if starts_work and not self.refusal_is_certain:
-                self._fail(lost, message)
-            raise Unavailable(message, retry_after(answer.headers))
+                raise OutcomeUnknown(message, THROTTLED if pause is None else pause)
+            raise Unavailable(message, pause)
         if answer.status >= 500 and answer.json_object() is None:
-            self._fail(lost, f"{self.title} answered HTTP {answer.status}")
+            raise lost(f"{self.title} answered HTTP {answer.status}")
         return answer
-
-    def _fail(self, lost: Callable[[str], HandlerError], message: str) -> NoReturn:
-        raise lost(message)
 
     def _read(self, response: requests.Response, deadline: float) -> bytes:
         """The whole body within the deadline and the size limit, however slowly it drips."""

@@ -80,6 +80,10 @@ LONGEST_PAUSE = 3600.0
 """Seconds for which one answer can hold back all calls to a provider: a moment in time, say, would be years."""
 
 
+def _bounded(pause: float | None) -> float | None:
+    return None if pause is None else min(max(pause, 0.0), LONGEST_PAUSE)
+
+
 class Unavailable(HandlerError):
     """Nothing happened at the provider; the same call may succeed later.
 
@@ -89,12 +93,19 @@ class Unavailable(HandlerError):
 
     def __init__(self, message: str, retry_after: float | None = None, error: TaskError | None = None) -> None:
         super().__init__(message)
-        self.retry_after = None if retry_after is None else min(max(retry_after, 0.0), LONGEST_PAUSE)
+        self.retry_after = _bounded(retry_after)
         self.error = error
 
 
 class OutcomeUnknown(HandlerError):
-    """The call may or may not have taken effect (the answer was lost, or was a server failure)."""
+    """The call may or may not have taken effect (the answer was lost, or was a server failure).
+
+    ``retry_after``: as of Unavailable; for how long no other call of the kind should follow.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = _bounded(retry_after)
 
 
 class NotSupported(HandlerError):

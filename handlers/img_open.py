@@ -17,7 +17,7 @@ from handlers._base import (
     Operation,
     Option,
 )
-from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
 from handlers._options import one_of, positive
@@ -126,7 +126,8 @@ class ImgOpen(Handler):
         try:
             return self._found(work, submission) or self._start(work, submission)
         except Unavailable as error:
-            raise OutcomeUnknown(f"whether an earlier call started the task is not known: {error}") from None
+            sentence = f"whether an earlier call started the task is not known: {error}"
+            raise OutcomeUnknown(sentence, error.retry_after) from None
 
     def query(self, tasks: Sequence[RemoteTask]) -> Mapping[str, TaskUpdate]:
         """Ask for a task, also by our own id. 'No such task' is believed after a grace."""
@@ -206,7 +207,8 @@ class ImgOpen(Handler):
         try:
             update, raw = self._ask(work, submission.task_id)
         except (Rejected, Unavailable) as error:  # of the look-up: it says nothing of the task
-            raise OutcomeUnknown(f"an earlier call cannot be looked up: {error}") from None
+            pause = error.retry_after if isinstance(error, Unavailable) else None
+            raise OutcomeUnknown(f"an earlier call cannot be looked up: {error}", pause) from None
         return Receipt(submission.task_id, raw, update=update) if update else None
 
     def _body(self, work: Work, submission: Submission) -> dict[str, Any]:
@@ -315,7 +317,9 @@ class ImgOpen(Handler):
         if code == FAILURE or code in _REFUSALS:
             meaning = _REFUSALS.get(code, ErrorCode.PROVIDER_ERROR)
             return Rejected(TaskError(meaning, message, provider_code=code, provider_message=said), answer.text)
-        return OutcomeUnknown(message) if starts_work else Unavailable(message)
+        if not starts_work:
+            return Unavailable(message)
+        return OutcomeUnknown(message, THROTTLED if code == "429" else None)
 
 
 def _is_empty(update: TaskUpdate) -> bool:

@@ -241,17 +241,22 @@ class SubmissionService:
                 settle(connection, current, lifecycle.past_deadline(current), now, fence=task.fence)
         self._bell.ring()
 
-    def lost(self, task: Task, why: str) -> None:
-        """The provider's answer was lost: wait for news, or repeat where that is safe; never buy twice."""
+    def lost(self, task: Task, why: str, pause: float | None = None) -> None:
+        """The provider's answer was lost: wait for news, or repeat where that is safe; never buy twice.
+
+        ``pause``: seconds for which the provider gets no further submission.
+        """
         now = self._clock()
         handler = self._providers.get(task.provider)
         with self._store.write() as connection:
+            if pause:
+                pacing.postpone(connection, f"{task.provider}:submit", now + round(pause * 1000))
             current = self._ours(connection, task)
             if current is None:
                 return
             tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": why})
             if current.noticed_id is None and handler.submit_is_safe_to_repeat:
-                wait = max(schedule.submit_delay(task.submits, None, random()), round(handler.repeat_after * 1000))
+                wait = max(schedule.submit_delay(task.submits, pause, random()), round(handler.repeat_after * 1000))
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
                 tasks.move(connection, task.id, values, fence=task.fence)
             else:

@@ -80,7 +80,7 @@ class SubmitLane(Lane):
         except Unavailable as error:
             return "unavailable", partial(service.unavailable, task, error)
         except OutcomeUnknown as error:
-            return "unknown", partial(service.lost, task, str(error))
+            return "unknown", partial(service.lost, task, str(error), error.retry_after)
         except Exception:
             # A mistake of ours after the call may have begun: whether it was started is not known.
             log.exception("submitting failed", provider=self._provider, task=task.id)

@@ -265,8 +265,9 @@ class HandlerConformance(NoticeConformance):
                 self.submit(handler, self.submits[0])
             assert caught.value.retry_after == 7
         else:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(OutcomeUnknown) as unknown:
                 self.submit(handler, self.submits[0])
+            assert unknown.value.retry_after == 7
         with pytest.raises(Unavailable) as caught:
             handler.query([self.queries[0].task])
         assert caught.value.retry_after == 7

@@ -351,6 +351,18 @@ def test_a_repeated_submission_is_never_called_unstarted(remote: FakeProvider, f
     assert len(remote.requests) == 1
 
 
+@pytest.mark.parametrize("answer", [envelope(None, "429"), Answer(b"", 429)])
+@pytest.mark.parametrize("before", [(), (GONE, GONE)])
+def test_a_throttled_submission_is_followed_by_a_pause(
+    remote: FakeProvider, answer: Any, before: tuple[Any, ...]
+) -> None:
+    """Whatever became of it, the tasks behind it are not thrown after it; also without a word on how long."""
+    remote.answer(*before, answer)
+    with pytest.raises(OutcomeUnknown) as caught:
+        load(remote).submit(submission(repeated=bool(before)))
+    assert caught.value.retry_after == 10
+
+
 def test_a_repeated_submission_that_cannot_be_sent_now_stays_unknown(remote: FakeProvider) -> None:
     """The look-up found nothing, yet the earlier call may still be on its way."""
     remote.answer(GONE, GONE, envelope(None, "429"))

@@ -357,8 +357,9 @@ def test_the_operator_may_accept_duplicates_after_a_system_error(remote: FakePro
 def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> None:
     """The provider does not say so: without that word a throttled submission is not sent again."""
     remote.answer(Answer(b"", 429, {"Retry-After": "3"}))
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknown) as unknown:
         make(remote).submit(Submission("task_1", "text2image", CAT))
+    assert unknown.value.retry_after == 3
     with pytest.raises(Unavailable) as caught:
         make(remote, resubmit_after_429="true").submit(Submission("task_1", "text2image", CAT))
     assert caught.value.retry_after == 3

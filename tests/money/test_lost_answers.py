@@ -31,8 +31,11 @@ LOSSES: dict[str, tuple[str, bool]] = {
 }
 
 
-def test_every_loss_at_every_provider(tmp_path: Path, migrated: Template, toy: None) -> None:
+def test_every_loss_at_every_provider(
+    tmp_path: Path, migrated: Template, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Img Open is repeated under its own id; a callback saves what runs; the rest fails as submission_unknown."""
+    monkeypatch.setattr("handlers._http.THROTTLED", 0.2)
     with minting(tmp_path, migrated) as mint:
         for provider in PROVIDERS:
             mint.session(provider).total_timeout = PATIENCE

@@ -1,0 +1,40 @@
+"""A provider that throttles submissions of which it does not say what became of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers import OutcomeUnknown, Receipt, Submission
+from receiver.models import TaskStatus
+from receiver.worker.submit_lane import SubmitLane
+from tests.core.stage import Stage
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_a_lost_submission_may_ask_for_a_pause(stage: Stage, monkeypatch: pytest.MonkeyPatch, repeatable: bool) -> None:
+    """A provider that throttles gets no further submissions meanwhile: each could be lost like the first."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", repeatable, raising=False)
+    stage.create()
+    stage.runtime.submissions.lost(stage.claim_one().task, "HTTP 429", 60.0)
+    other = stage.create()
+    stage.clock.pass_by(59)
+    assert stage.claim() == []
+    stage.clock.pass_by(1)
+    assert other.id in [start.task.id for start in stage.claim()]
+
+
+def test_the_pause_of_the_call_is_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HTTP 429 to a submission says of the time to come back holds back the tasks behind it."""
+
+    def submit(_: Submission) -> Receipt:
+        raise OutcomeUnknown("HTTP 429", 60.0)
+
+    monkeypatch.setattr(stage.handler, "submit", submit, raising=False)
+    task = stage.create()
+    (hand_over,) = SubmitLane(stage.runtime, "toy").look(1)
+    hand_over()
+    assert stage.task(task).outcome_unknown
+    other = stage.create()
+    stage.clock.pass_by(59)
+    assert stage.claim() == []
+    assert stage.task(other).status is TaskStatus.QUEUED
