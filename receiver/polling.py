@@ -141,7 +141,7 @@ class PollingService:
         held = tasks.hold(connection, ids)
         hints = notices.last_hints(connection, ids)
         found: dict[str, tuple[Answer, Task]] = {}
-        for answer, claimed in claims:
+        for answer, claimed in sorted(claims, key=lambda each: not _is_final(*each)):  # a final word goes before others
             task = held.get(claimed.id)
             if task is not None and _counts(answer, task, claimed):
                 found.setdefault(task.id, (answer, task))
@@ -219,6 +219,9 @@ def _counts(answer: Answer, task: Task, claimed: Task) -> bool:
 
     A final word counts all the same: where answers take longer than leases, none would ever come in time.
     """
+    return task.status is TaskStatus.RUNNING and (_is_final(answer, task) or task.fence == claimed.fence)
+
+
+def _is_final(answer: Answer, task: Task) -> bool:
     update = answer.updates.get(task.id)
-    final = update is not None and update.status.final
-    return task.status is TaskStatus.RUNNING and (final or task.fence == claimed.fence)
+    return update is not None and update.status.final

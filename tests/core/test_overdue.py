@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from receiver.models import EventType, Task, TaskStatus
-from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER
+from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER, Answer
 from receiver.store import pacing
 from tests import asking
-from tests.core.stage import Clock, Stage, done
+from tests.core.stage import Clock, Stage, done, still
 
 
 def pause(stage: Stage) -> None:
@@ -113,6 +113,18 @@ def test_a_task_of_which_nothing_is_known_expires(stage: Stage) -> None:
         stage.poll(None)
     assert stage.task(task).status is TaskStatus.EXPIRED
     assert LAST_QUERY_GRACE <= stage.clock() - task.deadline_at <= LAST_QUERY_GRACE + 30_000
+
+
+def test_a_final_word_goes_before_another_answer_of_the_same_moment(stage: Stage) -> None:
+    """The slow answer to an earlier query says that it is done, the quick one to the last query does not know yet."""
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at
+    early = asked_for(stage)
+    stage.clock.pass_by(stage.settings.lease)
+    late = asked_for(stage)
+    answers = [Answer(late, {task.id: still()}), Answer(early, {task.id: done()})]
+    stage.runtime.polling.turn("toy", answers, 0)
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
 
 
 def test_a_queued_task_expires_at_its_deadline(stage: Stage) -> None:
