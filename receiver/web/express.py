@@ -86,16 +86,17 @@ class Express(Generic[T]):
         return [self._answer(plain, result) for plain, result in zip(calls, results, strict=True)]
 
     def _answer(self, plain: Plain, result: Result) -> bytes:
-        if isinstance(result, Taken):
-            reply = result.reply
-            self._tell(plain, result)
-            headers = {"Content-Type": reply.content_type, "X-Request-Id": plain.request_id, **CARRIED}
-            return self._written(plain, HTTPStatus(reply.status), headers, reply.body)
         try:
-            return self._refusal(plain, result)
-        except Exception:
+            return self._taken(plain, result) if isinstance(result, Taken) else self._refusal(plain, result)
+        except Exception:  # the thread goes on, whatever fails
             log.exception("a callback could not be answered", request_id=plain.request_id)
             return b""
+
+    def _taken(self, plain: Plain, taken: Taken) -> bytes:
+        self._tell(plain, taken)
+        reply = taken.reply
+        headers = {"Content-Type": reply.content_type, "X-Request-Id": plain.request_id, **CARRIED}
+        return self._written(plain, HTTPStatus(reply.status), headers, reply.body)
 
     def _tell(self, plain: Plain, taken: Taken) -> None:
         task = taken.task_id or ""

@@ -161,3 +161,23 @@ def test_trouble_is_told_as_the_application_tells_it(
     monkeypatch.setattr(NoticeService, "take_all", fail(RuntimeError("secret detail")))
     status, _, content = send(running[1], notice_body(), dict(UID))
     assert (status, b"secret" in content) == (500, False)
+
+
+def test_a_call_that_cannot_be_answered_costs_the_next_one_nothing(
+    app: Flask, running: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails about one callback, those behind it are answered; its own connection is closed."""
+    answers: queue.Queue[Sequence[tuple[int, bytes]]] = queue.Queue()
+    express: Express[int] = Express(app, answers.put)
+    express.start()
+    body = notice_body(taskId="tv-1")
+    head = f"POST {running[1]} HTTP/1.1\r\nTopview-Uid: {UID['TopView-Uid']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    plain = plain_call(head.encode(), body)
+    assert plain is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("receiver.watching.notice_taken", lambda *_: 1 / 0)
+        express.put(1, plain)
+        assert answers.get(timeout=20) == [(1, b"")]
+    express.put(2, plain)
+    ((ticket, answer),) = answers.get(timeout=20)
+    assert (ticket, answer[:12]) == (2, b"HTTP/1.1 200")
