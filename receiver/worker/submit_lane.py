@@ -61,9 +61,11 @@ class SubmitLane(Lane):
         if task.submits == 1:
             metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
         outcome, write = self._submit(start)
-        watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock())
-        reached("submit.answered")
-        persist(write, self._stopping)
+        try:
+            watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock())
+            reached("submit.answered")
+        finally:  # whatever fails in watching: what the provider said is kept
+            persist(write, self._stopping)
 
     def _submit(self, start: Start) -> tuple[str, Callable[[], None]]:
         """Make the call; returns its outcome in a word, and what to write."""

@@ -152,6 +152,15 @@ def test_every_error_of_a_submit_has_its_consequence(stage: Stage, remote: Toy, 
         assert (task.status, task.outcome_unknown, task.submits) == (TaskStatus.SUBMITTING, True, 1)
 
 
+def test_an_answer_that_cannot_be_told_of_is_kept(
+    stage: Stage, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider has taken the task: no mistake in what only watches may cost its receipt."""
+    monkeypatch.setattr("receiver.watching.provider_called", lambda *_, **__: 1 / 0)
+    work(stage)
+    until(status(stage, stage.create())(TaskStatus.RUNNING))
+
+
 def test_an_operation_that_is_gone_is_refused_without_a_call(
     stage: Stage, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
