@@ -54,6 +54,13 @@ The line stands here too so that ``receiver --help`` need not load every module 
 class Commands(click.Group):
     """Finds commands by name in their modules, and turns faults that are to be expected into one message."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments, unless one is no text: it could be neither sent nor stored."""
+        for arg in args:
+            if not arg.isascii() and any("\ud800" <= letter <= "\udfff" for letter in arg):
+                raise click.UsageError(f"{arg!r} is not valid Unicode.", ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """All names, in the order of the help."""
         return list(COMMANDS)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import click
 import requests
@@ -17,6 +17,7 @@ from requests.auth import AuthBase
 from receiver import __version__
 from receiver.cli.alike import told_apart
 from receiver.cli.exits import Exit, Problem, of_answer
+from receiver.cli.fields import is_web_address
 
 PATIENCE = (5.0, 75.0)
 """Seconds to connect, and to wait for an answer: longer than the longest wait that the API grants."""
@@ -183,8 +184,10 @@ def with_api(command: Command) -> Command:
     )
     @functools.wraps(command)
     def connected(*args: Any, url: str, key: str | None, **options: Any) -> Any:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise click.UsageError(f"--url: {url!r} must begin with http:// or https://.")
+        if not is_web_address(url):
+            raise click.UsageError(
+                f"--url: {url!r} is no address of a service; it looks like http://127.0.0.1:8000 (or RECEIVER_URL)."
+            )
         return command(Api(url, key or key_of_environment()), *args, **options)
 
     return connected  # type: ignore[return-value]  # the same parameters as far as click is concerned

@@ -1,4 +1,4 @@
-"""What people type, as values: inputs of tasks, pairs, and moments in time."""
+"""What people type, as values: inputs of tasks, pairs, addresses, and moments in time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,23 +17,28 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def task_input(source: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """A task's input from ``--input`` (JSON, ``@file`` or ``-`` for standard input) and ``key=value`` pairs.
+def task_input(source: str | None, given: Sequence[str]) -> dict[str, Any]:
+    """A task's input from ``--input`` (JSON, ``@file`` or ``-`` for standard input) and the ``key=value`` pairs given.
 
     Pairs win over equal names of the source. Raises click.UsageError.
     """
     made: dict[str, Any] = {}
     if source is not None:
         try:
-            made = json.loads(_read(source))
+            made = json.loads(_read(source), object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"--input is no JSON: {error}") from None
         if not isinstance(made, dict):
             raise click.UsageError('--input must be a JSON object, like \'{"prompt": "a cat"}\'.')
-    for pair in pairs:
-        name, value = split_pair(pair, "an input field")
-        made[name] = typed(value)
-    return made
+    return made | {name: typed(value) for name, value in pairs(given, "an input field").items()}
+
+
+def _without_repetition(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return dict(members)
 
 
 def _read(source: str) -> str:
@@ -67,8 +73,23 @@ def split_pair(pair: str, what: str) -> tuple[str, str]:
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
-    """Several ``name=value`` texts as a mapping of texts."""
-    return dict(split_pair(text, what) for text in texts)
+    """Several ``name=value`` texts as a mapping of texts. Raises click.UsageError for a name that comes twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, value = split_pair(text, what)
+        if name in found:
+            raise click.UsageError(f"{name!r} is given twice, as {found[name]!r} and {value!r}.")
+        found[name] = value
+    return found
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an address that can be called: http or https, a host, and a port that exists."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Moment(click.ParamType[str]):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import requests
@@ -18,6 +17,7 @@ from rich.text import Text
 from receiver import __version__
 from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
+from receiver.cli.fields import is_web_address
 from receiver.cli.screen import COLOURS, clean, console, when
 from receiver.cli.stream import EventReader, ServerEvent
 from receiver.events import pattern_matches, valid_pattern
@@ -212,8 +212,7 @@ class Forwarder:
 
 
 def _forwarder(api: Api, url: str, secret: str | None, subscriber_id: str | None) -> Forwarder:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not is_web_address(url):
         raise click.UsageError(f"--forward: {url!r} must be an address like http://localhost:3000/hook.")
     if secret is not None:
         try:

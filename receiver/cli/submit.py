@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ WAIT = 3600.0
 _GLANCE = 1
 """Seconds that one look at a task may last, so that a change of state is shown within it."""
 _BREATH = 0.2
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class _WaitWithOrWithoutSeconds(click.Command):
@@ -108,6 +110,8 @@ def submit(
         body["metadata"] = pairs(metadata, "a pair of metadata")
     if deadline is not None:
         body["deadline"] = deadline
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise click.UsageError("--idempotency-key: must be 1 to 255 visible ASCII characters.")
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
     answer = api.call("POST", "/v1/tasks", body=body, headers=headers)
     task = answer.json()

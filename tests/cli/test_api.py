@@ -75,6 +75,27 @@ def test_an_address_that_is_none_is_a_usage_error(run: Run) -> None:
     assert "is no address" in run("tasks", "--url", "http://:80:80/", "--key", KEY).stderr
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "http://", "http://a:b"])
+@pytest.mark.parametrize("option", ["--url", "--forward"])
+def test_an_address_that_cannot_be_read_is_a_usage_error(run: Run, service: FakeService, option: str, url: str) -> None:
+    """Half a bracket, no host and a port that does not exist end at once, with code 2 and no traceback."""
+    result = run("listen", option, url)
+    assert result.exit_code == 2
+    assert f"{option}: '{url}'" in result.stderr
+    assert not service.asked
+
+
+@pytest.mark.parametrize(
+    "args", [["task", "\udcff"], ["tasks", "--operation", "\udcff"], ["keys", "create", "--name", "a\udcff"]]
+)
+def test_an_argument_that_is_no_text_is_a_usage_error(run: Run, service: FakeService, args: list[str]) -> None:
+    """Bytes that are not UTF-8, as a terminal may send them, are named; they reach neither service nor database."""
+    result = run(*args)
+    assert result.exit_code == 2
+    assert "is not valid Unicode" in result.stderr
+    assert not service.asked
+
+
 def test_a_problem_is_told_in_the_services_words_field_by_field(run: Run, service: FakeService) -> None:
     """Validation errors name each field, and end with the code for a wrong call."""
     problem = {

@@ -61,6 +61,8 @@ def test_an_input_comes_from_a_file_or_standard_input(tmp_path: Path, monkeypatc
         ("@/nowhere/at/all.json", [], "cannot be read"),
         (None, ["prompt"], "name=value"),
         (None, ["=x"], "name=value"),
+        (None, ["width=1", "height=2", "width=3"], "'width' is given twice, as '1' and '3'"),
+        ('{"a": 1, "a": 2}', [], "'a' stands twice"),
     ],
 )
 def test_what_cannot_be_an_input_is_a_usage_error(source: str | None, given: list[str], said: str) -> None:
@@ -72,6 +74,12 @@ def test_what_cannot_be_an_input_is_a_usage_error(source: str | None, given: lis
 def test_pairs_are_texts() -> None:
     """Metadata stays text, digits too."""
     assert pairs(["order=17", "note=a=b", "empty="], "a pair") == {"order": "17", "note": "a=b", "empty": ""}
+
+
+def test_a_pair_that_comes_twice_is_a_usage_error() -> None:
+    """Neither of two values for one name is chosen silently."""
+    with pytest.raises(click.UsageError, match="'order' is given twice"):
+        pairs(["order=17", "order=18"], "a pair")
 
 
 @pytest.mark.parametrize(

@@ -188,3 +188,12 @@ def test_states_are_read_only_when_they_have_changed(ready: FakeService) -> None
         for each in itertools.repeat(RUNNING, 5):
             watcher.see(each)
     assert len(ready.to("GET", f"/v1/tasks/{ID}/timeline")) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "é", "🐈", "x" * 256])
+def test_an_idempotency_key_that_no_header_can_carry_is_a_usage_error(run: Run, service: FakeService, key: str) -> None:
+    """It is told what such a key looks like, not that there is no service; nothing is submitted."""
+    result = run("submit", "superapp", "text2image", "--idempotency-key", key)
+    assert result.exit_code == 2
+    assert "1 to 255 visible ASCII characters" in " ".join(result.stderr.split())
+    assert not service.asked
