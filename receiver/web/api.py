@@ -137,6 +137,9 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
                 examples = {name: {"value": value} for name, value in samples.REQUESTS[body.__name__].items()}
                 wrapped = self.arguments(body, location="json", required=not optional, examples=examples)(wrapped)
                 statuses |= {400, 413, 415}
+            elif method == "POST" and manual is None:
+                wrapped = _without_body(wrapped)
+                statuses |= {400, 413, 415}
             if query is None and not any_query:
                 wrapped = _without_query(wrapped)
             if "<" in rule:
@@ -161,6 +164,21 @@ def _without_query(view: View) -> View:
     def guarded(*args: Any, **kwargs: Any) -> flask.Response:
         if flask.request.args:
             raise Invalid({name: ["Unknown field."] for name in flask.request.args})
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def _without_body(view: View) -> View:
+    """No body, or an empty object: members that nobody reads would be an option mistyped, or meant for elsewhere."""
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> flask.Response:
+        given = bodies.read_json(optional=True)
+        if not isinstance(given, dict):
+            raise Invalid({"body": [Incoming.error_messages["type"]]})
+        if given:
+            raise Invalid({name: ["Unknown field."] for name in given})
         return view(*args, **kwargs)
 
     return guarded

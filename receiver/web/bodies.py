@@ -6,6 +6,7 @@ without repeated names (readers differ on which one counts), and nested a hundre
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -86,8 +87,16 @@ def read_json(*, optional: bool = False) -> Any:
     return parse_json(body)
 
 
+class _OddJson(ValueError):
+    """JSON that readers differ on, or that no value can hold; says which."""
+
+
 def parse_json(body: bytes) -> Any:
     """A JSON text as a value. Raises Refused (400) with what is wrong and where."""
+    if not body.strip():
+        raise _malformed("The body is empty; it must be JSON.")
+    if body.startswith(codecs.BOM_UTF8):
+        raise _malformed("The body begins with a byte-order mark, which JSON must not have.")
     try:
         value = json.loads(
             body.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repetition
@@ -98,21 +107,23 @@ def parse_json(body: bytes) -> Any:
         raise _malformed(f"The body is nested deeper than {MAX_DEPTH}.") from None
     except json.JSONDecodeError as error:
         raise _malformed(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
-    except ValueError as error:  # ours below, and numbers with thousands of digits
+    except _OddJson as error:
         raise _malformed(f"The body is not JSON that can be taken: {error}.") from None
+    except ValueError:  # Python's words would tell how to change Python
+        raise _malformed("The body is not JSON that can be taken: a number has thousands of digits.") from None
     if _deeper_than(value, MAX_DEPTH):
         raise _malformed(f"The body is nested deeper than {MAX_DEPTH}.")
     return value
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
+    raise _OddJson(f"{word} is not JSON")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"{digits[:40]} is beyond what a number can hold")
+        raise _OddJson(f"{digits[:40]} is beyond what a number can hold")
     return number
 
 
@@ -121,7 +132,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         times = Counter(name for name, _ in pairs)
         twice = next(name for name in times if times[name] > 1)
-        raise ValueError(f"the name {twice[:80]!r} stands twice in one object")
+        raise _OddJson(f"the name {twice[:80]!r} stands twice in one object")
     return found
 
 

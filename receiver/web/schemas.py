@@ -30,6 +30,7 @@ class Incoming(Schema):
     """Base of all: an unknown name is an error."""
 
     optional_body: ClassVar[bool] = False
+    error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012  as marshmallow declares it
 
     class Meta:
         """marshmallow's switches."""
@@ -281,6 +282,8 @@ class EventQuery(PageQuery):
     def _one_way(self, data: dict[str, Any], **_: Any) -> None:
         if "after" in data and "cursor" in data:
             raise ValidationError({"after": ["Goes oldest first, cursor newest first: give one of them."]})
+        if data["wait"] and "after" not in data:
+            raise ValidationError({"wait": ["Goes with after: the newest events are there at once."]})
 
 
 class EventHeaders(Incoming):

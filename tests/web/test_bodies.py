@@ -76,6 +76,51 @@ def test_very_deep_and_very_long_numbers_are_malformed(build: Callable[..., Runt
         assert_problem(me("POST", "/v1/tasks", data=body, content_type=JSON), 400, "malformed")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "The body is empty"),
+        (b" \n", "The body is empty"),
+        (b"\xef\xbb\xbf{}", "byte-order mark"),
+        (b'{"a": ' + b"9" * 1900 + b"9" * 3000 + b"}", "a number has thousands of digits"),
+    ],
+)
+def test_a_refused_body_is_told_in_words_for_its_sender(build: Callable[..., Runtime], body: bytes, said: str) -> None:
+    """What is wrong with the body, not which switch of Python would take it."""
+    me = Caller(create_app(build()).test_client(), KEY)
+    detail = assert_problem(me("POST", "/v1/tasks", data=body, content_type=JSON), 400, "malformed")["detail"]
+    assert said in detail
+    assert "sys." not in detail
+    assert "utf-8-sig" not in detail
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"x"'])
+@pytest.mark.parametrize(
+    "path", ["/v1/tasks", "/v1/signing-secret/rotate", "/v1/tasks/task_01kahx3mt5k0c4z7d6q8r9w2ve/cancel"]
+)
+def test_a_body_that_is_no_object_is_told_so(api: Caller, path: str, body: bytes) -> None:
+    """JSON that is a list, a number or null: the answer says that an object is wanted."""
+    answer = api("POST", path, data=body, content_type=JSON)
+    assert assert_invalid(answer, "body")["errors"]["body"] == ["Must be a JSON object."]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/tasks/task_01kahx3mt5k0c4z7d6q8r9w2ve/cancel",
+        "/v1/subscribers/sub_01kahx3mt5k0c4z7d6q8r9w2ve/ping",
+        "/v1/deliveries/dlv_01kahx3mt5k0c4z7d6q8r9w2ve/retry",
+    ],
+)
+def test_what_takes_no_body_refuses_members_too(api: Caller, path: str) -> None:
+    """An unknown member is a mistake here as well, and nothing is done before it is told; no body will do."""
+    assert_invalid(api.post(path, {"reason": "too late"}), "reason")
+    assert_problem(api("POST", path, data="{", content_type=JSON), 400, "malformed")
+    assert_problem(api("POST", path, data="x", content_type="text/plain"), 415)
+    for nothing in ({"data": b""}, {"data": b"{}", "content_type": JSON}):
+        assert_problem(api("POST", path, **nothing), 404)
+
+
 def test_a_name_that_stands_twice_among_very_many_is_found_at_once(build: Callable[..., Runtime]) -> None:
     """Finding it costs as much as reading the body: one request of the longest body stops nobody's thread."""
     me = Caller(create_app(build()).test_client(), KEY)

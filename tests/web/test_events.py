@@ -96,6 +96,7 @@ def test_events_can_be_narrowed_to_types(api: Caller, progress: Progress, patter
         ("after=task_01kahx3mt5k0c4z7d6q8r9w2ve", ["after"]),
         ("after=&cursor=evt_01kahx3mt5k0c4z7d6q8r9w2ve", ["after"]),
         ("wait=61", ["wait"]),
+        ("wait=1", ["wait"]),  # would not wait, and not say so
         ("event_type=task.done", ["event_type"]),
         ("event_type=t%5B", ["event_type"]),
         ("limit=0&wait=x", ["limit", "wait"]),
