@@ -152,8 +152,9 @@ def _keep_files(response: Response) -> Response:
 
 _ADVICE = {
     400: "The browser sent something that cannot be read. Go back and try again.",
-    403: "Go back, reload the page, and try again.",
+    403: "Go back, reload the page, and send it again.",
     404: "It may have been removed after its retention time, belong to another account, or the address is mistyped.",
+    405: "Begin at the start, and use the buttons of the pages.",
     409: "Go back and reload the page to see how things stand now.",
     413: "Send less at once, or raise RECEIVER_MAX_BODY.",
     429: "Wait a moment, then try again.",
@@ -170,6 +171,8 @@ def _as_page(error: Exception) -> Response:
     if problem.status_code < 400:
         return problem
     said = problem.get_json(force=True)
+    if isinstance(error, sessions.StaleForm):
+        said["title"] = "This form is out of date"  # nothing is wrong with the key
     response = render("error.html", problem.status_code, problem=said, advice=_ADVICE.get(problem.status_code, ""))
     for name in ("Retry-After", "Allow"):
         if name in problem.headers:
@@ -177,8 +180,8 @@ def _as_page(error: Exception) -> Response:
     return response
 
 
-def _unknown_address(error: Exception) -> Response:
-    """A mistyped address: a page for browsers, a problem for programs."""
+def _wrong_address(error: Exception) -> Response:
+    """A mistyped address, or that of a button put into the bar: a page for browsers, a problem for programs."""
     programs = request.path.startswith(("/v1", "/callbacks", "/static"))
     if programs or "text/html" not in request.headers.get("Accept", ""):
         return errors.answer(error)
@@ -196,7 +199,8 @@ def attach(app: Flask, runtime: Runtime) -> None:
     for function in (link, relative, asset, live, sessions.csrf_token):
         app.jinja_env.globals[function.__name__] = function
     app.extensions[_POLICY] = _policy(runtime)
-    app.register_error_handler(404, _unknown_address)
+    app.register_error_handler(404, _wrong_address)
+    app.register_error_handler(405, _wrong_address)
     app.register_blueprint(blueprint)
 
 

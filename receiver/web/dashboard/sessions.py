@@ -64,9 +64,16 @@ def csrf_token() -> str:
     return token
 
 
+class StaleForm(Refused):
+    """A form that this session did not give out: an old one mostly, sent after signing in anew."""
+
+    def __init__(self) -> None:
+        super().__init__(403, "forbidden", "It was made before you signed in anew, or in another browser.")
+
+
 def check_form() -> None:
     """Refuse (403) a form that does not come from a page of this session."""
     expected = session.get("csrf", "")
     given = request.form.get("csrf", "")
     if not expected or not hmac.compare_digest(expected.encode(), given.encode(errors="replace")):
-        raise Refused(403, "forbidden", "This form is out of date. Go back, reload the page, and send it again.")
+        raise StaleForm

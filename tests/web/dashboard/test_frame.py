@@ -132,7 +132,9 @@ def test_forms_without_the_token_are_refused(app: Flask, visitor: Visitor) -> No
         for data in ({}, {"csrf": "wrong"}, {"csrf": "\u00e9"}):
             answer = visitor.client.post(path, data=data)
             assert answer.status_code == 403, path
-            assert "reload the page" in answer.text
+            assert "This form is out of date" in answer.text
+            assert answer.text.count("reload the page") == 1
+            assert "API key may not" not in answer.text
 
 
 def test_live_parts_learn_that_the_session_is_over(guest: Visitor) -> None:
@@ -200,6 +202,17 @@ def test_unknown_addresses_are_pages_for_people(visitor: Visitor, guest: Visitor
         assert "Not found" in answer.text
     assert visitor.get("/nope").mimetype == "application/problem+json"
     assert visitor.get("/v1/nope", headers={"Accept": "text/html"}).mimetype == "application/problem+json"
+
+
+def test_the_address_of_a_button_is_a_page_for_people_too(visitor: Visitor) -> None:
+    """Asked for with GET, as from the history of a browser: 405 with a way on, and still a problem for programs."""
+    answer = visitor.get("/sign-out", headers={"Accept": "text/html,*/*"})
+    assert (answer.status_code, answer.mimetype) == (405, "text/html")
+    assert "To the start" in answer.text
+    assert "POST" in answer.headers["Allow"]
+    assert visitor.get("/sign-out").mimetype == "application/problem+json"
+    browser = {"Accept": "text/html"}
+    assert visitor.get("/v1/signing-secret/rotate", headers=browser).mimetype == "application/problem+json"
 
 
 def test_trouble_is_a_page_that_says_what_to_do(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
