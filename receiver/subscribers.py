@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from receiver import events as event_rules
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell
 from receiver.blanking import HIDDEN
-from receiver.errors import Conflict, Invalid, NotFound
+from receiver.errors import Busy, Conflict, Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
@@ -166,9 +167,10 @@ class SubscriberService:
         with self._store.write() as connection:
             subscribers.change(connection, subscriber_id, {"deleted_at": now})
         more = True
-        while more:  # should we be stopped meanwhile, the sweep goes on
-            with self._store.write() as connection:
-                more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
+        with suppress(Busy):  # it is deleted; here, and when we are stopped meanwhile, the sweep goes on
+            while more:
+                with self._store.write() as connection:
+                    more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
 
     def headers(self, subscriber: Subscriber) -> dict[str, str]:
         """The extra headers as set by the caller."""

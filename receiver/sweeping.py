@@ -27,13 +27,14 @@ class SweepService:
     def step(self) -> int:
         """Purge one small batch of each kind, and end what waits for nobody, in one transaction.
 
-        Returns how many rows of keys, tasks, notices, events and subscribers went: 0 when nothing old is left.
+        Returns how many deliveries were ended, and rows of keys, tasks, notices, events and subscribers went: 0 when
+        nothing is left to do.
         """
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
-            deliveries.end_orphans(connection, now)
-            gone = purging.purge_keys(connection, now - KEYS_KEPT, STEP)
+            gone = deliveries.end_orphans(connection, now)
+            gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")
             for purge in (purging.purge_notices, purging.purge_events, purging.purge_subscribers):

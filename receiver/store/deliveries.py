@@ -155,12 +155,15 @@ def end_pending(connection: Connection, subscriber_id: str, now: int, reason: st
 
 
 def end_orphans(connection: Connection, now: int) -> int:
-    """Give up what was written for a subscriber while another transaction deleted it; how many."""
+    """Give up what waits for a subscriber that was deleted, as far as one step goes; how many.
+
+    It was written while another transaction deleted the subscriber, or the deletion was cut short.
+    """
     orphaned = select(subscribers.c.id).where(
         subscribers.c.id.in_(select(waiting().c.subscriber_id)), subscribers.c.deleted_at.is_not(None)
     )
-    ids = connection.execute(orphaned.order_by(subscribers.c.id)).scalars().all()
-    return sum(end_pending(connection, subscriber_id, now, "subscriber_deleted") for subscriber_id in ids)
+    subscriber_id = connection.execute(orphaned.order_by(subscribers.c.id).limit(1)).scalar()
+    return 0 if subscriber_id is None else end_pending(connection, subscriber_id, now, "subscriber_deleted")
 
 
 def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence[Attempt]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from flask import Response, request
 
 from receiver.events import dumps, types_of
-from receiver.models import Event, Scope
+from receiver.models import Event, Page, Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
 from receiver.web.auth import account
 from receiver.web.face import alarm, runtime
 from receiver.web.schemas import EventHeaders, EventQuery
 from receiver.web.streaming import stream
+
+T = TypeVar("T")
 
 section = Section("Events", "What subscribers are told, to be read or streamed.")
 
@@ -38,23 +40,32 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     """List events, consume them in order, or stream them.
 
     Without `after`: newest first, with `cursor` for the next page. With `after=<id>`: those behind that event, oldest
-    first, so that giving the id of the last one each time misses none and repeats none; `wait=N` holds the answer
-    until there is one. With `Accept: text/event-stream`: a stream.
+    first, so that giving the id of the last one each time misses none and repeats none. `wait=N` holds the answer
+    while there is none. With `Accept: text/event-stream`: a stream.
     """
     after, limit = query.get("after"), query["limit"]
     types = types_of(query["event_type"])
     if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":
         return stream(account(), headers.get("last_event_id") or after, types)
-    service = runtime().deliveries
+    service, who = runtime().deliveries, account()
     if after is None:
-        page = service.list_events(account(), types, limit, query.get("cursor"))
+        page = _awaited(query["wait"], lambda: service.list_events(who, types, limit, query.get("cursor")), _has_items)
         return answers.listing(map(event_text, page.items), page.next_cursor)
-    who, place = account(), service.place_of(account(), after or None)
-    with alarm().seat() as seated:
-        found = alarm().until(
-            lambda: service.events_behind(who, place, types, limit), bool, query["wait"] if seated else 0
-        )
+    place = service.place_of(who, after or None)
+    found = _awaited(query["wait"], lambda: service.events_behind(who, place, types, limit), bool)
     return answers.listing(map(event_text, found), None)
+
+
+def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -> T:
+    """What is seen at the latest when the time is over; at once when too many wait already."""
+    if not seconds:
+        return look()
+    with alarm().seat() as seated:
+        return alarm().until(look, good, seconds if seated else 0)
+
+
+def _has_items(page: Page[Event]) -> bool:
+    return bool(page.items)
 
 
 @section.operation("GET", "/events/<id(evt):event_id>", Answer(200, "Event", "The event."), scopes=[Scope.READ])

@@ -273,7 +273,9 @@ class EventQuery(PageQuery):
         empty=True,
         metadata=_about("Events behind this one, oldest first; empty: from the beginning.", EXAMPLES["Event"]["id"]),
     )
-    wait = Digits(0, MAX_WAIT, load_default=0, metadata=_about("With `after`: seconds to wait for a first event.", 30))
+    wait = Digits(
+        0, MAX_WAIT, load_default=0, metadata=_about("Seconds to wait for a first event, while there is none.", 30)
+    )
     event_type = fields.String(
         load_default="*", validate=_known_pattern, metadata=_about("A type, `task.*` or `*`.", "task.*")
     )
@@ -282,8 +284,6 @@ class EventQuery(PageQuery):
     def _one_way(self, data: dict[str, Any], **_: Any) -> None:
         if "after" in data and "cursor" in data:
             raise ValidationError({"after": ["Goes oldest first, cursor newest first: give one of them."]})
-        if data["wait"] and "after" not in data:
-            raise ValidationError({"wait": ["Goes with after: the newest events are there at once."]})
 
 
 class EventHeaders(Incoming):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from receiver import outbound, subscribers
-from receiver.errors import Invalid, NotFound
+from receiver.errors import Busy, Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
 from receiver.signing import new_secret, verify
 from receiver.store import backlog, deliveries
@@ -191,6 +191,25 @@ def test_a_big_backlog_is_given_up_in_steps(stage: Stage, monkeypatch: pytest.Mo
     stage.runtime.subscribers.delete(stage.account, subscriber.id)
     assert {stage.delivery(one).status for one in sent} == {DeliveryStatus.DEAD}
     assert stage.delivery(kept).status is DeliveryStatus.PENDING
+
+
+def test_a_deletion_that_is_cut_short_by_a_busy_database_is_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as done, which it is; the sweep ends the rest without a pause, a step in each transaction."""
+    subscriber, other = stage.subscribe(), stage.subscribe()
+    waiting = [stage.ping(one) for one in (subscriber, other) for _ in range(3)]
+    end_pending = deliveries.end_pending
+
+    def busy(*_: object) -> int:
+        raise Busy("for the test")
+
+    monkeypatch.setattr(deliveries, "end_pending", busy)
+    for one in (subscriber, other):
+        stage.runtime.subscribers.delete(stage.account, one.id)
+    assert {stage.delivery(one).status for one in waiting} == {DeliveryStatus.PENDING}
+    monkeypatch.setattr(deliveries, "end_pending", end_pending)
+    monkeypatch.setattr(deliveries, "MOST_ENDED", 2)
+    assert [stage.runtime.sweeping.step() for _ in range(5)] == [2, 1, 2, 1, 0]
+    assert {stage.delivery(one).reason for one in waiting} == {"subscriber_deleted"}
 
 
 def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:

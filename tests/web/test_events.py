@@ -96,7 +96,6 @@ def test_events_can_be_narrowed_to_types(api: Caller, progress: Progress, patter
         ("after=task_01kahx3mt5k0c4z7d6q8r9w2ve", ["after"]),
         ("after=&cursor=evt_01kahx3mt5k0c4z7d6q8r9w2ve", ["after"]),
         ("wait=61", ["wait"]),
-        ("wait=1", ["wait"]),  # would not wait, and not say so
         ("event_type=task.done", ["event_type"]),
         ("event_type=t%5B", ["event_type"]),
         ("limit=0&wait=x", ["limit", "wait"]),
@@ -128,6 +127,16 @@ def test_waiting_for_an_event(app: Flask, api: Caller, progress: Progress) -> No
     assert [event["type"] for event in result().json["data"]] == ["task.running"]
     assert len(api.get("/v1/events?after=&wait=60").json["data"]) == 1
     assert api.get("/v1/events?after=&wait=1&event_type=task.failed").json["data"] == []
+
+
+def test_waiting_for_the_newest_event(app: Flask, api: Caller, progress: Progress) -> None:
+    """The list waits, too, while there is nothing on it, and is given at once when there is."""
+    result = in_background(lambda: Caller(app.test_client(), KEY).get("/v1/events?wait=60"))
+    until(lambda: waiting_now(app))
+    api.submit()
+    progress.hand_over()
+    assert [event["type"] for event in result().json["data"]] == ["task.running"]
+    assert len(api.get("/v1/events?wait=60").json["data"]) == 1
 
 
 def test_a_missing_event_is_not_found(api: Caller) -> None:
