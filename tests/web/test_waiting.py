@@ -142,8 +142,8 @@ def test_no_thread_is_started_before_somebody_waits(runtime: Runtime) -> None:
     task = me.submit()
     me.get(f"/v1/tasks/{task['id']}")
     assert listeners() == before
-    for _ in range(3):
-        me.get("/v1/events?after=")
+    for _ in range(2):
+        me.get("/v1/events?after=&wait=1")
     assert listeners() == before + 1
     face_of(app).alarm.stop()
     until(lambda: listeners() <= before)
