@@ -230,7 +230,7 @@ def test_looking_for_tasks_uses_the_index_of_what_is_due(stage: Stage, what: str
         "count": lambda c: tasks.count_due(c, "toy", TaskStatus.RUNNING, now, 5),
         "next": lambda c: tasks.next_due(c, "toy", TaskStatus.QUEUED),
         "cap": lambda c: tasks.count_at_provider(c, "toy"),
-        "overdue": lambda c: tasks.overdue(c, ["toy"], now, now, now, 5),
+        "overdue": lambda c: tasks.overdue(c, ["toy"], now, now, {TaskStatus.RUNNING: ["toy"]}, now, 5),
     }
     stage.create()
     lines = plans(stage, looks[what])
