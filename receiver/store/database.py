@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from receiver import metrics
 from receiver.errors import Busy
-from receiver.store import dialect
+from receiver.store import dialect, troubles
 from receiver.store.direct import session_of
 from receiver.store.turns import Turns
 
@@ -56,7 +56,7 @@ class Store:
                     try:
                         return query(connection)
                     except DBAPIError as error:
-                        if not dialect.is_gone(error):
+                        if not troubles.is_gone(error):
                             raise  # else it broke, perhaps while it lay in the pool: see ``_begun``
         with self.read() as connection:
             return query(connection)
@@ -151,7 +151,7 @@ def _begun(engine: Engine) -> Connection:
     try:
         return _begin(engine)
     except DBAPIError as error:
-        if not dialect.is_gone(error):
+        if not troubles.is_gone(error):
             raise
         return _begin(engine)  # the first error has emptied the pool: this connection is new
 
@@ -171,7 +171,7 @@ def _busy(sentence: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        why = dialect.trouble(error)
+        why = troubles.trouble(error)
         if why is None:
             raise
         raise Busy(f"{sentence} ({why})") from error

@@ -25,11 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import ClauseElement
 
-from receiver.store import direct, private
+from receiver.store import direct, private, troubles
 
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
@@ -90,6 +89,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     event.listen(engine, "before_cursor_execute", _land_postgresql)
     event.listen(engine, "commit", _commit_postgresql)
     event.listen(engine, "checkin", lambda _, record: direct.forget(record.info))
+    event.listen(engine, "handle_error", troubles.leave_standby)
     return engine
 
 
@@ -192,27 +192,6 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA synchronous={level}")
         connection.info[_LEVEL] = level
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def trouble(error: SQLAlchemyError) -> str | None:
-    """What keeps the database from doing what was asked, if that may pass by itself; None for any other error.
-
-    Locked or out of connections, a deadlock, a time-out, a restart, a fail-over.
-    """
-    if isinstance(error, NoConnectionFree):
-        return "every connection of the pool is taken"
-    if not isinstance(error, DBAPIError):
-        return None
-    # 25006: a primary that has become a standby; 25P03: a transaction that was idle for too long.
-    passing = isinstance(error, InternalError) and getattr(error.orig, "sqlstate", None) in ("25006", "25P03")
-    if not isinstance(error, OperationalError) and not passing:
-        return None
-    return (str(error.orig).splitlines() or ["unknown"])[0]
-
-
-def is_gone(error: SQLAlchemyError) -> bool:
-    """Whether the connection broke, and a new one may answer."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def lock_schema(connection: Connection) -> None:
