@@ -119,10 +119,12 @@ def list_page(
     for column, value in (
         (deliveries.c.status, None if wanted.status is None else dialect.inline(DeliveryStatus(wanted.status))),
         (deliveries.c.subscriber_id, wanted.subscriber),
-        (deliveries.c.task_id, wanted.task),
     ):
         if value is not None:
             query = query.where(column == value)
+    if wanted.task is not None:  # so asked, SQLite too looks up the few of a task, and not all of the account's
+        of_task = deliveries.alias()
+        query = query.where(deliveries.c.id.in_(select(of_task.c.id).where(of_task.c.task_id == wanted.task)))
     if wanted.event_type is not None:
         query = query.where(deliveries.c.event_type.in_(event_rules.types_of(wanted.event_type)))
     return page(connection, query, deliveries.c.id, from_row, limit=limit, cursor=cursor)

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Row, insert, select
 
 from receiver.models import Event, EventType, Page
 from receiver.store import dialect
-from receiver.store.paging import page
 from receiver.store.prepared import Prepared
 from receiver.store.schema import events
 
@@ -97,10 +96,21 @@ def list_page(
     *,
     up_to: int | None = None,
 ) -> Page[Event]:
-    """An account's events, newest first. ``up_to``: the last place, as ``settled`` says."""
+    """An account's events, newest first: in their order, of which there is an index. ``up_to``: the last place."""
     query = select(events).where(events.c.account_id == account_id)
     if up_to is not None:
         query = query.where(events.c.seq <= up_to)
+    if cursor is not None:
+        query = query.where(events.c.seq < _place_of(connection, account_id, cursor))
     if types:
         query = query.where(events.c.type.in_(list(types)))
-    return page(connection, query, events.c.id, _from_row, limit=limit, cursor=cursor)
+    found = connection.execute(query.order_by(events.c.seq.desc()).limit(limit + 1)).all()
+    items = tuple(_from_row(row) for row in found[:limit])
+    return Page(items, items[-1].id if len(found) > limit else None)
+
+
+def _place_of(connection: Connection, account_id: str, event_id: str) -> int:
+    """The place of an event; of one that is not there (any more), behind all that are older."""
+    query = select(events.c.seq).where(events.c.account_id == account_id, events.c.id == event_id)
+    place: int | None = connection.execute(query).scalar()
+    return seq_before(connection, account_id, event_id) + 1 if place is None else place

@@ -14,9 +14,9 @@ from tests.core.stage import START, Stage
 from tests.databases import on_postgresql
 
 
-def add(connection: Connection, stage: Stage) -> str:
+def add(connection: Connection, stage: Stage, now: int = START) -> str:
     """One more event of the account; its id."""
-    event = Event(new_id("evt", START), stage.account, EventType.SUBSCRIBER_PING, START, "{}", None)
+    event = Event(new_id("evt", now), stage.account, EventType.SUBSCRIBER_PING, now, "{}", None)
     events.add(connection, [event])
     connection.execute(text("SELECT 1"))  # with which it goes out, and takes its place
     return event.id

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from receiver.store import notices, tasks
+from receiver.store import deliveries, events, notices, schema, tasks
 from receiver.store.deliveries import Filter as DeliveryFilter
 from receiver.store.tasks import Filter
 from tests.core.stage import HOOK, Clock, Stage
 from tests.store.test_claims import plans
+from tests.store.test_event_order import add
 
 
 def walk(fetch: Any, limit: int, between: Any = lambda: None) -> list[str]:
@@ -77,6 +78,39 @@ def test_a_list_of_one_state_is_looked_up(stage: Stage) -> None:
     wanted = Filter(status="failed")
     plan = plans(stage, lambda connection: tasks.list_page(connection, stage.account, wanted, 50, None))
     assert any("ix_tasks_status" in line for line in plan), plan
+
+
+def test_the_lists_of_an_account_are_not_sorted_and_a_tasks_deliveries_are_looked_up(stage: Stage) -> None:
+    """Neither the newest events nor the deliveries of one task cost more beside a million others."""
+    stage.subscribe(HOOK)
+    task = stage.running()
+    plan = plans(stage, lambda connection: events.list_page(connection, stage.account, (), 50, None))
+    assert any("ix_events_account" in line for line in plan), plan
+    assert not any("B-TREE" in line for line in plan), plan
+    wanted = DeliveryFilter(task=task.id)
+    plan = plans(stage, lambda connection: deliveries.list_page(connection, stage.account, wanted, 50, None))
+    assert any("ix_deliveries_task" in line for line in plan), plan
+
+
+def test_pages_of_events_hold_every_event_once(stage: Stage, clock: Clock) -> None:
+    """In the order that the feed has too, though clocks differ; also on from one that was purged meanwhile."""
+    made = []
+    for seconds in (5, -3, -1, 7):
+        with stage.runtime.store.write() as connection:
+            made.append(add(connection, stage, clock.pass_by(seconds)))
+    service = stage.runtime.deliveries
+    first = service.list_events(stage.account, (), 1, None)
+    assert first.next_cursor is not None
+
+    def fetch(size: int, cursor: str | None) -> Any:
+        return service.list_events(stage.account, (), size, cursor)
+
+    assert [event.id for event in service.events_behind(stage.account, 0, (), 10)] == made
+    for size in (1, 2, 3, 100):
+        assert walk(fetch, size) == made[::-1]
+    with stage.runtime.store.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.id == first.next_cursor))
+    assert [event.id for event in fetch(10, first.next_cursor).items] == made[:-1][::-1]
 
 
 @pytest.mark.parametrize("cursor", ["", "nonsense", "zzzz", "' OR 1=1 --", "task_" + "z" * 26])
