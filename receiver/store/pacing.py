@@ -9,6 +9,10 @@ from receiver.store import dialect
 from receiver.store.prepared import Prepared
 from receiver.store.schema import paces, workers
 
+MOST_AHEAD = 70 * 60_000
+"""How far ahead of its interval (ms) a free slot can be: a provider's pause is an hour at most, and clocks differ. What
+lies beyond was written by a clock that was wrong; it would hold back all tasks of a provider until it were right."""
+
 _FREE = select(paces.c.next_free).where(paces.c.name == bindparam("called"))
 _NEXT_FREE = Prepared(_FREE, "called")
 _TURN = Prepared(dialect.locked(_FREE), "called")
@@ -33,10 +37,11 @@ def reserve(
     ``free``: what ``take_turn`` gave in this transaction; the one row per name makes the rate hold over all workers
     of all machines. Returns the times, and when the next call may start.
     """
-    times, free = schedule.slots(free, now, rate, horizon, wanted)
-    if times:
-        _SET_FREE.run(connection, [(name, free)])
-    return times, free
+    earliest = min(free, now + MOST_AHEAD + round(1000 / rate))
+    times, following = schedule.slots(earliest, now, rate, horizon, wanted)
+    if following != free:
+        _SET_FREE.run(connection, [(name, following)])
+    return times, following
 
 
 def take_turn(connection: Connection, name: str) -> int:

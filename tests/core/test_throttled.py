@@ -38,3 +38,15 @@ def test_the_pause_of_the_call_is_kept(stage: Stage, monkeypatch: pytest.MonkeyP
     stage.clock.pass_by(59)
     assert stage.claim() == []
     assert stage.task(other).status is TaskStatus.QUEUED
+
+
+def test_a_clock_that_was_years_ahead_for_a_moment_holds_back_nothing_for_years(stage: Stage) -> None:
+    """Of what it left behind, a provider's free slot delays tasks by little more than the longest pause there is."""
+    years = 10 * 365 * 86_400
+    stage.clock.pass_by(years)
+    stage.running("early")
+    stage.clock.pass_by(-years)
+    late = stage.create(deadline=86_400)
+    assert stage.claim() == []
+    stage.clock.pass_by(71 * 60)
+    assert [start.task.id for start in stage.claim()] == [late.id]
