@@ -213,8 +213,9 @@ def _join_look_up(key: tuple[str, int], turn: Future[None]) -> Future[list[_Plac
         if len(_lookups) >= _MAX_LOOKUPS:
             _turned_away.append(turn)
             return None
-        lookup = _lookups[key] = Future()
+        lookup = Future()
         threading.Thread(target=_run_look_up, args=(key, lookup), name="look-up", daemon=True).start()
+        _lookups[key] = lookup  # only now: nobody must wait for one that could not be started
         return lookup
 
 

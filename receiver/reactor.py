@@ -116,8 +116,9 @@ class Reactor:
         for end in (self._bell, self._ringer):
             end.setblocking(False)
         self._selector.register(self._bell, READ)
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread.start()
+        self._thread = thread  # only now: one that could not be started is started by the next exchange
 
     def watch(self, sock: socket.socket, event: int, until: float, wake: Callable[[bool], None]) -> None:
         """Call ``wake`` once: with True when the socket is ready for the event, with False at ``until``."""
@@ -187,9 +188,9 @@ class Reactor:
         self._check_at = min((waiting.until for waiting in self._waiting.values()), default=float("inf"))
 
     def _go_on(
-        self, steps: Steps[T], done: Callable[[T | None, BaseException | None], None], error: TimeoutError | None
+        self, steps: Steps[T], done: Callable[[T | None, BaseException | None], None], error: Exception | None
     ) -> None:
-        """Take an exchange to its next wait, or to its end."""
+        """Take an exchange to its next wait, or to its end. ``error``: what its last wait ended with."""
         try:
             thing, event, until = steps.send(None) if error is None else steps.throw(error)
         except StopIteration as end:
@@ -203,7 +204,10 @@ class Reactor:
             self._go_on(steps, done, None if came else TimeoutError())
 
         if not isinstance(thing, Future):
-            self.watch(thing, event, until, wake)
+            try:
+                self.watch(thing, event, until, wake)
+            except Exception as problem:  # noqa: BLE001 - the kernel watches no more: this exchange's trouble alone
+                self._go_on(steps, done, problem)
             return
         waiting = _Waiting(until, wake)
         self._wait(waiting, waiting)

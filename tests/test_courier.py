@@ -324,6 +324,38 @@ def test_a_mistake_of_ours_is_told_and_harms_nobody(courier: Courier, monkeypatc
         assert send(courier, subscriber.url).status == 200
 
 
+def test_a_limit_of_the_machine_costs_one_request(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel watches no further socket, that exchange fails; the thread and all others go on."""
+    with Subscriber(hang) as slow, Subscriber() as subscriber:
+        waiting = begin(courier, slow.url, deadline=1.0)
+        slow.wait_for(1)
+        with monkeypatch.context() as patch:
+            full = OSError(28, "No space left on device")
+            patch.setattr(courier._reactor._selector, "register", lambda *_: (_ for _ in ()).throw(full))
+            assert send(courier, subscriber.url).status is None
+        assert send(courier, subscriber.url).status == 200
+        assert waiting.result(5).error is OutboundError.TIMEOUT
+
+
+def test_a_look_up_that_cannot_start_is_begun_by_the_next(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads a request fails; nobody after it waits for an answer that never comes."""
+    monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "look-up":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Subscriber() as subscriber:
+        url = f"http://many.example.test:{subscriber.port}/"
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                send(courier, url)
+        assert send(courier, url).status == 200
+
+
 def test_many_threads_may_send(courier: Courier) -> None:
     """Requests from anywhere reach the one thread, and each its own answer."""
 

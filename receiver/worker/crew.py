@@ -41,11 +41,18 @@ class Crew:
         self._closed = False
 
     def give(self, work: Sequence[tuple[float, Piece]]) -> None:
-        """Have pieces done, each so many seconds from now; none before those given earlier."""
+        """Have pieces done, each so many seconds from now; none before those given earlier.
+
+        Raises RuntimeError when no thread can be started and none is there: then none of them will be done.
+        """
         now = time.monotonic()
         with self._lock:
             self._work.extend((now + min(max(ahead, 0.0), LONGEST), piece) for ahead, piece in work)
-            self._post_guard()
+            try:
+                self._post_guard()
+            except RuntimeError:
+                self._work.clear()
+                raise
         self._given.set()
 
     def close(self) -> None:
@@ -56,8 +63,14 @@ class Crew:
     def _post_guard(self) -> None:
         """See that somebody watches for work that is left."""
         if self._work and self._threads == self._busy < self._most:
-            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
-            self._threads += 1
+            try:
+                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                log.warning("too few threads", lane=self._name)  # who is busy takes it next
+            else:
+                self._threads += 1
 
     def _serve(self) -> None:
         piece = self._await_work()

@@ -53,11 +53,9 @@ class DeliverLane(TurnLane[Claim, Outcome]):
             reached("deliver.claimed")
             started = self.clock()
             try:
-                request = self._service.request_of(claim)
+                self._courier.send(self._service.request_of(claim), partial(self._end, claim, started))
             except Exception as problem:  # noqa: BLE001  it is an attempt that failed, as any other
                 self._end(claim, started, None, problem)
-            else:
-                self._courier.send(request, partial(self._end, claim, started))
 
     def close(self) -> None:
         """Hang up on all subscribers."""

@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from receiver import logs
 from receiver.errors import Busy
@@ -113,6 +113,11 @@ class Lane(Rounds):
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(seats, thread_name_prefix=name)
 
+    def start(self) -> None:
+        """Begin to look, with one thread at least that does what is claimed."""
+        self._pool.submit(lambda: None)
+        super().start()
+
     @abstractmethod
     def look(self, room: int) -> list[Callable[[], None]]:
         """Claim up to ``room`` pieces of work and return what is to be done for each."""
@@ -123,22 +128,27 @@ class Lane(Rounds):
         if room <= 0:
             return False
         work = self.look(room)
+        with self._lock:
+            self._taken += len(work)
         for piece in work:
-            with self._lock:
-                self._taken += 1
-            self._pool.submit(piece).add_done_callback(self._done)
+            try:
+                self._pool.submit(self._do, piece)
+            except RuntimeError:  # no further thread can be started; it is in the queue of those that are there
+                log.warning("too few threads", lane=self.name)
         return bool(work)
 
-    def _done(self, future: Future[None]) -> None:
-        with self._lock:
-            self._taken -= 1
-        self._wake.set()
-        trouble = future.exception()
-        if trouble is not None:
-            log.error("a call failed; its lease hands it over", lane=self.name, exc_info=trouble)
+    def _do(self, piece: Callable[[], None]) -> None:
+        try:
+            piece()
+        except Exception:
+            log.exception("a call failed; its lease hands it over", lane=self.name)
+        finally:
+            with self._lock:
+                self._taken -= 1
+            self._wake.set()
 
 
-def persist(write: Callable[[], None], stopping: threading.Event, patience: float = 600.0) -> None:
+def persist(write: Callable[[], object], stopping: threading.Event, patience: float = 600.0) -> None:
     """Write a result, however long the database is away: a provider's answer is never dropped lightly.
 
     ``patience``: seconds. A fence makes a write that comes too late harmless.

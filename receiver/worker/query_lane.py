@@ -70,7 +70,12 @@ class QueryLane(TurnLane[Batch, Answer]):
     def begin(self, claimed: Sequence[Batch]) -> None:
         """Ask after each batch at its time."""
         now = self.clock()
-        self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in claimed])
+        try:
+            self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in claimed])
+        except RuntimeError:
+            log.exception("no thread for calls", lane=self.name)
+            self._ended.extend(Answer(batch, {}, "internal error") for _, batch in claimed)
+            self._wake.set()
 
     def close(self) -> None:
         """End the threads."""
