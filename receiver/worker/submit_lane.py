@@ -58,13 +58,13 @@ class SubmitLane(Lane):
             log.warning("lease over before the call", provider=self._provider, task=task.id)
             return  # this process stood still; to others the task is lost, and may have been given up
         began = self.clock()
-        if task.submits == 1:
-            metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
         outcome, write = self._submit(start)
         try:
+            if task.submits == 1:
+                metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
             watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock())
             reached("submit.answered")
-        finally:  # whatever fails in watching: what the provider said is kept
+        finally:  # whatever fails in counting and telling: what the provider said is kept
             persist(write, self._stopping)
 
     def _submit(self, start: Start) -> tuple[str, Callable[[], None]]:

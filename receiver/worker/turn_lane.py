@@ -6,11 +6,12 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from receiver import logs
 from receiver.errors import Busy
-from receiver.worker.lane import Rounds
+from receiver.worker.lane import Rounds, persist
 
 MOST_AT_ONCE = 100
 """Results in one transaction: others write, too."""
@@ -126,7 +127,7 @@ class TurnLane(Rounds, Generic[C, E]):
             self._store_one_by_one(ended)
             return ()
         if ended:
-            self.stored(ended)
+            self._tell(ended)
         self._due, self._known = due, True
         return claimed
 
@@ -134,8 +135,14 @@ class TurnLane(Rounds, Generic[C, E]):
         """What is wrong with one must not make the others be done again."""
         for one in ended:
             try:
-                self.turn([one], 0)
+                persist(partial(self.turn, [one], 0), self._stopping)
             except Exception:
                 log.exception("a result could not be stored; its lease hands the work over", lane=self.name)
             else:
-                self.stored([one])
+                self._tell([one])
+
+    def _tell(self, ended: Sequence[E]) -> None:
+        try:
+            self.stored(ended)
+        except Exception:  # seats are free again, and what is claimed begins, whatever fails in what only tells
+            log.exception("what was stored could not be told", lane=self.name)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from receiver import metrics, watching
+from receiver.errors import Busy
 from receiver.models import DeliveryStatus, TaskStatus
 from receiver.runtime import wall_clock
 from receiver.worker import Worker
@@ -35,6 +37,21 @@ def no_thread(name: str) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         yield refused
+
+
+def test_attempts_that_cannot_be_told_of_give_their_seats_back(
+    build: Any, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in what only watches would otherwise take seat after seat, and what was claimed with each result."""
+    monkeypatch.setattr(watching, "attempt_made", lambda *_, **__: 1 / 0)
+    stage: Stage = build(at=wall_clock, RECEIVER_DELIVERY_CONCURRENCY=2)
+    with Subscriber() as subscriber:
+        registered = stage.subscribe(subscriber.url, "subscriber.ping")
+        pings = [stage.ping(registered) for _ in range(5)]
+        worker = work(stage)
+        until(lambda: all(stage.delivery(one).status is DeliveryStatus.DELIVERED for one in pings))
+        assert len(subscriber.requests) == 5
+    until(lambda: worker.lanes[0].in_flight == 0)
 
 
 def test_a_courier_that_cannot_start_takes_no_seat(build: Any, work: Work) -> None:
@@ -65,6 +82,17 @@ def test_a_submission_without_a_thread_is_made_by_another(
     until(lambda: not any(lane.in_flight for lane in worker.lanes))
 
 
+def test_a_submission_is_made_though_it_cannot_be_counted(
+    stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claimed and not sent, a task would end as ``submission_unknown``, though nothing was bought."""
+    Toy(stage, monkeypatch)
+    monkeypatch.setattr(metrics, "observe_first_submit", lambda *_: 1 / 0)
+    work(stage)
+    task = stage.create()
+    until(lambda: stage.task(task).status is TaskStatus.RUNNING)
+
+
 def test_a_query_without_a_thread_is_made_later(build: Any, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """It failed as any other may, and its seat is free again."""
     stage: Stage = build(at=wall_clock, TOY_POLL_SCHEDULE="0.05")
@@ -76,3 +104,32 @@ def test_a_query_without_a_thread_is_made_later(build: Any, work: Work, monkeypa
         until(lambda: stage.steps(task, "poll"))
     until(lambda: stage.task(task).status is TaskStatus.SUCCEEDED)
     until(lambda: not any(lane.in_flight for lane in worker.lanes))
+
+
+def test_good_results_wait_for_a_busy_database_beside_a_bad_one(
+    stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored one by one for the sake of a bad one, the others are kept in hand while the database is busy."""
+    turn = stage.runtime.deliveries.turn
+    with Subscriber() as good, Subscriber() as bad:
+        poisoned = stage.ping(stage.subscribe(bad.url, "subscriber.ping"))
+        others = [stage.ping(stage.subscribe(good.url, "subscriber.ping")) for _ in range(3)]
+        held = threading.Event()
+        refusals = [Busy("locked")] * 2
+
+        def store(outcomes: Any, room: int, **more: Any) -> Any:
+            if outcomes and not held.is_set():
+                if len(outcomes) < 4:
+                    raise Busy("locked")
+                held.set()
+            if any(outcome.claim.delivery.id == poisoned.id for outcome in outcomes):
+                raise ValueError("cannot be stored")
+            if outcomes and refusals:
+                raise refusals.pop()
+            return turn(outcomes, room, **more)
+
+        monkeypatch.setattr(stage.runtime.deliveries, "turn", store)
+        worker = work(stage)
+        until(lambda: all(stage.delivery(one).status is DeliveryStatus.DELIVERED for one in others))
+        assert len(good.requests) == 3
+        until(lambda: worker.lanes[0].in_flight == 0)
