@@ -11,7 +11,7 @@ import time
 from collections.abc import Set
 
 from receiver import logs, metrics, tracing
-from receiver.bell import DELIVER
+from receiver.bell import DELIVER, Listener
 from receiver.config import Settings, masked
 from receiver.errors import Busy, SettingsError
 from receiver.lifelines import Lifelines
@@ -88,8 +88,24 @@ class Worker:
         return left == 0
 
     def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._hear()
+            except Exception:  # else the lanes would only look by themselves, twice a minute
+                log.exception("listening failed")
+                self._stopping.wait(BACKSTOP)
+
+    def _hear(self) -> None:
         listener = self._runtime.bell.listen()
-        changes, asked = Changes(self._runtime.store), time.monotonic()
+        changes = Changes(self._runtime.store)
+        try:
+            self._follow(listener, changes)
+        finally:
+            changes.close()
+            listener.close()
+
+    def _follow(self, listener: Listener, changes: Changes) -> None:
+        asked = time.monotonic()
         rang = True  # perhaps while nobody listened yet
         while not self._stopping.is_set():
             if rang:
@@ -100,8 +116,6 @@ class Worker:
                 if changes.any():
                     for lane in self.lanes:
                         lane.look_again()
-        changes.close()
-        listener.close()
 
     def _wake(self, names: Set[str]) -> None:
         """Wake the lanes of these names; all of them when there are none, or one that is not known here."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from receiver import metrics, watching
+from receiver import bell, metrics, watching
 from receiver.errors import Busy
 from receiver.models import DeliveryStatus, TaskStatus
 from receiver.runtime import wall_clock
 from receiver.worker import Worker
+from receiver.worker import worker as worker_module
 from tests.core.stage import Stage
 from tests.subscriber import Subscriber
 from tests.worker.conftest import until
@@ -89,6 +90,25 @@ def test_a_submission_is_made_though_it_cannot_be_counted(
     Toy(stage, monkeypatch)
     monkeypatch.setattr(metrics, "observe_first_submit", lambda *_: 1 / 0)
     work(stage)
+    task = stage.create()
+    until(lambda: stage.task(task).status is TaskStatus.RUNNING)
+
+
+def test_the_bell_is_heard_after_a_mistake(stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens goes on; else every lane would look only twice a minute from then on, until a restart."""
+    Toy(stage, monkeypatch)
+    wait = bell.Listener.wait
+    troubles = [OSError("too many open files"), ValueError("a mistake")]
+
+    def stumble(listener: bell.Listener, seconds: float) -> bool:
+        if troubles:
+            raise troubles.pop()
+        return wait(listener, seconds)
+
+    monkeypatch.setattr(bell.Listener, "wait", stumble)
+    monkeypatch.setattr(worker_module, "BACKSTOP", 0.1)
+    work(stage)
+    until(lambda: not troubles)
     task = stage.create()
     until(lambda: stage.task(task).status is TaskStatus.RUNNING)
 
