@@ -32,6 +32,9 @@ it expires; as long after a start, when nobody was there to ask before."""
 NO_ANSWER = 7_200_000
 """How long (ms) past the deadline a task lasts at most whose provider wants no calls: longer than any one pause. After
 a start so much time is given anew: nobody was there to ask before."""
+AWAY = 60_000
+"""For how many ms nobody may have been there at most, between two of the signs that come every few seconds: a process
+that was suspended, or had no database, has asked nobody meanwhile either."""
 SILENCE = 60_000
 """From how many ms on it is a pause that a provider wants; below, it is its rate."""
 STEP = 100
@@ -82,6 +85,20 @@ class PollingService:
         self._clock = clock
         self._lease = round(lease * 1000)
         self._began = clock()
+        self._seen: int | None = None
+
+    def here(self) -> None:
+        """A worker is there to ask, and so is its database; said every few seconds.
+
+        After an outage the time that is given to providers past a deadline begins anew.
+        """
+        now = self._clock()
+        self._note_return(now)
+        self._seen = now
+
+    def _note_return(self, now: int) -> None:
+        if self._seen is not None and abs(now - self._seen) > AWAY:
+            self._began = self._seen = now
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to ask; None when nothing runs."""
@@ -136,6 +153,7 @@ class PollingService:
     def _write(self, connection: Connection, answers: Sequence[Answer]) -> Sequence[Task]:
         """The tasks of which there is news: an event. That one still runs is none, and wakes nobody."""
         now = self._clock()
+        self._note_return(now)
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
         ids = {claimed.id for _, claimed in claims}
         held = tasks.hold(connection, ids)

@@ -129,6 +129,7 @@ class Worker:
             more = False
             try:
                 self._runtime.sweeping.beat(self.id)
+                self._runtime.polling.here()
                 self._bury_the_dead()
                 self._runtime.polling.end_overdue()
                 if time.monotonic() - swept >= SWEEP:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from handlers import RemoteTask, TaskUpdate, Unavailable
 from receiver import bell, metrics, watching
 from receiver.errors import Busy
 from receiver.models import DeliveryStatus, TaskStatus
+from receiver.polling import NO_ANSWER
 from receiver.runtime import wall_clock
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
-from tests.core.stage import Stage
+from tests.core.stage import Clock, Stage, done
 from tests.subscriber import Subscriber
 from tests.worker.conftest import until
 from tests.worker.test_worker import Toy
@@ -153,3 +155,35 @@ def test_good_results_wait_for_a_busy_database_beside_a_bad_one(
         until(lambda: all(stage.delivery(one).status is DeliveryStatus.DELIVERED for one in others))
         assert len(good.requests) == 3
         until(lambda: worker.lanes[0].in_flight == 0)
+
+
+def test_a_worker_that_was_suspended_asks_again_before_a_task_ends(
+    build: Any, clock: Clock, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that broke off in its sleep is no last query: what the provider has made meanwhile is paid for."""
+    monkeypatch.setattr(worker_module, "BEAT", 0.05)
+    stage: Stage = build()
+    remote = Toy(stage, monkeypatch)
+    asleep, awake, network = threading.Event(), threading.Event(), threading.Event()
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        asleep.set()
+        awake.wait(10)
+        if not network.is_set():
+            raise Unavailable("the connection broke off")
+        return done(task.provider_task_id or "")
+
+    remote.on_query = query
+    task = stage.running(deadline=60)
+    stage.wait_until_due(task)
+    work(stage)
+    assert asleep.wait(10)
+    until(lambda: stage.runtime.polling._seen is not None)
+    clock.now = task.deadline_at + NO_ANSWER
+    awake.set()
+    until(lambda: stage.steps(task, "poll"))
+    assert stage.task(task).status is TaskStatus.RUNNING
+    network.set()
+    clock.pass_by(60)
+    stage.runtime.bell.ring()
+    until(lambda: stage.task(task).status is TaskStatus.SUCCEEDED)
