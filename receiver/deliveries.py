@@ -186,6 +186,8 @@ class DeliveryService:
         results = []
         for outcome in ours:
             record = records.get(outcome.claim.delivery.subscriber_id)
+            if record is not None and record.url != outcome.claim.subscriber.url:
+                record = None  # changed meanwhile: what it tells is about the address before
             # Those that were under way when the circuit opened tell nothing new: they must not open it further.
             counts = record is None or record.failures < schedule.CIRCUIT_AFTER or record.ready_at <= now
             judgement = self._judge(outcome, record, now, counts=counts)
@@ -211,6 +213,8 @@ class DeliveryService:
         delivery, result = outcome.claim.delivery, _result(outcome, now)
         if lifecycle.is_success(result):
             return lifecycle.DELIVERED
+        if record is None:  # whoever answered, no 410 and no Retry-After of theirs is the subscriber's
+            result = replace(result, status=None)
         return lifecycle.judge_attempt(
             replace(delivery, attempts=delivery.attempts + 1),
             result,
