@@ -189,8 +189,12 @@ async def _ask(
     answer: Answer,
 ) -> None:
     try:
-        await _send(connection.sock, _pieces(head, request), until)
-        await receive(connection.sock, until, answer)
+        try:
+            await _send(connection.sock, _pieces(head, request), until)
+        except Failure as untaken:
+            await _receive_early(connection.sock, until, answer, untaken)
+        else:
+            await receive(connection.sock, until, answer)
     except BaseException:
         connection.close()
         raise
@@ -198,6 +202,17 @@ async def _ask(
         connections.give_back(request.owner, target, connection)
     else:
         connection.close()
+
+
+async def _receive_early(sock: socket.socket, until: float, answer: Answer, untaken: Failure) -> None:
+    """What was answered without reading all of the request, which was not taken. Raises Failure."""
+    try:
+        await receive(sock, until, answer)
+    except Failure:
+        if answer.status is None:
+            raise untaken from None
+        raise
+    answer.reusable = False
 
 
 # --- The request -----------------------------------------------------------------------------------

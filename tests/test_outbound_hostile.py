@@ -18,6 +18,7 @@ from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from tests.subscriber import (
     Behaviour,
     Subscriber,
+    Talk,
     Way,
     answer,
     close,
@@ -70,6 +71,22 @@ def test_refused() -> None:
         result = send(f"http://127.0.0.1:{port}/")
     assert (result.status, result.error) == (None, OutboundError.CONNECTION_REFUSED)
     assert str(port) in result.message
+
+
+@pytest.mark.parametrize("status", [200, 410, 429])
+def test_an_answer_counts_though_the_request_was_not_read(status: int) -> None:
+    """Who answers a large request at once, and never takes the rest of it, has answered all the same."""
+
+    def behave(talk: Talk) -> None:
+        talk.sock.recv(1000)
+        talk.send(b"HTTP/1.1 %d Whatever\r\nRetry-After: 77\r\nContent-Length: 2\r\n\r\nok" % status)
+        talk.wait()
+
+    with Subscriber(behave, answer(204)) as subscriber:
+        result = send(subscriber.url, b"x" * 16_000_000)
+        assert (result.status, result.error, result.body) == (status, None, "ok")
+        assert result.headers["retry-after"] == "77"
+        assert send(subscriber.url).status == 204
 
 
 FRAMED = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
