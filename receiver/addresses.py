@@ -85,12 +85,16 @@ _METADATA = frozenset(
         "169.254.0.23",  # Tencent Cloud
         "169.254.42.42",  # Scaleway
         "100.100.100.200",  # Alibaba Cloud
+        "100.96.0.96",  # Volcengine, BytePlus
         "168.63.129.16",  # Azure's host
         "192.0.0.192",  # Oracle Cloud, classic
         "fd00:ec2::254",  # AWS
         "fd00:ec2::253",  # AWS resolver
         "fd00:ec2::23",  # AWS pod identity
         "fd00:42::42",  # Scaleway
+        "fd00:100::100:200",  # Alibaba Cloud
+        "fd00:a9fe:a9fe::1",  # Akamai
+        "fd00:c1::a9fe:a9fe",  # Oracle Cloud
         "fd20:ce::254",  # Google Cloud
         "fe80::a9fe:a9fe",  # OpenStack
     )
