@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ TOLERANCE = 300
 """Seconds that a timestamp may be off, as the libraries have it."""
 MOST_HASHED = 64 * 1024 * 1024
 """Bytes that one examination hashes at most, whatever is pasted."""
+_ONE_MORE = 4096
+"""As many bytes take as long to hash as one more signature takes, however little it covers."""
 MOST_CHANGES = 2
 """Parts that may be wrong together and still be told apart."""
 
@@ -342,7 +343,7 @@ def _find(
     left = MOST_HASHED
     wanted = [token.encode("utf-8", "backslashreplace") for token in tokens[:MOST_TOKENS]]
     for reading in _readings(webhook_id, stamp, body, signers, known):
-        left -= len(reading.body) + 200
+        left -= len(reading.body) + _ONE_MORE
         if left < 0:
             return None
         expected = sign(reading.signer.key, reading.id, reading.stamp, reading.body).encode("ascii")
@@ -361,18 +362,23 @@ def _readings(
     bodies: list[tuple[bytes, Change | None]] = [(body, None)]
     bodies += [(event.body, how_changed(event.body, body)) for event in known if event.body != body]
     guesses: list[tuple[bytes, Change | None]] = [(guess, change) for change, guess in undone(body)]
-    combinations = [
-        (_changes(signer, at_id, at_stamp, at_body), signer, ids[at_id], stamps[at_stamp], each)
-        for signer, at_id, at_stamp, (at_body, each) in itertools.product(
-            signers, range(len(ids)), range(len(stamps)), enumerate(bodies + guesses)
-        )
-        if _changes(signer, at_id, at_stamp, at_body) <= MOST_CHANGES
-    ]
+    combinations = _combined(signers, ids, stamps, bodies + guesses)
     for _, signer, one_id, one_stamp, (text, change) in sorted(combinations, key=lambda found: found[0]):
         yield _Match(signer, one_id, one_stamp, text, change)
 
 
-def _changes(signer: Signer, at_id: int, at_stamp: int, at_body: int) -> int:
-    """How many parts a reading takes for other than they were given."""
-    another_secret = not signer.chosen or signer.ended_at is not None
-    return another_secret + bool(at_id) + bool(at_stamp) + bool(at_body)
+def _combined(
+    signers: Sequence[Signer], ids: Sequence[str], stamps: Sequence[int], bodies: Sequence[tuple[bytes, Change | None]]
+) -> Iterator[tuple[int, Signer, str, int, tuple[bytes, Change | None]]]:
+    """All that depart from what was given (the first of each) in MOST_CHANGES parts at most, and in how many.
+
+    Those that depart in more are not even made: there may be millions.
+    """
+    for signer in signers:
+        by_signer = int(not signer.chosen or signer.ended_at is not None)
+        for at_id, one_id in enumerate(ids if by_signer < MOST_CHANGES else ids[:1]):
+            by_id = by_signer + bool(at_id)
+            for at_stamp, stamp in enumerate(stamps if by_id < MOST_CHANGES else stamps[:1]):
+                by_stamp = by_id + bool(at_stamp)
+                for at_body, body in enumerate(bodies if by_stamp < MOST_CHANGES else bodies[:1]):
+                    yield by_stamp + bool(at_body), signer, one_id, stamp, body

@@ -38,12 +38,17 @@ def _from_json(text: str) -> list[tuple[str, str]]:
     if not isinstance(value, dict):
         return []
     firsts = {name: each[0] if isinstance(each, list) and each else each for name, each in value.items()}
-    return [(name, str(each)) for name, each in firsts.items()]
+    return [(_storable(name), _storable(str(each))) for name, each in firsts.items()]
 
 
 def _from_lines(text: str) -> list[tuple[str, str]]:
     lines = (_LINE.match(line) for line in text.splitlines())
     return [(found[1], found[2].rstrip(_ENDING).lstrip("\"'")) for found in lines if found is not None]
+
+
+def _storable(text: str) -> str:
+    r"""The text as UTF-8 can hold it: half a character, which JSON can spell, stays spelled (``\ud800``)."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(name: str) -> str:

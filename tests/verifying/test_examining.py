@@ -247,6 +247,18 @@ def test_a_header_of_very_many_signatures_costs_little() -> None:
     assert time.thread_time() - began < 5
 
 
+def test_very_many_secrets_and_attempts_cost_little() -> None:
+    """Whoever has hundreds of webhooks cannot hold up the others who share a process by pasting one of them."""
+    others = [Signer(new_secret(), "another", chosen=False) for _ in range(2000)]
+    known = [
+        Sent(f"evt_{number:026}", "task.succeeded", BODY, range(NOW + number, NOW + 100, 5)) for number in range(5)
+    ]
+    given = {**headers(), "webhook-signature": f"v1,{'A' * 43}="}
+    began = time.thread_time()
+    assert not examine(given, BODY + b" ", [MINE, *others], known, NOW).genuine
+    assert time.thread_time() - began < 2
+
+
 @pytest.mark.parametrize("mark", ["'", " ", '"', "-", "a", "\\", "\xa0", ";"])
 def test_a_very_long_line_costs_little(mark: str) -> None:
     """Reading a line takes a time that grows with its length, and not with its square."""

@@ -91,3 +91,11 @@ def test_headers_are_understood_as_people_paste_them(pasted: str) -> None:
 def test_nonsense_holds_no_webhook_headers(pasted: str) -> None:
     """Whatever is pasted, it is read without an error."""
     assert not set(EXPECTED) & set(read_headers(pasted))
+
+
+def test_half_a_character_is_shown_as_it_was_spelled() -> None:
+    """What is not Unicode, in a name or a value, can be compared and put on a page like all else."""
+    found = read_headers(r'{"webhook-id": "\ud800", "\udfff-id": ["\ud800"]}')
+    assert found == {"webhook-id": r"\ud800", r"\udfff-id": r"\ud800"}
+    said = explain_computed("A" * 43, [SECRET], found["webhook-id"], "17", b"{}")
+    assert said.startswith("No frequent mistake")
