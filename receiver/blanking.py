@@ -11,7 +11,11 @@ HIDDEN = "***"
 SHORTEST = 6
 """Characters; a shorter text is no secret, and would blank out half of everything."""
 
-_SENSITIVE = re.compile(r"auth|cookie|token|key|secret|password|passwd|credential|signature|session", re.IGNORECASE)
+_SENSITIVE = re.compile(
+    r"auth|cookie|token|key|secret|passw|passphrase|credential|signature|session"
+    r"|(?<![a-z])(?:hmac|jwt|pass|pwd|sig|sign)(?![a-z])",  # short ones as words of their own: design is none
+    re.IGNORECASE,
+)
 _SCHEMES = frozenset({"bearer", "basic", "digest", "apikey", "api-key"})
 
 

@@ -184,9 +184,9 @@ _TASK_PREFIX = "task_"
 _TASK_BODY = r"[0-9a-hjkmnp-tv-z]{26}"  # Crockford's base32, lower case
 _TASK_ID = re.compile(_TASK_PREFIX + _TASK_BODY)
 _TOKEN = re.compile(rf"({_TASK_BODY})\.([A-Za-z0-9_-]{{43}})")
-# Not from the middle of a word, so that long texts are gone through once; after a / that a URL spells %2f, too.
+# Not from the middle of a word, so that long texts are gone through once; after a / spelled %2f, %252f or \u002f, too.
 _TOKEN_END = re.compile(r"\.[A-Za-z0-9_-]{43}")
-_TOKEN_INSIDE = re.compile(rf"(?:(?<![0-9a-z])|(?<=%2f)){_TOKEN.pattern}")
+_TOKEN_INSIDE = re.compile(rf"(?:(?<![0-9a-z])|(?<=2f)){_TOKEN.pattern}")
 
 
 def without_tokens(text: str) -> str:

@@ -33,8 +33,14 @@ from receiver.tasks import History
 
 _OURS = re.compile(r"\b(?:rk_[\w-]{16,}|whsec_[A-Za-z0-9+/]{16,}=*)")
 """API keys and signing secrets, wherever somebody pasted one."""
-_PARAMETER = re.compile(r"([?&]([^=&#\s\"]+)=)([^&#\s\"]+)")
-_USERINFO = re.compile(r"(\w://)[^/@\s\"]+@")
+_SPELLED = r"\\{1,16}u00"  # JSON, also within JSON, may spell what divides a link: & as \u0026, = as \u003d
+_END = rf"(?!{_SPELLED}(?:23|26)|\\{{1,16}}\")"
+_PARAMETER = re.compile(
+    rf"((?:[?&]|&amp;|{_SPELLED}26)((?:{_END}(?!{_SPELLED}3d)[^?=&#\s\"]){{1,100}})(?:=|{_SPELLED}3d))"
+    rf"((?:{_END}[^&#\s\"])+)",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(\w:(?:\\*/){2})[^/@\s\"]+@")
 
 
 @click.command()

@@ -19,8 +19,10 @@ SECRET = 'tok-"quoted"-0001/+é'
 
 @pytest.mark.parametrize(
     ("name", "secret"),
-    [("Authorization", True), ("X-Api-Key", True), ("cookie", True), ("X-Hub-Signature", True), ("X-Tenant", False)],
-)
+    [("Authorization", True), ("X-Api-Key", True), ("cookie", True), ("X-Hub-Signature", True), ("X-Tenant", False),
+     ("sig", True), ("X-Sign", True), ("x-hmac-sha256", True), ("X-JWT", True), ("X_PWD", True), ("X-Pass", True),
+     ("X-Passphrase", True), ("X-Design", False), ("bypass", False), ("signed-by", False)],
+)  # fmt: skip
 def test_secret_headers_are_known_by_their_names(name: str, secret: bool) -> None:
     """What the API shows as stars is what is blanked out elsewhere."""
     assert is_secret(name) is secret

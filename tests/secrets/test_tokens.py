@@ -21,8 +21,9 @@ URL = f"https://gw.example.test/callbacks/topview/{TOKEN}"
 @pytest.mark.parametrize(
     "text",
     [URL, TOKEN, json.dumps({"a": json.dumps({"url": URL})}), URL.replace("/", "\\/"), quote(URL, safe=""),
-     quote(URL, safe="").lower().replace(TOKEN.lower(), TOKEN), f"{URL} {URL}"],
-    ids=range(7),
+     quote(URL, safe="").lower().replace(TOKEN.lower(), TOKEN), f"{URL} {URL}",
+     URL.replace("/", "%252f"), URL.replace("/", r"\u002f"), URL.replace("/", r"\x2f")],
+    ids=range(10),
 )  # fmt: skip
 def test_a_token_is_left_out_however_it_is_written(text: str) -> None:
     """Alone, in a URL, in JSON within JSON, with escaped slashes, in a query: it goes, and the rest stays."""
