@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import click
 
+from receiver.cli.controls import replaced
+
 
 class Exit(IntEnum):
     """How a command ended."""
@@ -54,8 +56,11 @@ def of_answer(status: int | None) -> Exit:
 
 
 class Problem(click.ClickException):
-    """Ends the command with a message, and with the exit code that says what kind of problem it is."""
+    """Ends the command with a message, and with the exit code that says what kind of problem it is.
+
+    What others said may be in the message: it is shown without control characters.
+    """
 
     def __init__(self, message: str, code: Exit) -> None:
-        super().__init__(message)
+        super().__init__(replaced(message))
         self.exit_code = code  # type: ignore[misc]  # click declares it for the class, and reads it of the object

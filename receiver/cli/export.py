@@ -18,7 +18,7 @@ from receiver import __version__
 from receiver.blanking import HIDDEN, blanked, is_secret, secrets_in
 from receiver.cli.alike import told_apart
 from receiver.cli.keys import present_schema
-from receiver.cli.screen import console
+from receiver.cli.screen import console, show_json
 from receiver.config import Settings, masked
 from receiver.errors import NotFound
 from receiver.events import rfc3339, task_json
@@ -68,7 +68,7 @@ def export(task_id: str, output: str | None) -> None:
         secrets = _known_secrets(runtime, task, receivers)
     text = json.dumps(without_secrets(made, secrets), indent=2, ensure_ascii=False)
     if output is None:
-        click.echo(text)
+        show_json(text)
         return
     with open(output, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(text + "\n")

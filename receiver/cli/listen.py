@@ -18,7 +18,7 @@ from receiver import __version__
 from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.fields import is_web_address
-from receiver.cli.screen import COLOURS, clean, console, when
+from receiver.cli.screen import COLOURS, clean, console, show_json, when
 from receiver.cli.stream import EventReader, ServerEvent
 from receiver.events import pattern_matches, valid_pattern
 from receiver.models import EventType
@@ -236,7 +236,8 @@ def _forwarder(api: Api, url: str, secret: str | None, subscriber_id: str | None
 
 def _show(event: ServerEvent, as_json: bool) -> None:
     if as_json:
-        click.echo(b'{"id":' + json.dumps(event.id).encode() + b"," + event.data.lstrip().removeprefix(b"{"))
+        members = event.data.decode(errors="replace").lstrip().removeprefix("{")
+        show_json(f'{{"id":{json.dumps(event.id)},{members}')
         return
     try:
         body: Mapping[str, Any] = json.loads(event.data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from receiver.cli.controls import escaped, replaced
 from receiver.cli.exits import Exit
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _WIDE = 1000  # columns where there is no terminal: nothing is cut or wrapped for a file or a pipe
 _GAP = 2
 _NARROW = 16
@@ -80,7 +79,7 @@ def clean(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
+    return replaced(str(value))
 
 
 def word(value: Any) -> Text:
@@ -183,5 +182,5 @@ def show_more(page: Mapping[str, Any]) -> None:
 
 
 def show_json(text: str) -> None:
-    """Print the service's JSON as it came: long numbers and odd texts stay what they were."""
-    click.echo(text.strip())
+    """Print JSON as it came: long numbers and odd texts stay what they were, but control characters are escaped."""
+    click.echo(escaped(text.strip()))

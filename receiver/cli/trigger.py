@@ -16,7 +16,7 @@ from receiver.cli.emulated import Emulated, sample_input, with_words
 from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import task_input
 from receiver.cli.progress import progress
-from receiver.cli.screen import clean, console, show_facts
+from receiver.cli.screen import clean, console, show_facts, show_json
 from receiver.models import FINAL, EventType
 
 PATIENCE = 60.0
@@ -113,7 +113,7 @@ def trigger(
         recipe = _recipe(event_type, error, provider, operation, outcome)
         event = _play(api, event_type, recipe, fields)
     if as_json:
-        click.echo(json.dumps(event, ensure_ascii=False))
+        show_json(json.dumps(event, ensure_ascii=False))
     else:
         _show(event)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import time
 
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from receiver.cli import screen
+from receiver.cli.api import ApiProblem
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,21 @@ from receiver.cli import screen
 def test_values_are_shown_without_control_characters(value: object, text: str) -> None:
     """What a provider or subscriber said cannot colour, move or reverse what stands on a terminal."""
     assert screen.clean(value) == text
+
+
+@pytest.mark.parametrize("text", ["a\x9b2Jb", "a\x7f\x85b", "gpj\u202egnp", "line\u2028end", "ü😀"])
+def test_json_is_shown_without_control_characters(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What JSON leaves as it is cannot command a terminal either; read by a program it is the same value."""
+    screen.show_json(json.dumps({"a": text}, ensure_ascii=False))
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"a": text}
+    assert shown.rstrip("\n") == screen.clean(shown.rstrip("\n"))
+
+
+def test_problems_are_told_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a provider says of a failure, and what answers in place of the service, cannot command a terminal."""
+    ApiProblem("it said\x1b]0;mine\x07\n  - file: \x9b2J", 422).show()
+    assert capsys.readouterr().err == "Error: it said\ufffd]0;mine\ufffd\n  - file: \ufffd2J\n"
 
 
 def test_without_a_terminal_there_is_no_colour_and_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
