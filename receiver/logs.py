@@ -94,8 +94,14 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
 
 
 def _for_people(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Without what says nothing on a terminal: which part speaks, and values that are not there."""
-    return {key: value for key, value in entry.items() if value is not None and key != "part"}
+    """Without what says nothing on a terminal (which part speaks, values that are not there), or would command it."""
+    shown = {key: value for key, value in entry.items() if value is not None and key != "part"}
+    return shown | {key: _readable(str(shown[key])) for key in ("event", "exception") if key in shown}
+
+
+def _readable(text: str) -> str:
+    """The text with escapes for what cannot be seen; line breaks and tabs stay."""
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else repr(mark)[1:-1] for mark in text)
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
@@ -133,11 +139,11 @@ def _padded(column: str, width: int) -> structlog.dev.ColumnFormatter:
 
 
 def _named(fixed: str) -> structlog.dev.ColumnFormatter:
-    """A value with its name; quoted where its end could not be seen."""
+    """A value with its name; quoted where its end, or something in it, could not be seen."""
 
     def show(key: str, value: object) -> str:
         text = str(value)
-        quoted = repr(text) if not text or " " in text or "\n" in text else text
+        quoted = repr(text) if not text or " " in text or not text.isprintable() else text
         return f"{_coloured(_DIM, (fixed or key) + '=')}{quoted}"
 
     return show

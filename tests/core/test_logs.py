@@ -127,6 +127,21 @@ def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().err)["event"] == "hello"
 
 
+def test_nothing_that_is_logged_commands_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A provider's word, a path, an exception's text or another library's line: escapes are shown, not obeyed."""
+    logs.set_up("console", "info", "worker")
+    attack = "\x1b[2J\r\x9b1A"
+    logs.get("lane").warning("unknown status word", word=attack)
+    logging.getLogger("gunicorn.error").warning(attack)
+    try:
+        raise ValueError(attack)
+    except ValueError:
+        logs.get("lane").exception("it broke")
+    said = capsys.readouterr().err
+    assert said.count(r"\x1b[2J\r\x9b1A") == 3
+    assert not set("\x1b\r\x9b") & set(said)
+
+
 def test_lines_for_people_stand_in_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Time, level, role, what happened and the task: the eye runs down; nothing that says nothing; no colour codes."""
     logs.set_up("console", "info", "web")
