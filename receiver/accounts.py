@@ -88,8 +88,8 @@ class AccountService:
             if not accounts.revoke_key(connection, key_id, self._clock()):
                 raise NotFound(f"There is no living key {key_id!r}.")
 
-    def authenticate(self, text: str) -> ApiKey | None:
-        """The living key of this text, or None; notes its use now and then.
+    def authenticate(self, text: str, *, used_before: bool = False) -> ApiKey | None:
+        """The living key of this text, or None; notes its use now and then. ``used_before``: only one that was used.
 
         The look-up is by the digest of the text, never by the text: how long it takes depends on the digest
         alone, and who does not know a key cannot choose digests that come near its digest.
@@ -97,6 +97,8 @@ class AccountService:
         now = self._clock()
         with self._store.read() as connection:
             key = accounts.find_key(connection, digest_of(text))
+        if key is not None and key.last_used_at is None and used_before:
+            return None
         if key is not None and now - (key.last_used_at or 0) > LAST_USE_STEP:
             with contextlib.suppress(Busy), self._store.write() as connection:  # reading goes on without it
                 accounts.touch_key(connection, key.id, now)

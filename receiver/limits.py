@@ -65,10 +65,10 @@ class RequestLimits:
         self._failures = Buckets(FAILED_RATE, FAILED_BURST)
 
     def before(self, key_digest: str, address: str, now: float) -> float:
-        """Seconds until a key from this address is looked at, 0.0 for now.
+        """Seconds until any key from this address is taken, 0.0 for now.
 
         After too many wrong keys an address has to wait, so that keys cannot be guessed by trying. A key that was
-        right before is looked at all the same: behind a proxy everybody comes from one address.
+        right before is taken all the same: behind a proxy everybody comes from one address.
         """
         if key_digest in self._keys:
             return 0.0

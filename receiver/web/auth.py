@@ -70,9 +70,10 @@ def identify(text: str) -> ApiKey | None:
     Raises Refused (429) for a key that asks too often, and for an address from which too many wrong ones came.
     """
     digest, peer = digest_of(text), request.remote_addr or ""
-    _hold_back(limits().before(digest, peer, time.monotonic()), "Too many wrong API keys from this address.")
-    key = runtime().accounts.authenticate(text)
+    held = limits().before(digest, peer, time.monotonic())
+    key = runtime().accounts.authenticate(text, used_before=held > 0)  # another process may have seen it right
     if key is None:
+        _hold_back(held, "Too many wrong API keys from this address.")
         limits().wrong(peer, time.monotonic())
     else:
         _hold_back(limits().right(digest, time.monotonic()), "This API key asks too often.")

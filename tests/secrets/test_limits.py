@@ -108,7 +108,7 @@ def test_a_tiny_rate_names_a_time_all_the_same(build: Callable[..., Runtime], wa
 
 
 def test_keys_cannot_be_guessed_by_trying(client: FlaskClient, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a burst of wrong keys an address waits, and its next key, right or wrong, is not even looked at."""
+    """After a burst of wrong keys an address waits; its next key is not taken, wrong or right but never used."""
     for number in range(math.floor(FAILED_BURST)):
         assert client.get("/v1/tasks", headers={"Authorization": f"Bearer rk_{number}"}).status_code == 401
     answer = Caller(client, KEY).get("/v1/tasks")
@@ -128,6 +128,18 @@ def test_who_guesses_keys_does_not_lock_others_out(client: FlaskClient, watch: W
         client.get("/v1/tasks", headers={"Authorization": f"Bearer rk_{number}"})
     assert client.get("/v1/tasks", headers={"Authorization": "Bearer rk_no"}).status_code == 429
     assert me.get("/v1/tasks").status_code == 200
+
+
+def test_who_guesses_keys_does_not_lock_others_out_of_a_new_process(
+    client: FlaskClient, build: Callable[..., Runtime], watch: Watch
+) -> None:
+    """A key that was right before works on behind a proxy, although the process that saw it is not this one."""
+    assert Caller(client, KEY).get("/v1/tasks").status_code == 200
+    restarted = create_app(build()).test_client()
+    for number in range(math.floor(FAILED_BURST) + 5):
+        restarted.get("/v1/tasks", headers={"Authorization": f"Bearer rk_{number}"})
+    assert restarted.get("/v1/tasks", headers={"Authorization": "Bearer rk_no"}).status_code == 429
+    assert Caller(restarted, KEY).get("/v1/tasks").status_code == 200
 
 
 def test_requests_without_a_key_are_no_guesses(client: FlaskClient, watch: Watch) -> None:

@@ -20,7 +20,7 @@ from tests.web.problems import assert_problem
 def failing(error: Exception) -> Callable[..., Any]:
     """A method that raises."""
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     return fail
