@@ -60,7 +60,7 @@ def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -
     """What is seen at the latest when the time is over; at once when too many wait already."""
     if not seconds:
         return look()
-    with alarm().seat() as seated:
+    with alarm().seat(account()) as seated:
         return alarm().until(look, good, seconds if seated else 0)
 
 

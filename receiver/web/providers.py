@@ -16,6 +16,7 @@ from receiver.errors import Invalid
 from receiver.models import Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
+from receiver.web.auth import account
 from receiver.web.errors import Refused
 from receiver.web.face import alarm, runtime
 
@@ -146,7 +147,7 @@ def _name_of(file: FileStorage) -> str:
 @contextmanager
 def _seat() -> Iterator[None]:
     """A seat for a call that may take long; without a free one the caller is asked to come back."""
-    with alarm().seat() as seated:
+    with alarm().seat(account()) as seated:
         if not seated:
             raise Refused(503, "busy", "Too many long requests are under way.", {"Retry-After": "5"})
         yield

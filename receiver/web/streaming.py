@@ -35,7 +35,7 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
     def lines(start: str, place: int) -> Iterator[str]:
         yield f"retry: {RETRY_MS}\nid: {start}\n\n"
         end = time.monotonic() + LONGEST
-        with bell.seat() as seated:
+        with bell.seat(account_id) as seated:
             while True:
                 quiet_until = min(time.monotonic() + HEARTBEAT, end)
                 found = bell.until(

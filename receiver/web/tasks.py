@@ -123,7 +123,7 @@ def get_timeline(task_id: str) -> Response:
 def _wait_for(task: Task, seconds: int) -> tuple[Task, bool]:
     """The task when it has ended or the time is over; and whether there was a seat to wait on."""
     service = runtime().tasks
-    with alarm().seat() as seated:
+    with alarm().seat(task.account_id) as seated:
         if not seated:
             return task, False
         return alarm().until(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -22,9 +23,12 @@ class Alarm:
     """Wakes the waiting requests of one process. One thread, started at the first wait, listens for all."""
 
     def __init__(self, bell: Bell, seats: int) -> None:
-        """``seats``: how many requests may wait at once."""
+        """``seats``: how many requests may wait at once; a quarter of them is out of reach of any one account."""
         self._bell = bell
-        self._seats = threading.BoundedSemaphore(seats)
+        self._free = seats
+        self._share = seats - seats // 4
+        self._taken: Counter[str] = Counter()  # by account
+        self._seating = threading.Lock()
         self._changed = threading.Condition()
         self._rings = 0
         self._listening = False
@@ -40,14 +44,20 @@ class Alarm:
         self._stopping = True
 
     @contextmanager
-    def seat(self) -> Iterator[bool]:
-        """Whether there is a seat to wait on; it is given back at the end of the block."""
-        taken = self._seats.acquire(blocking=False)
+    def seat(self, account_id: str) -> Iterator[bool]:
+        """Whether there is a seat for the account to wait on; it is given back at the end of the block."""
+        with self._seating:
+            taken = self._free > 0 and self._taken[account_id] < self._share
+            if taken:
+                self._free -= 1
+                self._taken[account_id] += 1
         try:
             yield taken
         finally:
             if taken:
-                self._seats.release()
+                with self._seating:
+                    self._free += 1
+                    self._taken[account_id] -= 1
 
     @property
     def rings(self) -> int:

@@ -225,7 +225,7 @@ def test_a_stream_without_a_seat_gives_what_there_is(app: Flask, api: Caller, pr
     api.submit()
     progress.finish()
     alarm = face_of(app).alarm
-    held = [alarm.seat() for _ in range(100)]
+    held = [alarm.seat(str(number)) for number in range(100)]
     seats = [seat for seat in held if seat.__enter__()]
     try:
         with api.get("/v1/events?after=", headers=STREAM) as answer:
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_gives_its_seat_back(app: Flask, api: Caller) -> No
             next(frames(answer))
         api("HEAD", "/v1/events", headers=STREAM).close()
         api.get("/v1/events", headers=STREAM).close()
-    with face_of(app).alarm.seat() as seated:
+    with face_of(app).alarm.seat("x") as seated:
         assert seated
 
 

@@ -159,7 +159,7 @@ def test_an_upload_that_fails_can_be_tried_again(api: Caller, remote: FakeProvid
 
 def test_long_calls_leave_threads_for_callbacks(app: Flask, api: Caller) -> None:
     """When every seat is taken, uploads and reads are asked to come back."""
-    held = [face_of(app).alarm.seat() for _ in range(100)]
+    held = [face_of(app).alarm.seat(str(number)) for number in range(100)]
     seats = [seat for seat in held if seat.__enter__()]
     try:
         answer = api.get("/v1/providers/topview/credit")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -110,14 +112,30 @@ def test_without_a_free_seat_the_answer_comes_at_once(build: Callable[..., Runti
     me = Caller(app.test_client(), KEY)
     task = me.submit()
     began = time.monotonic()
-    with face_of(app).alarm.seat() as seated:
+    with face_of(app).alarm.seat("x") as seated:
         assert seated
         assert me.get(f"/v1/tasks/{task['id']}?wait=60").json["status"] == "queued"
         answer = me.post("/v1/tasks", SAMPLE, headers={"Prefer": "wait=60"})
         assert "Preference-Applied" not in answer.headers
         assert me.get("/v1/events?after=&wait=60").json["data"] == []
     assert time.monotonic() - began < SOON
-    with face_of(app).alarm.seat() as seated:
+    with face_of(app).alarm.seat("x") as seated:
+        assert seated
+
+
+def test_one_account_leaves_seats_for_the_others(build: Callable[..., Runtime]) -> None:
+    """Whoever streams and waits with all it has does not take uploads and waits away from other accounts."""
+    runtime = build(web_threads=16)
+    app = create_app(runtime)
+    greedy, other = (runtime.accounts.create_key(name, "test", ["manage"]) for name in ("greedy", "other"))
+    with ExitStack() as held:
+        taken = [held.enter_context(face_of(app).alarm.seat(greedy[0].account_id)) for _ in range(100)]
+        assert taken.count(True) == 6
+        assert Caller(app.test_client(), greedy[1]).get("/v1/providers/topview/voices").status_code == 503
+        upload = {"provider": "superapp", "file": (io.BytesIO(b"x"), "x.png")}
+        answer = Caller(app.test_client(), other[1])("POST", "/v1/uploads", data=upload)
+        assert_invalid(answer, "provider")  # it takes none, but the request was let through
+    with face_of(app).alarm.seat(greedy[0].account_id) as seated:
         assert seated
 
 
