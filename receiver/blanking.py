@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 HIDDEN = "***"
 SHORTEST = 6
 """Characters; a shorter text is no secret, and would blank out half of everything."""
+
+MOST_PARTS = 16
+"""Of one value, the longest: a text is searched for each, and whoever chose thousands would hold up the others."""
 
 _SENSITIVE = re.compile(
     r"auth|cookie|token|key|secret|passw|passphrase|credential|signature|session"
@@ -27,8 +31,12 @@ def is_secret(header: str) -> bool:
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
     """What must not be shown of some headers: values of secret ones, and their parts (``Bearer`` and a token)."""
     values = [value for name, value in headers.items() if is_secret(name)]
-    found = {part for value in values for part in (value.strip(), *re.split(r"[\s;,]+", value))}
+    found = {part for value in values for part in (value.strip(), *_longest(re.split(r"[\s;,]+", value)))}
     return [text for text in found if len(text) >= SHORTEST and text.lower() not in _SCHEMES]
+
+
+def _longest(parts: Iterable[str]) -> list[str]:
+    return sorted(parts, key=len, reverse=True)[:MOST_PARTS]
 
 
 def blanked(text: str, secrets: Iterable[str], *, cut: bool = False) -> str:
@@ -36,14 +44,27 @@ def blanked(text: str, secrets: Iterable[str], *, cut: bool = False) -> str:
 
     ``cut``: the text may end in the middle of one; then its beginning is blanked out there too.
     """
-    spelled = {form for secret in secrets for form in _spellings(secret)}
-    for secret in sorted(spelled, key=len, reverse=True):  # the longest first: one may contain another
+    spelled = _spelled(tuple(secrets))
+    for secret in spelled:
         text = text.replace(secret, HIDDEN)
     if cut:
-        ends = (secret[:length] for secret in spelled for length in range(len(secret) - 1, SHORTEST - 1, -1))
-        longest = max((end for end in ends if text.endswith(end)), key=len, default="")
-        text = text.removesuffix(longest) + HIDDEN if longest else text
+        end = min((_begins(secret, text) for secret in spelled), default=len(text))
+        text = text[:end] + HIDDEN if end < len(text) else text
     return text
+
+
+def _begins(secret: str, text: str) -> int:
+    """Where a beginning of the secret stands that ends with the text; the text's length when none does."""
+    place = text.find(secret[:SHORTEST], max(0, len(text) - len(secret) + 1))
+    while place >= 0 and not secret.startswith(text[place:]):
+        place = text.find(secret[:SHORTEST], place + 1)
+    return place if place >= 0 else len(text)
+
+
+@lru_cache(256)
+def _spelled(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """All spellings, the longest first: one may contain another."""
+    return tuple(sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True))
 
 
 def _spellings(secret: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,18 @@ def test_a_token_is_a_secret_without_its_scheme_too() -> None:
 def test_secrets_are_blanked_out_in_every_usual_spelling(text: str, shown: str) -> None:
     """Plain, in JSON, in a URL, and cut off at the end."""
     assert blanked(text, [SECRET], cut=True) == shown
+
+
+@pytest.mark.parametrize("value", ["a1b2c3 " * 142, "x" * 1000, '"/é' * 333], ids=["parts", "one", "spelled"])
+def test_many_and_long_secrets_cost_an_attempt_little(value: str) -> None:
+    """Whoever fills all its headers with secrets does not hold up the worker for the other subscribers."""
+    headers = {f"X-Token-{number}": value.replace("1", f"{number:02}")[:1000] for number in range(20)}
+    many = {f"X-Key-{number}": " ".join(f"{number:02}{part:04}" for part in range(142)) for number in range(20)}
+    for secrets in (secrets_in(headers), secrets_in(many)):
+        began = time.thread_time()
+        for answer in [*["a" * 1024] * 8, "b" * 16_384, value[:900], '"' * 16_384]:
+            blanked(answer, secrets, cut=True)
+        assert time.thread_time() - began < 0.2
 
 
 def test_a_secret_that_contains_another_goes_first() -> None:
