@@ -78,7 +78,14 @@ class ProviderFailed(ReceiverError):
 
 
 class Busy(ReceiverError):
-    """The database does not take writes at the moment; nothing was stored."""
+    """The database does not take writes at the moment; nothing was stored.
+
+    ``uncertain``: it may have been, since the connection broke when it was to be.
+    """
+
+    def __init__(self, detail: str, *, uncertain: bool = False) -> None:
+        super().__init__(detail)
+        self.uncertain = uncertain
 
 
 class SettingsError(Exception):

@@ -106,9 +106,7 @@ class Reactor:
         self._thread.join()
         self._waiting.clear()
         self._watched.clear()
-        self._selector.close()
-        self._bell.close()
-        self._ringer.close()
+        self._shut()
 
     def _open(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -117,8 +115,17 @@ class Reactor:
             end.setblocking(False)
         self._selector.register(self._bell, READ)
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        thread.start()
-        self._thread = thread  # only now: one that could not be started is started by the next exchange
+        try:
+            thread.start()
+        except RuntimeError:  # no further thread can be started: the next exchange tries again
+            self._shut()
+            raise
+        self._thread = thread
+
+    def _shut(self) -> None:
+        self._selector.close()
+        self._bell.close()
+        self._ringer.close()
 
     def watch(self, sock: socket.socket, event: int, until: float, wake: Callable[[bool], None]) -> None:
         """Call ``wake`` once: with True when the socket is ready for the event, with False at ``until``."""

@@ -68,14 +68,20 @@ class Store:
         ``flushed``: whether it must survive a power cut. A claim need not: whoever made it is gone as well then, or,
         where the database is on another machine, it is made once more, as after a lease that has passed.
 
-        Unless the connection breaks during the commit itself, when nobody can know. Whoever tries again is
-        safe all the same: every write that matters carries a key, a state or a fence that it expects.
+        When the connection breaks during the commit itself, nobody can know (``Busy.uncertain``). Who tries again in
+        here is safe all the same: every write that matters carries a key, a state or a fence that it expects.
         """
         afterwards: list[Callable[[], None]] = []
         writer = self._writer if flushed else self._hasty_writer
-        with _busy("the database takes no writes now"), self._turns.taken(), _transaction(writer) as connection:
-            connection.info[_AFTERWARDS] = afterwards
-            yield connection
+        committing = False
+        try:
+            with _busy("the database takes no writes now"), self._turns.taken(), _transaction(writer) as connection:
+                connection.info[_AFTERWARDS] = afterwards
+                yield connection
+                committing = True
+        except Busy as busy:
+            busy.uncertain = committing and troubles.is_gone(busy.__cause__)
+            raise
         for tell in afterwards:
             tell()
 

@@ -25,7 +25,7 @@ def trouble(error: SQLAlchemyError) -> str | None:
     return (str(error.orig).splitlines() or ["unknown"])[0]
 
 
-def is_gone(error: SQLAlchemyError) -> bool:
+def is_gone(error: BaseException | None) -> bool:
     """Whether the connection broke, and a new one may answer."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 

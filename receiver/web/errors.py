@@ -146,6 +146,11 @@ def _first_line(error: Exception) -> str:
 def _busy(error: Exception) -> Response:
     log.warning("busy", why=_first_line(error), request_id=g.get("request_id"))
     detail = "The database does not answer in time; nothing was stored."
+    if isinstance(error, Busy) and error.uncertain:
+        detail = (
+            "The connection to the database broke while this was being stored; it may be. Repeat a submission with the "
+            "Idempotency-Key that it had, or look first whether it is there."
+        )
     if _schema_is_old(error):
         detail = "The database's schema is not up to date: run receiver migrate. Nothing was stored."
     return problem(503, "busy", detail, {"Retry-After": "1"})

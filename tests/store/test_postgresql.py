@@ -138,10 +138,25 @@ def test_a_connection_that_ends_in_a_transaction_is_busy_and_stores_nothing(stor
             postgres.shared().disconnect(url)
             connection.execute(update(workers).values(seen_at=8))
 
-    with pytest.raises(Busy):
+    with pytest.raises(Busy) as trouble:
         change()
+    assert not trouble.value.uncertain
     with store.read() as connection:
         assert set(connection.execute(select(workers.c.seen_at)).scalars()) == {1}
+
+
+def test_a_connection_that_ends_in_the_commit_leaves_it_uncertain(store: Store, url: str) -> None:
+    """Nobody says then that nothing was stored: the server may have got the order, and only its answer be lost."""
+
+    def change() -> None:
+        with store.write() as connection:
+            connection.execute(update(workers).values(seen_at=7))
+            postgres.shared().disconnect(url)
+
+    with pytest.raises(Busy) as trouble:
+        change()
+    assert trouble.value.uncertain
+    store.ping()
 
 
 def test_a_primary_that_became_a_standby_is_left(store: Store, url: str) -> None:

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from receiver.accounts import AccountService
 from receiver.errors import Busy, ReceiverError
 from receiver.tasks import TaskService
-from tests.web.conftest import Caller
+from tests.web.conftest import SAMPLE, Caller
 from tests.web.problems import assert_problem
 
 
@@ -81,6 +81,17 @@ def test_a_busy_database_is_a_503(api: Caller, monkeypatch: pytest.MonkeyPatch, 
     assert_problem(answer, 503, "busy")
     assert answer.headers["Retry-After"] == "1"
     assert "db.internal" not in answer.text
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_it_is_said_whether_anything_may_be_stored(
+    api: Caller, monkeypatch: pytest.MonkeyPatch, uncertain: bool
+) -> None:
+    """Who believes that nothing was, and has no Idempotency-Key, would buy the task once more."""
+    monkeypatch.setattr(TaskService, "create", failing(Busy("broken", uncertain=uncertain)))
+    body = assert_problem(api.post("/v1/tasks", SAMPLE), 503, "busy")
+    assert ("nothing was stored" in body["detail"]) == (not uncertain)
+    assert ("Idempotency-Key" in body["detail"]) == uncertain
 
 
 def test_the_same_problem_has_the_same_type(api: Caller) -> None:
