@@ -89,8 +89,8 @@ class Alarm:
         with self._changed:
             if self._listening or self._stopping:
                 return
-            self._listening = True
-        threading.Thread(target=self._hear, name="bell-listener", daemon=True).start()
+            threading.Thread(target=self._hear, name="bell-listener", daemon=True).start()
+            self._listening = True  # only now: a thread that could not be started is started by who waits next
 
     def _hear(self) -> None:
         listener = self._bell.listen()

@@ -199,3 +199,20 @@ def test_a_busy_bell_does_not_make_a_storm_of_looks(tmp_path: Any) -> None:
     ringer.join()
     alarm.stop()
     assert 3 <= len(looks) <= 0.5 / waiting.BREATH + 3
+
+
+def test_who_cannot_start_a_listener_leaves_it_to_the_next(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads one request fails; later ones hear the bell again."""
+    alarm = Alarm(runtime.bell, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            alarm.until(lambda: 1, bool, 0)
+    heard = alarm.rings
+
+    def rung() -> bool:
+        runtime.bell.ring()
+        return alarm.rings != heard
+
+    until(rung)
+    alarm.stop()
