@@ -17,6 +17,9 @@ from handlers import record
 
 T = TypeVar("T")
 
+IDEMPOTENCY_KEY = "[!-~]{1,255}"
+"""What a key may be, as a regular expression: a header carries it."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts like the number, no look-alikes
 
 

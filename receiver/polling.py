@@ -104,7 +104,8 @@ class PollingService:
         """When (ms) the next look can find something to ask; None when nothing runs."""
         with self._store.read() as connection:
             due = tasks.next_due(connection, provider, TaskStatus.RUNNING)
-            free = pacing.next_free(connection, f"{provider}:query")
+            rate = self._providers.get(provider).pace.query_rate
+            free = pacing.next_free(connection, f"{provider}:query", self._clock(), rate)
         return None if due is None else max(due, free - AHEAD)
 
     def turn(self, provider: str, answers: Sequence[Answer], room: int) -> Turn:

@@ -147,13 +147,14 @@ class SubmissionService:
 
     def next_look(self, provider: str) -> int | None:
         """When (ms) the next look can find something to submit; None when nothing waits."""
-        cap = self._providers.get(provider).pace.max_in_flight
+        pace = self._providers.get(provider).pace
+        cap = pace.max_in_flight
         with self._store.read() as connection:
             queued = tasks.next_due(connection, provider, TaskStatus.QUEUED)
             if queued is not None and cap is not None and tasks.count_at_provider(connection, provider) >= cap:
                 queued = None  # a task that ends rings the bell
             lost = tasks.next_due(connection, provider, TaskStatus.SUBMITTING)
-            free = pacing.next_free(connection, f"{provider}:submit") - HORIZON
+            free = pacing.next_free(connection, f"{provider}:submit", self._clock(), pace.submit_rate) - HORIZON
         return min((max(due, free) for due in (queued, lost) if due is not None), default=None)
 
     def submission_of(self, start: Start) -> Submission:

@@ -57,8 +57,10 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the arguments, unless one is no text: it could be neither sent nor stored."""
         for arg in args:
-            if not arg.isascii() and any("\ud800" <= letter <= "\udfff" for letter in arg):
-                raise click.UsageError(f"{arg!r} is not valid Unicode.", ctx)
+            try:
+                arg.encode()
+            except UnicodeEncodeError:
+                raise click.UsageError(f"{arg!r} is not valid Unicode.", ctx) from None
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature

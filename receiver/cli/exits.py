@@ -6,8 +6,6 @@ from enum import IntEnum
 
 import click
 
-from receiver.cli.controls import replaced
-
 
 class Exit(IntEnum):
     """How a command ended."""
@@ -62,5 +60,7 @@ class Problem(click.ClickException):
     """
 
     def __init__(self, message: str, code: Exit) -> None:
+        from receiver.cli.controls import replaced  # late: the help comes without it
+
         super().__init__(replaced(message))
         self.exit_code = code  # type: ignore[misc]  # click declares it for the class, and reads it of the object

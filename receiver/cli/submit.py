@@ -20,14 +20,13 @@ from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import pairs, task_input
 from receiver.cli.screen import clean, console, seconds_between, show_json, since, word
 from receiver.cli.tasks import show_outputs
-from receiver.models import FINAL
+from receiver.models import FINAL, IDEMPOTENCY_KEY
 
 WAIT = 3600.0
 """Seconds that a bare ``--wait`` waits at most."""
 _GLANCE = 1
 """Seconds that one look at a task may last, so that a change of state is shown within it."""
 _BREATH = 0.2
-_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class _WaitWithOrWithoutSeconds(click.Command):
@@ -110,7 +109,7 @@ def submit(
         body["metadata"] = pairs(metadata, "a pair of metadata")
     if deadline is not None:
         body["deadline"] = deadline
-    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+    if idempotency_key is not None and not re.fullmatch(IDEMPOTENCY_KEY, idempotency_key):
         raise click.UsageError("--idempotency-key: must be 1 to 255 visible ASCII characters.")
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
     answer = api.call("POST", "/v1/tasks", body=body, headers=headers)

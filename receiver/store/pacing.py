@@ -37,7 +37,7 @@ def reserve(
     ``free``: what ``take_turn`` gave in this transaction; the one row per name makes the rate hold over all workers
     of all machines. Returns the times, and when the next call may start.
     """
-    earliest = min(free, now + MOST_AHEAD + round(1000 / rate))
+    earliest = min(free, _latest(now, rate))
     times, following = schedule.slots(earliest, now, rate, horizon, wanted)
     if following != free:
         _SET_FREE.run(connection, [(name, following)])
@@ -65,10 +65,18 @@ def charge(connection: Connection, name: str, now: int, time: int) -> None:
     connection.execute(update(paces).where(paces.c.name == name).values(next_free=free + time))
 
 
-def next_free(connection: Connection, name: str) -> int:
-    """When the next call of this name may start."""
+def next_free(connection: Connection, name: str, now: int, rate: float) -> int:
+    """When the next call of this name may start.
+
+    ``now`` in place of what a wrong clock has written: whoever takes a turn then sets it right (``reserve``).
+    """
     found = _NEXT_FREE.fetch(connection, (name,))
-    return int(found[0][0]) if found else 0
+    free = int(found[0][0]) if found else 0
+    return free if free <= _latest(now, rate) else now
+
+
+def _latest(now: int, rate: float) -> int:
+    return now + MOST_AHEAD + round(1000 / rate)
 
 
 def held_back(connection: Connection, until: int) -> set[str]:

@@ -8,7 +8,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate, valida
 
 import handlers
 from receiver import events
-from receiver.models import DeliveryStatus, TaskStatus
+from receiver.models import IDEMPOTENCY_KEY, DeliveryStatus, TaskStatus
 from receiver.signing import MAX_LIVE_SECRETS
 from receiver.tasks import MAX_DEADLINE
 from receiver.web.fields import Digits, Flag, Id, Instant, Matching, Number, Text, Texts, Whole
@@ -84,7 +84,7 @@ class NewTaskHeaders(Incoming):
     """The headers of ``POST /v1/tasks``."""
 
     idempotency_key = Matching(
-        "[!-~]{1,255}",
+        IDEMPOTENCY_KEY,
         "Must be given once, as 1 to 255 visible ASCII characters.",
         data_key="Idempotency-Key",
         metadata=_about(

@@ -50,7 +50,7 @@ def test_help_loads_no_command() -> None:
         "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "['receiver.cli.controls', 'receiver.cli.exits']"
+    assert shown.stdout.strip() == "['receiver.cli.exits']"
 
 
 def test_an_unknown_command_is_a_usage_error(run: Run) -> None:

@@ -243,7 +243,8 @@ def test_calls_beyond_the_first_of_a_query_count(stage: Stage) -> None:
     rate = stage.handler.pace.query_rate
     stage.runtime.polling.turn("toy", [Answer(batch, {}, calls=1 + 20 * round(rate))], 0)
     with stage.runtime.store.read() as connection:
-        assert pacing.next_free(connection, "toy:query") == pytest.approx(stage.clock() + 20_000, abs=300)
+        free = pacing.next_free(connection, "toy:query", stage.clock(), rate)
+    assert free == pytest.approx(stage.clock() + 20_000, abs=300)
 
 
 def test_a_hint_during_a_call_that_fails_is_not_forgotten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from handlers import OutcomeUnknown, Receipt, Submission
 from receiver.models import TaskStatus
+from receiver.store import pacing
 from receiver.worker.submit_lane import SubmitLane
 from tests.core.stage import Stage
 
@@ -50,3 +51,16 @@ def test_a_clock_that_was_years_ahead_for_a_moment_holds_back_nothing_for_years(
     assert stage.claim() == []
     stage.clock.pass_by(71 * 60)
     assert [start.task.id for start in stage.claim()] == [late.id]
+
+
+@pytest.mark.parametrize("call", ["query", "submit"])
+def test_a_free_slot_in_years_is_looked_at_now_and_set_right(stage: Stage, call: str) -> None:
+    """A lane that believed in it would sleep until then, and no turn that mends it would ever be taken."""
+    service = stage.runtime.polling if call == "query" else stage.runtime.submissions
+    stage.running("early") if call == "query" else stage.create()
+    stage.clock.pass_by(30)
+    with stage.runtime.store.write() as connection:
+        pacing.postpone(connection, f"toy:{call}", stage.clock() + 10 * 365 * 86_400_000)
+    assert (service.next_look("toy") or 0) <= stage.clock()
+    stage.poll() if call == "query" else stage.claim()
+    assert stage.clock() < (service.next_look("toy") or 0) < stage.clock() + 71 * 60_000

@@ -357,6 +357,6 @@ def test_slots_are_shared_by_name(stage: Stage) -> None:
         assert reserve("b", 1) == ([now], now + 100)
         pacing.postpone(connection, "a", now + 5000)
         pacing.postpone(connection, "a", now + 1000)
-        assert pacing.next_free(connection, "a") == now + 5000, "a pause is never shortened"
+        assert pacing.next_free(connection, "a", now, 10) == now + 5000, "a pause is never shortened"
         assert reserve("a", 9) == ([], now + 5000)
-        assert pacing.next_free(connection, "never used") == 0
+        assert pacing.next_free(connection, "never used", now, 10) == 0

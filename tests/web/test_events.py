@@ -118,25 +118,16 @@ def test_a_reader_whose_event_was_purged_goes_on_by_time(api: Caller, progress: 
     assert api.get(f"/v1/events?after={first_id('evt', 2**47)}").json["data"] == []
 
 
-def test_waiting_for_an_event(app: Flask, api: Caller, progress: Progress) -> None:
-    """The answer comes with the first event; when there is one already, at once."""
-    result = in_background(lambda: Caller(app.test_client(), KEY).get("/v1/events?after=&wait=60"))
+@pytest.mark.parametrize("wanted", ["", "after="])
+def test_waiting_for_an_event(app: Flask, api: Caller, progress: Progress, wanted: str) -> None:
+    """The answer comes with the first event, newest first or in order; when there is one already, at once."""
+    result = in_background(lambda: Caller(app.test_client(), KEY).get(f"/v1/events?{wanted}&wait=60"))
     until(lambda: waiting_now(app))
     api.submit()
     progress.hand_over()
     assert [event["type"] for event in result().json["data"]] == ["task.running"]
-    assert len(api.get("/v1/events?after=&wait=60").json["data"]) == 1
-    assert api.get("/v1/events?after=&wait=1&event_type=task.failed").json["data"] == []
-
-
-def test_waiting_for_the_newest_event(app: Flask, api: Caller, progress: Progress) -> None:
-    """The list waits, too, while there is nothing on it, and is given at once when there is."""
-    result = in_background(lambda: Caller(app.test_client(), KEY).get("/v1/events?wait=60"))
-    until(lambda: waiting_now(app))
-    api.submit()
-    progress.hand_over()
-    assert [event["type"] for event in result().json["data"]] == ["task.running"]
-    assert len(api.get("/v1/events?wait=60").json["data"]) == 1
+    assert len(api.get(f"/v1/events?{wanted}&wait=60").json["data"]) == 1
+    assert api.get(f"/v1/events?{wanted}&wait=1&event_type=task.failed").json["data"] == []
 
 
 def test_a_missing_event_is_not_found(api: Caller) -> None:
