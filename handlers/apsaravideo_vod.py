@@ -149,7 +149,7 @@ class ApsaraVideoVod(Handler):
         base_url = settings["base_url"]
         if base_url == self.base_url:
             base_url = f"https://vod.{settings['region']}.aliyuncs.com"
-        self._session = ProviderSession(base_url, self.title, CALL_TIMEOUT)
+        self.http = ProviderSession(base_url, self.title, CALL_TIMEOUT)
         self._credentials = signing.Credentials(
             settings["access_key_id"], settings["access_key_secret"], settings["security_token"]
         )
@@ -296,11 +296,11 @@ class ApsaraVideoVod(Handler):
         headers = {"Accept": "application/json"}
         if self.settings["signing"] == "acs3":
             headers |= signing.acs3_headers(
-                self._credentials, self._session.host, action, VERSION, params, now=self.clock(), nonce=nonce
+                self._credentials, self.http.host, action, VERSION, params, now=self.clock(), nonce=nonce
             )
         else:
             params = signing.rpc_params(self._credentials, action, VERSION, params, now=self.clock(), nonce=nonce)
-        answer = self._session.post("/?" + canonical_query(params), starts_work=starts_work, headers=headers)
+        answer = self.http.post("/?" + canonical_query(params), starts_work=starts_work, headers=headers)
         body = answer.json_object()
         if body is None:
             raise not_understood(answer, self.title, starts_work=starts_work)

@@ -107,7 +107,7 @@ class ImgOpen(Handler):
         """See Handler. ``operations`` of the instance include those of the setting ``tools``."""
         super().__init__(settings, clock)
         # Whether HTTP 429 started nothing is not published: the task is looked up, which costs little.
-        self._session = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT, refusal_is_certain=False)
+        self.http = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT, refusal_is_certain=False)
         self.repeat_after = settings["not_found_grace"]
         self._works: Mapping[str, Work] = {**WORKS, **settings["tools"]}
         self.operations = {name: work.operation for name, work in self._works.items()}
@@ -297,7 +297,7 @@ class ImgOpen(Handler):
             "X-Request-req-accessKeyId": self.settings["access_key_id"],
             "X-Request-req-accessKeySecret": self.settings["access_key_secret"],
         }
-        answer = self._session.post(
+        answer = self.http.post(
             f"{ROOT}/{path.strip('/')}", starts_work=starts_work, body=json_body(body), headers=headers
         )
         envelope = answer.json_object() or {}

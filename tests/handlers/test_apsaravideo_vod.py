@@ -204,7 +204,7 @@ class TestConformance(HandlerConformance):
 )
 def test_the_region_chooses_the_address_unless_one_is_given(settings: dict[str, str], host: str) -> None:
     """Each region has its host; Hangzhou is served by Shanghai; BASE_URL wins."""
-    assert load(**settings)._session.host == host
+    assert load(**settings).http.host == host
 
 
 @pytest.mark.parametrize(
