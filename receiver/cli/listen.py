@@ -171,18 +171,16 @@ class Forwarded:
 class Forwarder:
     """Sends events to one address, signed as webhooks are."""
 
-    def __init__(self, url: str, secrets: Sequence[str], clock: Callable[[], float] = time.time) -> None:
-        """``secrets``: each makes a signature. ``clock``: epoch seconds."""
+    def __init__(self, url: str, secrets: Sequence[str]) -> None:
+        """``secrets``: each makes a signature."""
         self._url = url
         self._secrets = secrets
-        self.secret = secrets[0]
-        self._clock = clock
         self._session = requests.Session()
         self._session.trust_env = False  # a local port is reached without the environment's proxies
 
     def send(self, event: ServerEvent) -> Forwarded:
         """One POST of the event's own bytes; never raises for what happens on the way."""
-        stamp = int(self._clock())
+        stamp = int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"receiver/{__version__}",

@@ -69,13 +69,11 @@ class Supervisor:
         children: Sequence[Child],
         *,
         patience: float,
-        clock: Callable[[], float] = time.monotonic,
         buried: Callable[[int], None] = lambda _: None,
     ) -> None:
         """``patience``: seconds that children get to stop. ``buried`` is told the pid of every child that ended."""
         self._children = children
         self._patience = patience
-        self._clock = clock
         self._buried = buried
         self._stops = 0
         self._log = logs.get("supervisor")
@@ -98,7 +96,7 @@ class Supervisor:
 
     def _start_those_due(self) -> None:
         for child in self._children:
-            if child.start_at is None or child.start_at > self._clock() or self._stops:
+            if child.start_at is None or child.start_at > time.monotonic() or self._stops:
                 continue
             _signal_group(child, signal.SIGKILL)  # what is left of its predecessor
             child.start_at = None
@@ -111,7 +109,7 @@ class Supervisor:
     def _next_start(self) -> float | None:
         """Seconds until a child is to be started again; None when all of them run."""
         waiting = [child.start_at for child in self._children if child.start_at is not None]
-        return max(0.0, min(waiting) - self._clock()) if waiting else None
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def _look_after(self) -> bool:
         """Plan the restart of children that died; False when one of them dies too often."""
@@ -121,21 +119,21 @@ class Supervisor:
                 continue
             self._buried(child.process.pid)
             _signal_group(child, signal.SIGTERM)
-            wait = child.restarts.died(self._clock())
+            wait = child.restarts.died(time.monotonic())
             if wait is None:
                 self._log.error("died too often, giving up", child=child.name, ended=_ending(code))
                 child.start_at = None
                 return False
             self._log.warning("died, will be restarted", child=child.name, ended=_ending(code), in_seconds=wait)
-            child.start_at = self._clock() + wait
+            child.start_at = time.monotonic() + wait
         return True
 
     def _stop(self, bell: _Bell) -> bool:
         """Ask all children to stop, the last started first, and wait; whether none had to be killed."""
         for child in reversed(self._children):
             _signal_child(child, signal.SIGTERM)
-        asked, deadline = self._stops, self._clock() + self._patience
-        while (left := deadline - self._clock()) > 0 and self._alive() and self._stops <= max(asked, 1):
+        asked, deadline = self._stops, time.monotonic() + self._patience
+        while (left := deadline - time.monotonic()) > 0 and self._alive() and self._stops <= max(asked, 1):
             bell.wait(left)
         late = self._alive()
         for child in late:

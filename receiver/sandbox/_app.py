@@ -131,10 +131,11 @@ def serve(
 
 
 @contextlib.contextmanager
-def running_sandbox(settings: SandboxSettings, host: str = "127.0.0.1", port: int = 0) -> Iterator[RunningSandbox]:
-    """A sandbox on a thread of this process for the length of a ``with`` block, on a free port by default."""
+def running_sandbox(settings: SandboxSettings) -> Iterator[RunningSandbox]:
+    """A sandbox on a thread of this process for the length of a ``with`` block, on a free port of the loopback."""
     app = create_sandbox(settings)
-    server = _server(app, host, port)
+    host = "127.0.0.1"
+    server = _server(app, host, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="sandbox", daemon=True)
     thread.start()
     try:

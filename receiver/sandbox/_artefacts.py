@@ -52,9 +52,9 @@ class Artefacts:
         query = self._proof(name, style, lifetime)
         return f"{base}/_sandbox/files/{name}" + (f"?{urlencode(query)}" if query else "")
 
-    def upload_link(self, base: str, file_id: str, *, lifetime: float = 3600) -> str:
-        """A pre-signed link that takes the bytes of an upload by PUT."""
-        query = self._proof(f"upload/{file_id}", "amz", lifetime)
+    def upload_link(self, base: str, file_id: str) -> str:
+        """A pre-signed link that takes the bytes of an upload by PUT, for an hour."""
+        query = self._proof(f"upload/{file_id}", "amz", 3600)
         return f"{base}/_sandbox/uploads/{file_id}?{urlencode(query)}"
 
     def check_upload(self, file_id: str, query: Mapping[str, str]) -> None:
@@ -146,8 +146,9 @@ def _clip() -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def draw_picture(owner: str, width: int = 320, height: int = 180) -> bytes:
+def draw_picture(owner: str) -> bytes:
     """A PNG of a sun over a sky, its colours and place drawn from the owner's name."""
+    width, height = 320, 180
     dice = hashlib.sha256(owner.encode()).digest()
     top, bottom, sun = (tuple(dice[i : i + 3]) for i in (0, 3, 6))
     radius = height // 6 + dice[9] % (height // 6)
@@ -169,8 +170,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def play_tone(owner: str, rate: int = 8000) -> bytes:
+def play_tone(owner: str) -> bytes:
     """A WAV of one second, its pitch drawn from the owner's name."""
+    rate = 8000
     pitch = 220 * 2 ** (hashlib.sha256(owner.encode()).digest()[0] % 13 / 12)
     samples = bytes(128 + int(60 * math.sin(2 * math.pi * pitch * i / rate)) for i in range(rate))
     buffer = BytesIO()

@@ -40,13 +40,11 @@ class View:
         number = 1 if given is None else given
         return min(max(number, 2) if self.outcome == "partial" else number, MOST_RESULTS)
 
-    def items(
-        self, number: int, good: Callable[[int], Result], bad: Mapping[str, Any], *, partial: bool = True
-    ) -> list[Result]:
+    def items(self, number: int, good: Callable[[int], Result], bad: Mapping[str, Any]) -> list[Result]:
         """One entry for each result; with the outcome ``partial`` the first of several has failed."""
         if not self.ok:
             return []
-        failing = 1 if self.outcome == "partial" and partial else 0
+        failing = 1 if self.outcome == "partial" else 0
         failed = [{"status": "fail", "errorMsg": _PARTLY, **bad} for _ in range(failing)]
         made = [{"status": "success", "errorMsg": None, **good(index)} for index in range(failing, number)]
         return [*failed, *made]

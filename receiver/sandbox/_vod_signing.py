@@ -22,6 +22,7 @@ from ._world import Refusal
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 VERSION = "2017-03-21"
+MOST_NONCES = 50_000
 
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _AUTHORIZATION = re.compile(
@@ -84,10 +85,9 @@ def rpc_signature(method: str, pairs: Iterable[tuple[str, str]], secret: str) ->
 
 
 class Nonces:
-    """Nonces that were used; the oldest are forgotten. Safe for threads."""
+    """Nonces that were used; beyond MOST_NONCES the oldest are forgotten. Safe for threads."""
 
-    def __init__(self, kept: int = 50_000) -> None:
-        self._kept = kept
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, None] = OrderedDict()
 
@@ -97,7 +97,7 @@ class Nonces:
             if nonce in self._seen:
                 return False
             self._seen[nonce] = None
-            if len(self._seen) > self._kept:
+            if len(self._seen) > MOST_NONCES:
                 self._seen.popitem(last=False)
             return True
 

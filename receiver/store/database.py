@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver import metrics
 from receiver.errors import Busy
@@ -181,6 +181,3 @@ def _busy(sentence: str) -> Iterator[None]:
         if why is None:
             raise
         raise Busy(f"{sentence} ({why})") from error
-
-
-__all__ = ["IntegrityError", "Store"]

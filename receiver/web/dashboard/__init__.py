@@ -14,7 +14,7 @@ How a page is added:
    from ``link('subscriber', subscriber_id=…)`` (the view's name; relative, so they work behind any prefix), files of
    ``static/`` from ``asset('vendor/uplot.min.css')``. ``_parts.html`` has the macros: ``badge``, ``id_of``, ``csrf``,
    ``empty``, ``more``, ``field``. ``formatting`` has the filters: ``moment``, ``ago``, ``duration``, ``short``,
-   ``bytesize``, ``pretty``, ``count``, ``pair``.
+   ``pretty``, ``count``, ``pair``.
 3. No style and no script in the page (the policy forbids both): classes of ``dashboard.css``, code in ``static/``.
 4. A POST does its work, says so with ``flask.flash`` (shown once on the next page) and returns ``redirect('view', …)``.
    With errors it renders its form again with status 422, and all that was typed still in it.

@@ -112,13 +112,6 @@ def short(identity: str | None) -> str:
     return f"{prefix}_…{rest[-8:]}" if prefix and len(rest) > 12 else identity
 
 
-def bytesize(size: int) -> str:
-    """``312 B``, ``16 KiB``, ``1.5 MiB``."""
-    if size < 1024:
-        return f"{size} B"
-    return f"{size / 1024:.0f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"
-
-
 def pretty(text: str | None) -> str:
     """JSON text with its members on lines of their own, digits as they came; any other text as it is."""
     if not text:
@@ -166,7 +159,6 @@ FILTERS: dict[str, Any] = {
     "ago": ago,
     "duration": duration,
     "short": short,
-    "bytesize": bytesize,
     "pretty": pretty,
     "count": count,
     "pair": pair,

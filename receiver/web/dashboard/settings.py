@@ -42,7 +42,6 @@ def _show(
         made=made,
         name=name,
         wrong=wrong or {"scopes": []},
-        secrets=secrets,
         shown=secrets if secrets_too or _just_rotated(secrets) else (),
         overlaps=OVERLAPS,
     )

@@ -49,7 +49,7 @@ def sign_out() -> Response:
 @page("GET", "/preferences")
 def preferences() -> Response:
     """Time zone and colours."""
-    return render("preferences.html", zones=formatting.zones(), themes=THEMES)
+    return render("preferences.html", zones=formatting.zones())
 
 
 @page("POST", "/preferences")
