@@ -1,4 +1,4 @@
-"""Which headers of a subscriber are secrets, and how they are kept out of what the subscriber answers. Pure."""
+"""Which headers are secrets, and how they are kept out of what is shown and of what a subscriber answers. Pure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ _SCHEMES = frozenset({"bearer", "basic", "digest", "apikey", "api-key"})
 def is_secret(header: str) -> bool:
     """Whether a header of this name is likely to hold a secret."""
     return _SENSITIVE.search(header) is not None
+
+
+def shown(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as they may be shown: ``***`` in place of values that are likely to be secrets."""
+    return {name: HIDDEN if is_secret(name) else value for name, value in headers.items()}
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ import click
 
 import handlers
 from receiver import __version__
-from receiver.blanking import HIDDEN, blanked, is_secret, secrets_in
+from receiver.blanking import HIDDEN, blanked, is_secret, secrets_in, shown
 from receiver.cli.alike import told_apart
 from receiver.cli.keys import present_schema
 from receiver.cli.screen import console, show_json
@@ -94,7 +94,7 @@ def told(history: History) -> dict[str, Any]:
                 "received_at": rfc3339(notice.received_at),
                 "verdict": notice.verdict,
                 "copies": notice.copies,
-                "headers": _discreet(notice.headers),
+                "headers": shown(notice.headers),
                 "body": notice.body.decode("utf-8", "replace"),
             }
             for notice in history.notices
@@ -107,7 +107,7 @@ def told(history: History) -> dict[str, Any]:
             {
                 **_times(dataclasses.asdict(delivery)),
                 "attempts": [
-                    {**_times(dataclasses.asdict(each)), "response_headers": _discreet(each.response_headers)}
+                    {**_times(dataclasses.asdict(each)), "response_headers": shown(each.response_headers)}
                     for each in history.attempts
                     if each.delivery_id == delivery.id
                 ],
@@ -119,12 +119,12 @@ def told(history: History) -> dict[str, Any]:
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
     """Every setting of the service and of its configured providers; of secrets only whether they are set."""
-    shown: dict[str, Any] = dict(masked(settings))
+    values: dict[str, Any] = dict(masked(settings))
     for name, given in settings.providers.items():
         for option in handlers.options_of(handlers.find(name)):
             if option.name in given:
-                shown[handlers.variable_of(name, option)] = "(set)" if option.secret else given[option.name]
-    return shown
+                values[handlers.variable_of(name, option)] = "(set)" if option.secret else given[option.name]
+    return values
 
 
 def without_secrets(value: Any, secrets: Sequence[str]) -> Any:
@@ -166,9 +166,9 @@ def _subscribers(runtime: Runtime, history: History) -> list[Subscriber]:
 
 
 def _subscriber(runtime: Runtime, subscriber: Subscriber) -> dict[str, Any]:
-    shown = _times(dataclasses.asdict(subscriber))
-    del shown["headers_sealed"], shown["secrets_sealed"]
-    return {**shown, "headers": _discreet(runtime.subscribers.headers(subscriber))}
+    values = _times(dataclasses.asdict(subscriber))
+    del values["headers_sealed"], values["secrets_sealed"]
+    return {**values, "headers": shown(runtime.subscribers.headers(subscriber))}
 
 
 def _known_secrets(runtime: Runtime, task: Task, receivers: Sequence[Subscriber]) -> list[str]:
@@ -201,7 +201,3 @@ def _times(values: Mapping[str, Any]) -> dict[str, Any]:
         name: rfc3339(value) if name.endswith(("_at", "_since")) and isinstance(value, int) else value
         for name, value in values.items()
     }
-
-
-def _discreet(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: HIDDEN if is_secret(name) else text for name, text in headers.items()}

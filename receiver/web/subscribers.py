@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response
 
-from receiver.blanking import HIDDEN, is_secret
+from receiver import blanking
 from receiver.events import rfc3339
 from receiver.models import Scope, Subscriber
 from receiver.signing import Secret
@@ -168,14 +168,13 @@ def secrets_answer(secrets: Sequence[Secret]) -> Response:
 
 
 def _shown(subscriber: Subscriber) -> dict[str, Any]:
-    headers = runtime().subscribers.headers(subscriber)
     return {
         "id": subscriber.id,
         "url": subscriber.url,
         "event_types": list(subscriber.event_types),
         "providers": None if subscriber.providers is None else list(subscriber.providers),
         "description": subscriber.description,
-        "headers": {name: HIDDEN if is_secret(name) else text for name, text in headers.items()},
+        "headers": blanking.shown(runtime().subscribers.headers(subscriber)),
         "rate_limit": subscriber.rate_limit,
         "disabled": subscriber.disabled,
         "disabled_reason": subscriber.disabled_reason,

@@ -8,8 +8,7 @@ from typing import Any
 import flask
 from flask import Response, request
 
-from receiver import __version__
-from receiver.blanking import HIDDEN, is_secret
+from receiver import __version__, blanking
 from receiver.errors import Conflict, NotFound
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType
 from receiver.store.deliveries import Filter
@@ -129,8 +128,7 @@ def delivery(delivery_id: str) -> Response:
 
 def _headers(delivery: Delivery, attempt: Attempt, extra: dict[str, str]) -> str:
     """What an attempt was sent with, line by line; secrets are not shown."""
-    shown = {name: HIDDEN if is_secret(name) else value for name, value in extra.items()}
-    shown |= {
+    shown = blanking.shown(extra) | {
         "content-type": "application/json",
         "user-agent": f"receiver/{__version__}",
         "webhook-id": delivery.event_id,

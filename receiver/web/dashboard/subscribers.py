@@ -9,7 +9,7 @@ from flask import Response, request
 from marshmallow import ValidationError
 
 import handlers
-from receiver.blanking import HIDDEN, is_secret
+from receiver import blanking
 from receiver.errors import Conflict, Invalid, field_errors
 from receiver.models import EventType, Subscriber
 from receiver.overview import Cell
@@ -91,9 +91,7 @@ def create_subscriber() -> Response:
 def edit_subscriber(subscriber_id: str) -> Response:
     """The form with what is set."""
     found = runtime().subscribers.get(account(), subscriber_id)
-    headers = {
-        name: HIDDEN if is_secret(name) else value for name, value in runtime().subscribers.headers(found).items()
-    }
+    headers = blanking.shown(runtime().subscribers.headers(found))
     typed = {
         "url": found.url,
         "description": found.description,
@@ -203,7 +201,7 @@ def _page_of(subscriber_id: str, *, secrets_too: bool = False) -> Response:
         state=state_of(found),
         cells=runtime().overview.health([subscriber_id])[subscriber_id],
         said_of=said_of,
-        headers={name: HIDDEN if is_secret(name) else value for name, value in service.headers(found).items()},
+        headers=blanking.shown(service.headers(found)),
         secrets=secrets,
         shown=secrets if secrets_too else [secret for secret in secrets[:1] if now - secret.created_at < NEW],
         last=last.items,
