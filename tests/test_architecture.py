@@ -91,12 +91,11 @@ NOT_PURE = {
 
 @dataclass(frozen=True)
 class Import:
-    """One name that a module imports. ``late``: only when a function runs, or for the type checker."""
+    """One name that a module imports: at once, when a function runs, or for the type checker alone."""
 
     importer: str
     imported: str
     line: int
-    late: bool
 
 
 def files(*where: str) -> list[Path]:
@@ -121,10 +120,10 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 def imports_of(name: str) -> Iterator[Import]:
     """Everything a module imports; ``from package import module`` counts as the module."""
     package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
-    for node, late in walk(TREES[name], late=False):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(name, alias.name, node.lineno, late)
+                yield Import(name, alias.name, node.lineno)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -132,16 +131,7 @@ def imports_of(name: str) -> Iterator[Import]:
                 base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield Import(name, inner if inner in MODULES else base, node.lineno, late)
-
-
-def walk(tree: ast.AST, late: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """All nodes, each with whether it is reached only after the module was loaded."""
-    for node in ast.iter_child_nodes(tree):
-        hidden = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        hidden = hidden or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-        yield node, hidden
-        yield from walk(node, hidden)
+                yield Import(name, inner if inner in MODULES else base, node.lineno)
 
 
 IMPORTS = [found for name in MODULES for found in imports_of(name)]
@@ -260,10 +250,10 @@ def test_sql_is_in_the_store_alone() -> None:
 
 
 def test_no_circles_of_imports() -> None:
-    """Any module can be imported first."""
+    """Any module can be read, and imported, first: an import inside a function hides a circle, and opens none."""
     graph: dict[str, set[str]] = {name: set() for name in MODULES}
     for found in IMPORTS:
-        if not found.late and found.imported in MODULES:
+        if found.imported in MODULES:
             graph[found.importer].add(found.imported)
     state: dict[str, int] = {}
 

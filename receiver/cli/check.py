@@ -8,7 +8,8 @@ import json
 import click
 from rich.text import Text
 
-from receiver.cli.checks import Finding, Level, check_all, failed
+from receiver.cli.checks import check_all
+from receiver.cli.findings import Finding, Level, failed
 from receiver.cli.screen import clean, console, word
 
 

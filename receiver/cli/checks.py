@@ -11,50 +11,30 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import handlers
+from receiver.cli.findings import Finding, Level
+from receiver.cli.reseal import seals_of
+from receiver.cli.running import server, workers
 from receiver.config import SETTINGS, Settings, read_settings
 from receiver.errors import Busy, SettingsError
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
-from receiver.store.dialect import database_folder, place_of
+from receiver.store.dialect import database_folder, is_foreign, place_of
 
 LEAST_DISK = 200 * 1024 * 1024
 LITTLE_DISK = 1024 * 1024 * 1024
 BUILT_AFTER = 1_735_689_600
 """2025-01-01 in epoch seconds: a clock that shows an earlier time was never set."""
-_SQLITE = b"SQLite format 3\0"
-MOST_SKEW = 60.0
-"""Seconds that a clock may be off before signatures that carry a time are refused (providers allow minutes)."""
 
 _OTHERS = ("RECEIVER_URL", "RECEIVER_PARENT_PID", "RECEIVER_FAULT_POINT")
 """Variables that are no settings of the service: of the command line, and of child processes."""
 _OF_KUBERNETES = re.compile(r"\w+_SERVICE_(HOST|PORT\w*)|\w+_PORT(_\d+_\w+)?")
 """What a pod is told of a Service that is called receiver."""
-
-
-class Level(StrEnum):
-    """How much a finding matters. Only a problem makes `receiver check` fail."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. ``mend``: what to do, empty when there is nothing to do."""
-
-    level: Level
-    about: str
-    text: str
-    mend: str = ""
 
 
 def check_all(*, online: bool = False) -> list[Finding]:
@@ -272,7 +252,8 @@ def _schema(settings: Settings) -> Iterator[Finding]:
         if store.schema_is_current():
             yield Finding(Level.OK, "database", "reachable, and its schema is up to date")
             yield from _seals(settings, store)
-            yield from _in_use(settings, store)
+            yield from server(store, settings)
+            yield from workers(store)
         else:
             yield Finding(
                 Level.WARNING,
@@ -291,17 +272,8 @@ def _schema(settings: Settings) -> Iterator[Finding]:
         store.close()
 
 
-def _in_use(settings: Settings, store: Store) -> Iterator[Finding]:
-    from receiver.cli.running import server, workers  # late: it needs what stands here
-
-    yield from server(store, settings)
-    yield from workers(store)
-
-
 def _seals(settings: Settings, store: Store) -> Iterator[Finding]:
     """Whether the keys at hand open what is stored; nothing when a key file is a problem by itself."""
-    from receiver.cli.reseal import seals_of  # late: it needs what stands here
-
     keys, folder = settings.secret_keys, database_folder(settings.database_url)
     try:
         if not keys and folder is not None and (folder / "secret_key").exists():
@@ -341,15 +313,6 @@ def _writable(folder: Path, file: Path) -> Iterator[Finding]:
         )
 
 
-def is_foreign(file: Path) -> bool:
-    """Whether a file is there that SQLite did not make (source: SQLite's page on its file format, section 1.3)."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_SQLITE)) not in (b"", _SQLITE)
-    except OSError:
-        return False  # not there, or not ours to read: others tell that better
-
-
 def _disk(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(_nearest(folder)).free
     shown = f"{free / 1024 / 1024:,.0f} MiB are free on the disk of {folder}"
@@ -372,22 +335,3 @@ def clock(now_s: float, tick: Callable[[], float] = time.monotonic) -> Iterator[
         yield Finding(Level.PROBLEM, "clock", "this machine's steady clock runs backwards.", "Restart the machine.")
     else:
         yield Finding(Level.OK, "clock", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now_s))} UTC")
-
-
-def clock_beside(provider: str, theirs_s: float, ours_s: float) -> Finding:
-    """This machine's clock beside a provider's (epoch seconds both)."""
-    off = ours_s - theirs_s
-    if abs(off) <= MOST_SKEW:
-        return Finding(Level.OK, "clock", f"agrees with {provider}'s within {max(1, round(abs(off)))} s")
-    return Finding(
-        Level.PROBLEM,
-        "clock",
-        f"is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} {provider}'s: "
-        "signatures that carry a time will be refused.",
-        "Set the clock; let NTP keep it.",
-    )
-
-
-def failed(findings: Sequence[Finding]) -> bool:
-    """Whether there is any problem."""
-    return any(finding.level is Level.PROBLEM for finding in findings)

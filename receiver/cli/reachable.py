@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 
 import handlers
 from handlers import ErrorCode, HandlerError, Rejected, RemoteTask
-from receiver.cli.checks import Finding, Level, clock_beside
+from receiver.cli.findings import Finding, Level
 from receiver.config import Settings
 
 PATIENCE = 5.0
+MOST_SKEW = 60.0
+"""Seconds that a clock may be off before signatures that carry a time are refused (providers allow minutes)."""
 _NOBODYS = "receiver-check"
 """The name of a task that nobody has."""
 
@@ -53,6 +55,20 @@ def providers_online(settings: Settings) -> Iterator[Finding]:
             if theirs is not None and not compared:
                 compared = True
                 yield clock_beside(handler.title, theirs, time.time())
+
+
+def clock_beside(provider: str, theirs_s: float, ours_s: float) -> Finding:
+    """This machine's clock beside a provider's (epoch seconds both)."""
+    off = ours_s - theirs_s
+    if abs(off) <= MOST_SKEW:
+        return Finding(Level.OK, "clock", f"agrees with {provider}'s within {max(1, round(abs(off)))} s")
+    return Finding(
+        Level.PROBLEM,
+        "clock",
+        f"is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} {provider}'s: "
+        "signatures that carry a time will be refused.",
+        "Set the clock; let NTP keep it.",
+    )
 
 
 def _credentials(name: str, given: Mapping[str, str]) -> Finding:

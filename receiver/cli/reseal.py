@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from receiver.cli.checks import Finding, Level
+from receiver.cli.findings import Finding, Level
 from receiver.cli.keys import present_schema
 from receiver.cli.screen import console
 from receiver.resealing import ResealService, Seals

@@ -19,8 +19,9 @@ from prometheus_client.multiprocess import mark_process_dead
 from receiver import __version__
 from receiver.accounts import DEFAULT
 from receiver.cli.api import local_url
-from receiver.cli.checks import Level, public_url
+from receiver.cli.checks import public_url
 from receiver.cli.emulation import sandbox_environment
+from receiver.cli.findings import Level
 from receiver.cli.orphans import stop_with_parent
 from receiver.cli.screen import console
 from receiver.cli.service import database, ready, sandbox_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from receiver.cli.checks import Finding, Level
+from receiver.cli.findings import Finding, Level
 from receiver.config import Settings
 from receiver.runtime import wall_clock
 from receiver.stats import WORKER_SEEN

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver import logs
-from receiver.cli.checks import is_foreign
 from receiver.cli.orphans import stop_with_parent
 from receiver.cli.progress import progress
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
 from receiver.runtime import Runtime
-from receiver.store.dialect import database_folder, place_of
+from receiver.store.dialect import database_folder, is_foreign, place_of
 
 if TYPE_CHECKING:
     from receiver.sandbox import SandboxSettings

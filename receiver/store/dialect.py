@@ -57,6 +57,7 @@ CACHE_KB = 8_000
 """Pages of a SQLite file that one transaction keeps at hand: the fair choice among a thousand subscribers needs more
 than the 2 MB that it has by itself."""
 
+_SQLITE = b"SQLite format 3\0"  # what its files begin with
 _LEVEL = "synchronous"  # how a connection to SQLite flushes now
 _MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
 _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
@@ -360,6 +361,15 @@ def database_file(url: str) -> Path | None:
         return None
     path = Path(parsed.database)
     return path.resolve().parent / path.name
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether a file is there that SQLite did not make (source: SQLite's page on its file format, section 1.3)."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_SQLITE)) not in (b"", _SQLITE)
+    except OSError:
+        return False  # not there, or not ours to read: others tell that better
 
 
 def database_folder(url: str) -> Path | None:

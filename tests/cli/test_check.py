@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from receiver.cli import checks, reachable, running
-from receiver.cli.checks import Finding, Level, check_all, clock, clock_beside
+from receiver.cli.checks import check_all, clock
+from receiver.cli.findings import Finding, Level
+from receiver.cli.reachable import clock_beside
 from receiver.config import read_settings
 from receiver.runtime import Runtime, wall_clock
 from receiver.sealing import new_secret_key

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from receiver import resealing
-from receiver.cli.checks import Finding, Level, check_all
+from receiver.cli.checks import check_all
+from receiver.cli.findings import Finding, Level
 from receiver.runtime import Runtime
 from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
 from receiver.store import Store, sealed
