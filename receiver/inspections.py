@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from receiver.errors import NotFound
-from receiver.models import Event
+from receiver.models import Event, id_pattern
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets
 from receiver.store import Connection, Store, accounts, deliveries, events, subscribers
@@ -18,8 +18,8 @@ MOST_OTHERS = 200
 """Other subscribers whose secrets are tried."""
 MOST_EVENTS = 5
 MOST_STAMPS = 20
-_EVENT_ID = re.compile(r"evt_[0-9a-hjkmnp-tv-z]{26}")
-_TASK_ID = re.compile(rb"task_[0-9a-hjkmnp-tv-z]{26}")
+_EVENT_ID = re.compile(id_pattern("evt"))
+_TASK_ID = re.compile(id_pattern("task").encode())
 
 
 @dataclass(frozen=True, slots=True)

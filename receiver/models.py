@@ -20,10 +20,11 @@ T = TypeVar("T")
 IDEMPOTENCY_KEY = "[!-~]{1,255}"
 """What a key may be, as a regular expression: a header carries it."""
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts like the number, no look-alikes
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""The digits of ids, Crockford's base 32: they sort like the number, and none looks like another."""
 
 
-_OF_A_BYTE = (_ALPHABET * 8).encode()  # its lowest five bits as a letter
+_OF_A_BYTE = (ALPHABET * 8).encode()  # its lowest five bits as a letter
 
 
 def new_id(prefix: str, now: int) -> str:
@@ -36,13 +37,18 @@ def new_id(prefix: str, now: int) -> str:
 
 def first_id(prefix: str, at: int) -> str:
     """The smallest id that ``new_id`` could make at this time: for ranges of time over ids."""
-    return _since(prefix, max(at, 0)) + 16 * _ALPHABET[0]
+    return _since(prefix, max(at, 0)) + 16 * ALPHABET[0]
 
 
 @lru_cache(maxsize=256)
 def _since(prefix: str, at: int) -> str:
     """What all ids of a millisecond begin with."""
-    return f"{prefix}_" + "".join(_ALPHABET[(at >> shift) & 31] for shift in range(45, -1, -5))
+    return f"{prefix}_" + "".join(ALPHABET[(at >> shift) & 31] for shift in range(45, -1, -5))
+
+
+def id_pattern(prefix: str) -> str:
+    """The regular expression of ids with a prefix (the first of the 26 characters holds three bits only)."""
+    return rf"{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}"
 
 
 class TaskStatus(StrEnum):

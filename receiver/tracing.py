@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from receiver import __version__, logs
+from receiver.models import ALPHABET
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -31,7 +32,7 @@ Value = str | int | float | bool | Sequence[str]
 log = logs.get("tracing")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_DIGITS = {digit: value for value, digit in enumerate("0123456789abcdefghjkmnpqrstvwxyz")}  # of our ids
+_DIGITS = {digit: value for value, digit in enumerate(ALPHABET)}
 _HALF = (1 << 64) - 1
 _NAMESPACE = "receiver."
 

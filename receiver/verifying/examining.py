@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from receiver.models import id_pattern
 from receiver.signing import MAX_LIVE_SECRETS, sign
 from receiver.verifying.bodies import RAW_BYTES, Change, Difference, first_difference, how_changed, undone
 
@@ -24,7 +25,7 @@ MOST_TOKENS = 2 * MAX_LIVE_SECRETS
 """Signatures that are compared at most; we never send more than half as many."""
 _MOST_DIGITS = 19
 """Of a timestamp, when somebody's clock counts nanoseconds."""
-_EVENT_ID = re.compile(r"evt_[0-9a-hjkmnp-tv-z]{26}")
+_EVENT_ID = re.compile(id_pattern("evt"))
 _TOKEN = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
 _HOP = (
     "Look which proxy, gateway or framework on the way drops or renames headers, and copy all three webhook- headers"

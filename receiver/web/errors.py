@@ -22,7 +22,7 @@ from receiver.errors import (
     ReceiverError,
 )
 from receiver.events import dumps
-from receiver.web.fields import id_pattern
+from receiver.models import id_pattern
 
 TYPE = "application/problem+json"
 log = logs.get("web")

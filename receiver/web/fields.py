@@ -10,10 +10,11 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
+from receiver.models import id_pattern
+
 _STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
-_CROCKFORD = "[0-9a-hjkmnp-tv-z]"
 
 
 def storable(text: str) -> bool:
@@ -51,11 +52,6 @@ class Matching(fields.String):
     def json_schema(self) -> dict[str, Any]:
         """What JSON Schema can say of it."""
         return {"pattern": f"^(?:{self.pattern.pattern})$"}
-
-
-def id_pattern(prefix: str) -> str:
-    """The regular expression of ids with a prefix (the first of the 26 characters holds three bits only)."""
-    return rf"{prefix}_[0-7]{_CROCKFORD}{{25}}"
 
 
 class Id(Matching):

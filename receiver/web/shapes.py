@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handlers import ErrorCode, OutputKind, OutputStatus
-from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus, Trigger
-from receiver.web.fields import id_pattern
+from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus, Trigger, id_pattern
 from receiver.web.samples import EXAMPLES
 
 __all__ = ["ABOUT", "IN_PATHS", "SCHEMAS", "SECURITY"]

@@ -10,14 +10,13 @@ from flask import Response, request
 
 from receiver import __version__, blanking
 from receiver.errors import Conflict, NotFound
-from receiver.models import Attempt, Delivery, DeliveryStatus, EventType
+from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, id_pattern
 from receiver.store.deliveries import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard.formatting import pretty
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.dashboard.troubles import REASONS, explained, why
 from receiver.web.face import runtime
-from receiver.web.fields import id_pattern
 
 PAGE_SIZE = 25
 MOST_RETRIED = 500

@@ -16,11 +16,11 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from receiver import __version__
+from receiver.models import id_pattern
 from receiver.runtime import Runtime
 from receiver.web import errors
 from receiver.web.dashboard import formatting, sessions
 from receiver.web.face import runtime
-from receiver.web.fields import id_pattern
 
 blueprint = Blueprint(
     "dashboard", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"

@@ -13,14 +13,13 @@ from marshmallow import ValidationError
 
 from receiver import watching
 from receiver.errors import IdempotencyMismatch, Invalid, NotFound, field_errors
-from receiver.models import Task
+from receiver.models import Task, id_pattern
 from receiver.providers import input_schema
 from receiver.tasks import NewTask
 from receiver.web.auth import account
 from receiver.web.dashboard import forms
 from receiver.web.dashboard.frame import page, redirect, render
 from receiver.web.face import runtime
-from receiver.web.fields import id_pattern
 from receiver.web.schemas import NewTaskSchema
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from flask import Response, request
 
 from receiver.inspections import Inspection, Received
+from receiver.models import id_pattern
 from receiver.verifying import read_headers
 from receiver.web.auth import account
 from receiver.web.dashboard.frame import page, render
 from receiver.web.face import runtime
-from receiver.web.fields import id_pattern
 
 ACCOUNT = "account"
 """Stands for what goes to tasks' callback URLs, which the account signs."""
