@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 from environs import FileAwareEnv
 
 import handlers
+from receiver.addresses import Network
 from receiver.errors import SettingsError
 from receiver.sealing import parse_secret_keys
 
 _API_KEY = re.compile(r"[!-~]{16,256}")
 """What can be sent as a bearer token, and is not guessed."""
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)

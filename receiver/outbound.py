@@ -219,7 +219,7 @@ async def _receive_early(sock: socket.socket, until: float, answer: Answer, unta
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-_OURS = frozenset(
+OURS = frozenset(
     {
         "accept-encoding",
         "connection",
@@ -234,6 +234,7 @@ _OURS = frozenset(
         "upgrade",
     }
 )
+"""Headers of one connection (RFC 9110, section 7.6.1), and what the sender alone can know; no caller sets them."""
 
 
 def _head(request: OutboundRequest, target: Target, *, kept: bool) -> bytes:
@@ -247,7 +248,7 @@ def _head(request: OutboundRequest, target: Target, *, kept: bool) -> bytes:
         f"Content-Length: {size}",
     ]
     for name, value in request.headers.items():
-        if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
+        if not _TOKEN.fullmatch(name) or name.lower() in OURS:
             raise Failure(OutboundError.INVALID_REQUEST, f"The header {name!r} cannot be set.")
         if not _VALUE.fullmatch(value):
             raise Failure(

@@ -16,6 +16,7 @@ from receiver.bell import Bell
 from receiver.blanking import HIDDEN
 from receiver.errors import Busy, Conflict, Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
+from receiver.outbound import OURS
 from receiver.sealing import Sealer
 from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
 from receiver.store import Connection, Store, backlog, deliveries, subscribers
@@ -31,27 +32,14 @@ MOST_COUNTED = 100_000
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,1000}")
-_NOT_CHOSEN = frozenset(
-    [
-        # Of one connection (RFC 9110, section 7.6.1), and what the sender alone can know.
-        "connection",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-        # Sent with every attempt, or with a trace: a second one would contradict it.
-        "accept-encoding",
-        "traceparent",
-        "user-agent",
-    ]
-)
+_NOT_CHOSEN = OURS | {
+    "proxy-authenticate",
+    "proxy-authorization",
+    "trailers",
+    # Sent with every attempt, or with a trace: a second one would contradict it.
+    "traceparent",
+    "user-agent",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +182,7 @@ class SubscriberService:
         now = self._clock()
         self.get(account_id, subscriber_id)
         with self._store.write() as connection:
-            subscribers.lock(connection, subscriber_id)
-            subscriber = subscribers.get(connection, subscriber_id)
+            subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
             if subscriber is None:
                 raise NotFound("There is no such subscriber.")
             try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from receiver.faultpoints import reached
+from receiver.schedule import DAY
 from receiver.store import Store, claiming, deliveries, pacing, purging
 
 STEP = 50
 """Rows of each kind in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
-DAY = 86_400_000
 KEYS_KEPT = 2 * DAY
 """Idempotency keys outlive the promised 24 hours by a day; their tasks stay at least as long."""
 WORKER_FORGOTTEN = DAY

@@ -11,6 +11,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 import handlers
+from handlers import Operation
 from receiver.addresses import AddressPolicy, BadUrl, check_url
 from receiver.bell import Bell, submit_lane
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, field_errors
@@ -29,7 +30,7 @@ from receiver.models import (
     new_id,
 )
 from receiver.providers import Providers
-from receiver.store import Store, backlog, deliveries, events, notices, subscribers, tasks
+from receiver.store import Connection, Store, backlog, deliveries, events, notices, subscribers, tasks
 from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
@@ -113,9 +114,9 @@ class TaskService:
             replayed = self._find_replay(account_id, key, fingerprint)
             if replayed is not None:
                 return replayed, True
-        input_json = self._checked_input(wanted)
+        handler, operation = self._providers.operation(wanted.provider, wanted.operation)
+        input_json = self._checked_input(wanted, operation)
         now = self._clock()
-        handler, _ = self._providers.operation(wanted.provider, wanted.operation)
         deadline = wanted.deadline or handler.pace.task_deadline
         task = Task(
             id=new_id("task", now),
@@ -161,16 +162,15 @@ class TaskService:
             found = tasks.find_key(connection, account_id, key)
             return None if found is None else self._replay(connection, found, fingerprint)
 
-    def _replay(self, connection: Any, found: tuple[str, str], fingerprint: str) -> Task:
+    def _replay(self, connection: Connection, found: tuple[str, str], fingerprint: str) -> Task:
         if found[0] != fingerprint:
             raise IdempotencyMismatch("This Idempotency-Key was used with another body; use a new key for a new task.")
         task = tasks.get(connection, found[1])
         assert task is not None  # keys go with their tasks
         return task
 
-    def _checked_input(self, wanted: NewTask) -> str:
-        """The input as JSON text, after the operation's schema; every problem at once."""
-        _, operation = self._providers.operation(wanted.provider, wanted.operation)
+    def _checked_input(self, wanted: NewTask, operation: Operation) -> str:
+        """The input as JSON text. Raises Invalid with every problem of the request at once."""
         errors: dict[str, list[str]] = {}
         if wanted.callback_url is not None:
             try:
@@ -253,7 +253,7 @@ class TaskService:
         return self.history(account_id, task_id).lines()
 
 
-def _listen_at(connection: Any, account_id: str, url: str, now: int) -> None:
+def _listen_at(connection: Connection, account_id: str, url: str, now: int) -> None:
     """Make sure that the hidden subscriber behind a callback URL exists and is not disabled."""
     hidden = subscribers.behind_callback_url(connection, account_id, url, now)
     if hidden.disabled:

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from receiver.cli.checks import check_all
+from receiver.cli.exits import Exit
 from receiver.cli.findings import Finding, Level, failed
 from receiver.cli.screen import clean, console, word
 
@@ -34,7 +35,7 @@ def check(online: bool, as_json: bool) -> None:
             _show(finding, mended_later=following is not None and following.mend == finding.mend)
         _conclude(findings)
     if failed(findings):
-        raise SystemExit(1)
+        raise SystemExit(Exit.FAILED)
 
 
 def _show(finding: Finding, *, mended_later: bool) -> None:

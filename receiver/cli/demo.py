@@ -16,6 +16,7 @@ import handlers
 from receiver.cli.api import Api
 from receiver.cli.demo_service import DemoService, demo_service
 from receiver.cli.demo_subscriber import DemoSubscriber, demo_subscriber
+from receiver.cli.exits import Exit
 from receiver.cli.screen import clean, console, seconds_between, show_table, word
 from receiver.cli.timeline import told
 from receiver.models import FINAL
@@ -91,7 +92,7 @@ def demo() -> None:
     for problem in problems:
         console(error=True).print(f"Missing: {clean(problem)}", style="red")
     if problems:
-        raise SystemExit(1)
+        raise SystemExit(Exit.FAILED)
     screen.print(f"\nEvery result arrived, verified, in {time.monotonic() - began:.1f} s.", style="bold green")
     screen.print("Now try it yourself: make run (or: receiver run --with-sandbox)")
 

@@ -27,7 +27,7 @@ def providers(api: Api, name: str | None, operation: str | None, as_json: bool) 
     known = {provider["name"]: provider for provider in answer.json()["data"]}
     if name is None:
         rows = [
-            [each["name"], each["title"], word(bool(each["configured"])), each["callbacks"], len(each["operations"])]
+            [each["name"], each["title"], word(each["configured"]), each["callbacks"], len(each["operations"])]
             for each in known.values()
         ]
         columns = [
@@ -37,7 +37,7 @@ def providers(api: Api, name: str | None, operation: str | None, as_json: bool) 
             Column("callbacks", drop=3),
             Column("operations", drop=1),
         ]
-        show_table(columns, [[*row[:2], word(clean(row[2])), *row[3:]] for row in rows], "No providers.")
+        show_table(columns, rows, "No providers.")
         return
     if name not in known:
         raise click.UsageError(f"There is no provider {name!r}; known are {', '.join(known)}.")
@@ -53,7 +53,7 @@ def _show_provider(provider: Mapping[str, Any], operation: str | None) -> None:
         show_facts(
             {
                 "provider": f"{provider['name']} ({provider['title']})",
-                "configured": word(clean(bool(provider["configured"]))),
+                "configured": word(provider["configured"]),
                 "callbacks": provider["callbacks"],
                 "documentation": provider["docs"],
             }

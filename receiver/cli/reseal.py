@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
+from receiver.cli.exits import Exit
 from receiver.cli.findings import Finding, Level
 from receiver.cli.keys import present_schema
 from receiver.cli.screen import console
@@ -34,7 +35,7 @@ def reseal(as_json: bool) -> None:
     else:
         _tell(done, seals)
     if left or lost:
-        raise SystemExit(1)
+        raise SystemExit(Exit.FAILED)
 
 
 def _tell(done: Mapping[str, int], seals: Seals) -> None:

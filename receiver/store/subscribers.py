@@ -159,11 +159,6 @@ def list_page(connection: Connection, account_id: str, limit: int, cursor: str |
     return page(connection, query, subscribers.c.id, from_row, limit=limit, cursor=cursor)
 
 
-def lock(connection: Connection, subscriber_id: str) -> None:
-    """Let nobody else change a subscriber until this transaction ends: for whoever reads it to write it anew."""
-    connection.execute(dialect.locked(select(subscribers.c.id).where(subscribers.c.id == subscriber_id)))
-
-
 def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]) -> bool:
     """Set columns of a subscriber that is not deleted; whether it was there."""
     query = update(subscribers).where(subscribers.c.id == subscriber_id, subscribers.c.deleted_at.is_(None))

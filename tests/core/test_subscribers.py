@@ -58,7 +58,7 @@ def test_what_cannot_work_is_refused_with_the_field(stage: Stage, change: dict[s
 
 def test_every_header_that_is_taken_can_be_sent(stage: Stage) -> None:
     """What the sender would refuse is refused at once, and not with each attempt for three days."""
-    for name in outbound._OURS:
+    for name in outbound.OURS:
         with pytest.raises(Invalid):
             stage.subscribe(headers={name.title(): "x"})
     for sign in map(chr, range(256)):

@@ -171,7 +171,7 @@ def test_failed_attempts_in_the_midst_of_a_delete(stage: Stage) -> None:
 
     overtaken(
         stage,
-        lambda connection: subscribers.lock(connection, subscriber.id),
+        lambda connection: subscribers.some(connection, [subscriber.id], held=True),
         lambda: stage.finish(claims, 500),
         rest,
     )
@@ -188,7 +188,7 @@ def test_a_retry_by_hand_in_the_midst_of_a_failed_attempt(stage: Stage) -> None:
 
     retried = overtaken(
         stage,
-        lambda connection: subscribers.lock(connection, claim.subscriber.id),
+        lambda connection: subscribers.some(connection, [claim.subscriber.id], held=True),
         lambda: stage.runtime.deliveries.retry(stage.account, claim.delivery.id),
         die,
     )

@@ -13,6 +13,7 @@ from receiver import blanking
 from receiver.errors import Conflict, Invalid, field_errors
 from receiver.models import EventType, Subscriber
 from receiver.overview import Cell
+from receiver.schedule import DAY
 from receiver.store.deliveries import Filter
 from receiver.subscribers import MOST_COUNTED, NewSubscriber
 from receiver.web.auth import account
@@ -25,7 +26,6 @@ from receiver.web.schemas import NewSubscriberSchema
 PAGE_SIZE = 25
 NEW = 300_000
 """For how long (ms) a secret that was just made is shown without asking."""
-DAY = 86_400_000
 OVERLAPS = {0: "at once: it has leaked", 3600: "in an hour", 86_400: "in a day", 604_800: "in a week"}
 _ONE = "/subscribers/<id(sub):subscriber_id>"
 
