@@ -141,7 +141,7 @@ class Handler(ABC):
     def submit(self, submission: Submission) -> Receipt:
         """Hand a task over, in one call or two.
 
-        Raises Rejected, Unavailable (surely nothing was started) or OutcomeUnknown.
+        Raises Rejected, Unavailable (certainly nothing was started) or OutcomeUnknown.
         """
 
     @abstractmethod

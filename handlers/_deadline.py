@@ -3,8 +3,8 @@
 A socket's own time-out starts anew with every packet, so a provider that sends a byte now and then
 could hold a worker for ever, and longer than the lease on its task.
 
-And connections that are not used again after a pause: a server that hangs up in the very moment of a call loses it,
-and nobody knows whether what it was to start was started.
+And connections that are not used again after a pause: when a server hangs up at the very moment of a call, the call is
+lost, and nobody knows whether it has started anything.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _TlsPool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
 class DeadlineAdapter(HTTPAdapter):
     """requests' transport to a provider, keeping the deadline of ``set_deadline``.
 
-    What requests works out for every call, since the next may go through a proxy or need cookies, is known here.
+    What requests works out anew for every call, since one may go through a proxy or need cookies, is known here.
     """
 
     def __init__(self, connections: int) -> None:

@@ -43,11 +43,11 @@ CONNECTIONS = 150
 """Connections to a provider that are kept; calls beyond that open one for themselves."""
 
 THROTTLED = 10.0
-"""Seconds without a further call after HTTP 429 to one of which nobody knows what came of it, and no Retry-After: each
-call more could cost another task."""
+"""Seconds without a further call after an HTTP 429 without Retry-After whose call may have taken effect: each further
+one could cost another task."""
 
 PLACES = 256
-"""URLs that are kept at hand as requests would quote them; providers have a few dozen each."""
+"""How many URLs are kept as requests would quote them; providers have a few dozen each."""
 
 _USUAL = {**requests.utils.default_headers(), "Accept-Encoding": "identity"}
 _REFUSALS = {
@@ -97,7 +97,7 @@ def json_body(value: Any) -> bytes:
 
 
 def contradicted(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
-    """What an answer means that says success in the provider's own form, and something else by its HTTP status.
+    """The meaning of an answer that says success in the provider's own form, and something else by its HTTP status.
 
     401 and 403 are believed. Otherwise a call that starts work may have started it, so it must not be made again.
     """
@@ -107,7 +107,7 @@ def contradicted(answer: Answer, title: str, *, starts_work: bool) -> HandlerErr
 
 
 def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
-    """What an answer means that is not in the provider's own form, judged by its HTTP status alone.
+    """The meaning of an answer that is not in the provider's own form, judged by its HTTP status alone.
 
     A redirect or a 408 did nothing: Unavailable. 401 and 403 are about our credentials: Rejected.
     Any other 4xx refuses a call that starts work (Rejected), and says nothing of a task when it
@@ -130,7 +130,7 @@ class ProviderSession:
     ) -> None:
         """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call.
 
-        ``refusal_is_certain``: whether HTTP 429 surely started nothing.
+        ``refusal_is_certain``: whether HTTP 429 certainly means that nothing was started.
         """
         self.base_url = base_url.rstrip("/")
         self.title = title
@@ -204,7 +204,7 @@ class ProviderSession:
         params: Mapping[str, str] | None,
         body: bytes | None = None,
     ) -> requests.PreparedRequest:
-        """What requests makes of these; its own way is for forms, files, hooks and cookies as well, and costs more."""
+        """The request that the library would make; its own way does forms, files, hooks and cookies too, at a price."""
         url, usual = _place(self.base_url + path)
         request = requests.PreparedRequest()
         request.method, request.body = method, body or None
@@ -240,7 +240,7 @@ class ProviderSession:
 
 
 def can_be_called(url: str) -> bool:
-    """Whether a call can be made of it, to a host that can be looked up, and the one that other parsers see."""
+    """Whether this URL can be called: its host can be looked up, and is the one that other parsers see."""
     try:
         (urlsplit(requests.Request("GET", url).prepare().url or "").hostname or "").encode("idna")
     except ValueError:  # of either

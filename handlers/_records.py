@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
-    """A dataclass that nobody changes: the type checker sees to it.
+    """A dataclass that is never changed: the type checker enforces it.
 
-    Python's own frozen dataclasses see to it while the program runs, and take three to seven times as long to make. Of
-    what goes through us with each notice, answer and delivery that was nearly a tenth of all cost.
+    Python's own frozen dataclasses enforce it at run time, and take three to seven times as long to make. That was
+    nearly a tenth of what each notice, answer and delivery cost.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)  # by its values, as a frozen one
 
@@ -77,7 +77,7 @@ class Rejected(HandlerError):
 
 
 LONGEST_PAUSE = 3600.0
-"""Seconds for which one answer can hold back all calls to a provider: a moment in time, say, would be years."""
+"""Seconds for which one answer can hold back all calls to a provider; a date taken for a delay would mean years."""
 
 
 def _bounded(pause: float | None) -> float | None:

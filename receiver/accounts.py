@@ -19,7 +19,7 @@ LAST_USE_STEP = 60_000
 
 
 class AccountService:
-    """The account service; its transactions begin here."""
+    """Accounts and API keys: made, found, ended. Its transactions begin here."""
 
     def __init__(self, store: Store, sealer: Sealer, clock: Callable[[], int]) -> None:
         """``clock``: ms since the epoch."""
@@ -147,7 +147,7 @@ class AccountService:
 
 
 def digest_of(text: str) -> str:
-    """What is kept of an API key. Keys have 256 random bits, so a plain SHA-256 cannot be guessed back."""
+    """What is kept of an API key. Keys have 256 random bits, so a plain SHA-256 cannot be reversed by guessing."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 

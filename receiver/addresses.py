@@ -1,7 +1,7 @@
 """Where we may connect: which IP addresses are public, and what a subscriber's URL must look like.
 
 Nothing is resolved here. A literal address is judged at once; a name is judged when the connection is
-made, on every answer of the resolver (``receiver.outbound``), because only then is its address known.
+made, on every answer of the resolver (``receiver.dialling``), because only then is its address known.
 
 Sources: IANA's registries of special-purpose addresses, RFC 6890, RFC 6052 (NAT64), RFC 3986 (URLs),
 UTS 46 (names that are not ASCII), and the cloud providers' pages on instance metadata.

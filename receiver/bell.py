@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-_ANY = "1"  # what is no lane's name means every lane, so that versions that name others understand each other
+_ANY = "1"  # a word that is no lane's name means every lane, so that versions with other lanes get along
 _LONGEST = 90  # a Unix socket's path has about 100 bytes on every system
 
 
@@ -30,9 +30,9 @@ DELIVER = "deliver"
 """The lane that sends deliveries."""
 
 BREATH = 0.005
-"""Seconds between two messages to other machines: rings that come in between are one."""
+"""Seconds between two messages to other machines: rings that come in between become one."""
 ALONE = 2.0
-"""Seconds for which nobody is told elsewhere, once nobody listened there: a machine that joins is heard after that."""
+"""Seconds without a message to other machines once none listens; one that joins is told of nothing for so long."""
 
 
 def submit_lane(provider: str) -> str:
@@ -49,7 +49,7 @@ class Ear(Protocol):
     """Hears what came over a wire."""
 
     missed: bool
-    """Whether ``words`` has to tell of what may have been missed: nobody who polls should sleep first."""
+    """Whether something may have been missed, of which ``words`` tells: to be asked before any sleep."""
 
     def fileno(self) -> int | None:
         """What to poll; None while there is nothing to hear with."""

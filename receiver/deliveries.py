@@ -1,4 +1,4 @@
-"""Deliveries: claimed fairly, signed, judged; listed, retried by hand."""
+"""Deliveries: claimed fairly, signed, judged; listed, retried by hand. And the events in them, as callers read them."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Turn:
 
 
 _OPENED = 1024
-"""Sealed texts whose content is kept at hand; as there are in use by subscribers who get something."""
+"""How many sealed texts are kept opened: about as many as there are subscribers that get something."""
 
 
 class DeliveryService:
-    """The delivery service; its transactions begin here."""
+    """What the deliver lane and callers do with deliveries, and how events are read. Its transactions begin here."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class DeliveryService:
         return OutboundRequest("POST", subscriber.url, headers, body, self._timeout, owner=subscriber.id)
 
     def _discreet(self, outcome: Outcome) -> Outcome:
-        """Without the subscriber's secret headers, should it answer with what it was sent."""
+        """The outcome with the subscriber's secret headers blanked out, in case it answers with what it was sent."""
         result, subscriber = outcome.result, outcome.claim.subscriber
         if result.status is None:
             return outcome  # nothing came back; perhaps no request could be made, since no key opens the headers
@@ -307,7 +307,7 @@ class DeliveryService:
         return event
 
     def list_events(self, account_id: str, types: Sequence[str], limit: int, cursor: str | None) -> Page[Event]:
-        """An account's events, newest first: those that a reader who goes on behind the newest has before it."""
+        """An account's events, newest first; a reader who goes on behind the newest of them misses none."""
         settled = self._settled()
         with self._store.read() as connection:
             return events.list_page(connection, account_id, types, limit, cursor, up_to=settled)
@@ -335,7 +335,7 @@ class DeliveryService:
         return newest[0] if newest else None
 
     def events_behind(self, account_id: str, seq: int, types: Sequence[str], limit: int) -> Sequence[Event]:
-        """An account's events behind a place in the order, oldest first; none that another may still come before."""
+        """An account's events behind a place in the order, oldest first; only those before which none can appear."""
         settled = self._settled()
         with self._store.read() as connection:
             return events.after(connection, account_id, seq, limit, types, up_to=settled)

@@ -21,7 +21,7 @@ from typing import Any
 
 
 class ReceiverError(Exception):
-    """Root of what a service says no with. ``detail``: a sentence for the caller."""
+    """Root of the errors with which a service refuses. ``detail``: a sentence for the caller."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)

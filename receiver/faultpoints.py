@@ -2,7 +2,7 @@
 
 ``RECEIVER_FAULT_POINT=deliver.answered:3`` makes the process kill itself with SIGKILL when it comes by that
 place for the third time (without a number: for the first). A kill at a place that is hard to hit by chance can
-so be repeated at will; nothing is closed, flushed or rolled back, as when the machine loses power.
+thus be repeated at will; nothing is closed, flushed or rolled back, as when the machine loses power.
 
 Unset, which is how the service runs, a point costs one comparison.
 """

@@ -18,7 +18,7 @@ _FINAL_OF = {
 }
 
 DISABLE_FAILURES = 10
-"""Failed attempts in a row, beside the time, that it takes to disable a subscriber.
+"""A subscriber is disabled only after this many failed attempts in a row, however long ago the first of them was.
 
 A webhook that is hardly ever used is not given up for two failures that happen to lie days apart.
 """
@@ -69,7 +69,7 @@ def apply_update(task: Task, update: TaskUpdate, via: CompletedVia) -> Change | 
 def past_deadline(task: Task) -> Change:
     """The end of a task whose deadline passed without a final word.
 
-    A task whose submission's answer was lost, and which nobody heard of since, fails as
+    A task whose submission's answer was lost, and of which nothing was heard since, fails as
     ``submission_unknown``; any other expires.
     """
     if task.status is TaskStatus.SUBMITTING and task.outcome_unknown:

@@ -1,4 +1,4 @@
-"""Who of this machine is dead for certain: each process holds a lock, which the kernel takes back however it ends."""
+"""Which processes of this machine are certainly dead: each holds a lock, which the kernel frees however it ends."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class NoticeService:
         """Keep notices in one transaction; where one of them makes it fail, each in one of its own."""
         try:
             results.update(self._keep(understood, now))
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not be the neighbours' trouble
+        except Exception as error:  # noqa: BLE001  whatever it is, the other notices must not suffer from it
             if len(understood) == 1 or isinstance(error, Busy):
                 results.update(dict.fromkeys(understood, error))
                 return
@@ -205,7 +205,7 @@ class NoticeService:
 
 
 def _step(items: Mapping[int, A], work: Callable[[A], B | Taken], results: dict[int, Result]) -> dict[int, B]:
-    """Do one step with each; those that fail in it, or are answered already, have their result and go no further."""
+    """Do one step with each; one that fails in it, or is answered by it, has its result and goes no further."""
     further: dict[int, B] = {}
     for place, item in items.items():
         try:
@@ -221,7 +221,7 @@ def _step(items: Mapping[int, A], work: Callable[[A], B | Taken], results: dict[
 
 
 def _rounds(understood: Mapping[int, _Understood]) -> Iterator[dict[int, _Understood]]:
-    """All in their order, in rounds that name no task twice: a task's second notice is judged by what the first did."""
+    """All in order, in rounds that name no task twice: its second notice is judged after the first took effect."""
     left = dict(understood)
     while left:
         first = {each.task_id: place for place, each in reversed(left.items())}

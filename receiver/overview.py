@@ -115,7 +115,7 @@ class LastAttempt:
 
 
 class OverviewService:
-    """Reads what happened; a number costs the same whatever lies in the tables."""
+    """Reads what happened, at a cost that does not grow with the tables."""
 
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         """``clock``: ms since the epoch."""
@@ -127,7 +127,7 @@ class OverviewService:
     def read(self, account_id: str, window: str) -> Overview:
         """What happened to an account's tasks and deliveries in a window (a key of WINDOWS). Raises Busy."""
         now = self._clock()
-        with self._lock:  # who comes meanwhile waits for the one answer
+        with self._lock:  # whoever comes meanwhile waits for this one answer
             found = self._kept.get((account_id, window))
             if found is None or not 0 <= now - found[0] < FRESH:
                 self._kept = {key: kept for key, kept in self._kept.items() if 0 <= now - kept[0] < FRESH}

@@ -19,32 +19,33 @@ from receiver.waking import lanes_after
 HORIZON = 250
 """How far ahead (ms) a worker reserves a provider's free slots."""
 AHEAD = 125
-"""How long before the next free slot (ms) it looks again, so as to reserve several at a time where the rate allows."""
+"""How long before the next free slot (ms) the worker looks again, to reserve several at once where the rate allows."""
 TOGETHER = 50
-"""Tasks that fall due within so many ms are claimed together, and fill the batches of fewer calls; a ring is heard at
-once."""
+"""Tasks that fall due within so many ms are claimed together, so that fewer calls have fuller batches; a ring of the
+bell is answered at once."""
 HINT_FRESH = 60_000
 """For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
 HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
-"""How long (ms) past the deadline a provider is still asked that does not answer, or says nothing of the task, before
-it expires; as long after a start, when nobody was there to ask before."""
+"""How long (ms) past its deadline a task is still asked about when the provider does not answer, or says nothing of it;
+then it expires. Counted from this process's start when that is later: nobody could ask before."""
 NO_ANSWER = 7_200_000
-"""How long (ms) past the deadline a task lasts at most whose provider wants no calls: longer than any one pause. After
-a start so much time is given anew: nobody was there to ask before."""
+"""How long (ms) past its deadline a task lasts at most while its provider wants no calls: longer than any one pause.
+Counted from this process's start when that is later: nobody could ask before."""
 AWAY = 60_000
-"""For how many ms nobody may have been there at most, between two of the signs that come every few seconds: a process
-that was suspended, or had no database, has asked nobody meanwhile either."""
+"""The longest gap (ms) between two calls of ``here``, which come every few seconds, that is no absence: a process that
+was suspended, or had no database, could not ask anybody meanwhile, as before its start."""
 SILENCE = 60_000
-"""From how many ms on it is a pause that a provider wants; below, it is its rate."""
+"""A free slot at least so many ms ahead means that the provider asked for a pause; a nearer one comes from its rate."""
 STEP = 100
+"""Overdue tasks that are ended in one transaction."""
 
 
 @record
 class Answer:
-    """What a query gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: asked for, in seconds.
+    """What a query gave for a batch. ``failed``: why it failed (None: it did not). ``pause``: the seconds asked for.
 
-    ``calls``: to the provider that it took.
+    ``calls``: how many calls to the provider it took.
     """
 
     batch: Sequence[Task]
@@ -88,9 +89,9 @@ class PollingService:
         self._seen: int | None = None
 
     def here(self) -> None:
-        """A worker is there to ask, and so is its database; said every few seconds.
+        """Note that a worker can ask, and has its database; to be called every few seconds.
 
-        After an outage the time that is given to providers past a deadline begins anew.
+        After an absence the time that providers are given past a deadline begins anew.
         """
         now = self._clock()
         self._note_return(now)
@@ -118,7 +119,10 @@ class PollingService:
         return turn
 
     def _claim(self, connection: Connection, provider: str, room: int) -> Turn:
-        """The pace comes last of what is held: who waits for it has no task or subscriber that its holder may want."""
+        """Claim batches.
+
+        The pace is locked last: whoever waits for it holds no task or subscriber that its holder may want.
+        """
         name = f"{provider}:query"
         free = pacing.take_turn(connection, name)
         now = self._clock()  # once it is our turn: slots must not lie in the past, or they are used all at once
@@ -152,7 +156,7 @@ class PollingService:
         return wait
 
     def _write(self, connection: Connection, answers: Sequence[Answer]) -> Sequence[Task]:
-        """The tasks of which there is news: an event. That one still runs is none, and wakes nobody."""
+        """Write answers; the tasks for which that made an event. That one still runs is no news, and wakes nobody."""
         now = self._clock()
         self._note_return(now)
         claims = [(answer, claimed) for answer in answers for claimed in answer.batch]
@@ -193,7 +197,7 @@ class PollingService:
         return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
 
     def _unknown(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
-        """What becomes of a task of which an answer says nothing: it is asked after again, for as long as it may be."""
+        """What becomes of a task of which an answer says nothing: it is asked about again, until its time is over."""
         until = max(task.deadline_at, self._began) + LAST_QUERY_GRACE
         if now >= until:
             return Move(task, lifecycle.past_deadline(task))

@@ -12,7 +12,7 @@ from receiver.store.sealed import Sealed
 STEP = 50
 """Texts that are written in one transaction: others get their turn in between."""
 PASSES = 10
-"""How often all is gone through while others write with an older key at the same time."""
+"""How many times everything is gone through at most, while others still write with an older key."""
 
 
 @dataclass(frozen=True, slots=True)

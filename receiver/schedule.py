@@ -1,4 +1,4 @@
-"""The only place that knows waiting: delays, jitter, Retry-After. Pure; the clock is passed in.
+"""The only place that decides how long to wait: delays, jitter, Retry-After. Pure; the clock is passed in.
 
 Delays are milliseconds unless a name says otherwise. ``chance`` is a number in [0, 1) for jitter.
 """
@@ -32,7 +32,7 @@ def attempt_delay(schedule: Sequence[float], failed: int, chance: float) -> int 
 
 
 def submit_delay(failed: int, asked: float | None, chance: float) -> int:
-    """The wait after the n-th (1-based) submission that surely started nothing; never less than ``asked`` s."""
+    """The wait after the n-th (1-based) submission that certainly started nothing; never less than ``asked`` s."""
     own = delay(SUBMIT_BACKOFF, max(failed - 1, 0), chance)
     return max(own, round((asked or 0) * 1000))
 

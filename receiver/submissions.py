@@ -23,10 +23,10 @@ from receiver.store.settling import adopt, settle
 from receiver.waking import lanes_after
 
 HORIZON = 50
-"""How far ahead (ms) a worker reserves a provider's free slots. Of what waits for them, nobody knows whether it was
-handed over once that worker is killed: so not as far as for queries."""
+"""How far ahead (ms) a worker reserves a provider's free slots. Less far than for queries: when a worker is killed,
+nobody knows whether a task that waited for its slot had been handed over."""
 LATE_ANSWER = 60_000
-"""How long (ms) a worker that seemed lost may still come with an answer, where no callback can save the task."""
+"""How long (ms) the answer of a worker that seemed lost is still waited for, where no callback can save the task."""
 
 KEPT_ANSWER = 2048
 """Characters of the answer to a submission that its step keeps; the task's own copy gives way to later answers."""
@@ -121,18 +121,18 @@ class SubmissionService:
         return again
 
     def _lease_at(self, handler: Handler) -> int:
-        """How long (ms) a claim holds: a worker that dies has its calls repeated, once the provider knows of them."""
+        """How long (ms) a claim holds: if its worker dies, the provider must know of its call when it is repeated."""
         return self._lease + round(handler.repeat_after * 1000)
 
     def _anything_due(self, provider: str, status: TaskStatus, now: int) -> bool:
-        """Most looks find nothing; a look must not take the writer's turn."""
+        """Whether a claim would find anything. Most would not, and must not take the writer's turn for that."""
         with self._store.read() as connection:
             return tasks.count_due(connection, provider, status, now, 1) > 0
 
     def _take_turn(self, connection: Connection, provider: str) -> tuple[int, int]:
-        """Nobody else counts or reserves until this claim is written; the time once it is our turn, and the free slot.
+        """Let nobody else count or reserve until this claim is written; the time then, and the free slot.
 
-        Slots that are reserved by the time before a long wait would lie in the past, and be used all at once.
+        Slots reserved by the time before a long wait would lie in the past, and all be used at once.
         """
         free = pacing.take_turn(connection, f"{provider}:submit")
         return self._clock(), free
@@ -211,7 +211,7 @@ class SubmissionService:
         self._bell.ring(*lanes_after([settled or current], self._providers))
 
     def unavailable(self, task: Task, failure: Unavailable) -> None:
-        """Surely nothing was started: back to the queue, and the provider gets the pause it asked for."""
+        """Certainly nothing was started: back to the queue, and the provider gets the pause it asked for."""
         now = self._clock()
         with self._store.write() as connection:
             if failure.retry_after:
@@ -278,7 +278,7 @@ class SubmissionService:
         self._bell.ring()
 
     def _ours(self, connection: Connection, task: Task) -> Task | None:
-        """The claimed task as it is and stays; None when it has moved on, or another worker has the lease."""
+        """The claimed task as it is now, held; None when it has moved on, or another worker has the lease."""
         current = tasks.hold(connection, [task.id]).get(task.id)
         if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
             return None

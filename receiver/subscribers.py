@@ -25,10 +25,10 @@ from receiver.store.settling import publish
 
 MOST_HEADERS = 20
 REPLAYED_LATELY = 600_000
-"""For how long (ms) a replay leaves alone what another one has just delivered: repeated, it makes no third copy."""
+"""How long (ms) a replay leaves alone what another one has delivered: a repeated request makes no third copy."""
 
 MOST_COUNTED = 100_000
-"""Deliveries that are counted at most, for somebody who looks."""
+"""Deliveries that are counted for display; it stands for this many or more."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,1000}")
@@ -56,7 +56,7 @@ class NewSubscriber:
 
 
 class SubscriberService:
-    """The subscriber service; its transactions begin here."""
+    """What callers do with subscribers and their secrets. Its transactions begin here."""
 
     def __init__(
         self, store: Store, sealer: Sealer, policy: AddressPolicy, bell: Bell, clock: Callable[[], int]
@@ -155,7 +155,7 @@ class SubscriberService:
         with self._store.write() as connection:
             subscribers.change(connection, subscriber_id, {"deleted_at": now})
         more = True
-        with suppress(Busy):  # it is deleted; here, and when we are stopped meanwhile, the sweep goes on
+        with suppress(Busy):  # it is deleted; what is left now, or when we are stopped, the sweep ends
             while more:
                 with self._store.write() as connection:
                     more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
@@ -216,13 +216,15 @@ class SubscriberService:
         """
         self.get(account_id, subscriber_id)
         now = self._clock()
-        before = now + 1  # what is told while we are at it is not meant
+        before = now + 1  # events that are written while this runs are not meant
         span = _span(since, before if until is None else min(until, before), status, now)
         revived, behind = 0, ""
         more = True
         while more:
             with self._store.write() as connection:
-                if not subscribers.some(connection, [subscriber_id], held=True):  # nobody else sends for it meanwhile
+                if not subscribers.some(
+                    connection, [subscriber_id], held=True
+                ):  # held: nobody claims its deliveries meanwhile
                     raise NotFound("The subscriber was deleted meanwhile.")
                 ids = backlog.replay(connection, subscriber_id, span, now, behind=behind, place=revived)
             revived += len(ids)

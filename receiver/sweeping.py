@@ -1,4 +1,4 @@
-"""Retention: what ended long ago is purged, in small steps that keep nobody waiting."""
+"""Retention, in small steps that keep nobody waiting; and the signs of life by which workers know of each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKER_FORGOTTEN = DAY
 
 
 class SweepService:
-    """Purges finished tasks with all that hangs on them, and what belongs to no task."""
+    """Purges finished tasks with all that hangs on them, and what belongs to no task. Notes which workers live."""
 
     def __init__(self, store: Store, clock: Callable[[], int], *, retention_days: float) -> None:
         """``clock``: ms since the epoch."""
@@ -52,7 +52,7 @@ class SweepService:
             pacing.beat(connection, worker_id, self._clock())
 
     def bury(self, worker_id: str) -> int:
-        """Let what a worker held who is dead for certain be delivered now, before its leases end; how many.
+        """Let the deliveries of a worker that is certainly dead be attempted now, before its leases end; how many.
 
         Deliveries alone: they are made at least once. A task that was being submitted keeps its lease, since
         nobody knows whether it was bought; its end says so.

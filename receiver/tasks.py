@@ -92,7 +92,7 @@ class _KeyTaken(Exception):
 
 
 class TaskService:
-    """The task service; its transactions begin here."""
+    """What callers do with tasks: create, find, read and cancel them. Its transactions begin here."""
 
     def __init__(
         self, store: Store, providers: Providers, policy: AddressPolicy, bell: Bell, clock: Callable[[], int]

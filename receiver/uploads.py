@@ -1,4 +1,4 @@
-"""Uploads: a file for a provider, put where the provider says, through the address guard."""
+"""Calls to a provider that a caller waits for: uploads, and reads of its lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Uploaded:
 
 
 class DirectCalls:
-    """Calls to a provider that a caller waits for: uploads, and reads of its lists."""
+    """Makes these calls. A file goes where the provider says, through the address guard."""
 
     def __init__(self, providers: Providers, policy: AddressPolicy) -> None:
         """``policy``: which addresses a provider's answer may send us to."""

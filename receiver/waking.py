@@ -12,8 +12,8 @@ from receiver.providers import Providers
 def lanes_after(changed: Iterable[Task], providers: Providers) -> set[str]:
     """The lanes that have work now that these tasks have changed, as the bell names them.
 
-    Their news are to be delivered, and who still runs may be asked after at once. The end of one makes room for
-    another where its provider takes so many at a time.
+    Their events are to be delivered, and those that still run may be due to be asked about. Where a provider takes only
+    so many at a time, the end of one makes room for another.
     """
     lanes = {DELIVER}
     for task in changed:

@@ -1,4 +1,4 @@
-"""Whether we are reached at the public URL, whether providers take our credentials, and what time they have."""
+"""Whether the public URL leads to us, whether providers take our credentials, and what time they have."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Store:
             yield connection
 
     def ask(self, query: Callable[[Connection], T]) -> T:
-        """What a single ``Prepared`` query gives: it sees one moment, and a transaction would cost more than it does.
+        """The result of a single ``Prepared`` query: it sees one moment without a transaction, which would cost more.
 
         Raises Busy when the database cannot be reached.
         """
@@ -68,8 +68,8 @@ class Store:
         ``flushed``: whether it must survive a power cut. A claim need not: whoever made it is gone as well then, or,
         where the database is on another machine, it is made once more, as after a lease that has passed.
 
-        When the connection breaks during the commit itself, nobody can know (``Busy.uncertain``). Who tries again in
-        here is safe all the same: every write that matters carries a key, a state or a fence that it expects.
+        When the connection breaks during the commit itself, nobody can know (``Busy.uncertain``). Trying
+        again is safe all the same: every write that matters carries a key, a state or a fence that it expects.
         """
         afterwards: list[Callable[[], None]] = []
         writer = self._writer if flushed else self._hasty_writer

@@ -44,7 +44,7 @@ _UNREACHABLE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can say other."""
+"""libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can set others."""
 
 _BY_INDEX = "; SET LOCAL plan_cache_mode = force_generic_plan" + "".join(
     f"; SET LOCAL {way} = off" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
@@ -217,7 +217,7 @@ def enter_order(connection: Connection) -> None:
 
 
 def settled_order(connection: Connection) -> int | None:
-    """The place in the order of events up to which nothing can come in any more; None: up to any.
+    """The place in the order of events up to which no further one can appear; None: there is no such limit.
 
     To be asked in a transaction of its own, *before* the one that reads the events. Whoever had a place up to
     this one when it was asked has ended: its event is there for whoever looks now, or never will be.
@@ -240,9 +240,9 @@ def bare(engine: Engine) -> Engine | None:
 
 
 def state(connection: Connection) -> tuple[str, bool]:
-    """A word that is another one once somebody has committed what he wrote, and whether it is for this connection only.
+    """A text that changes with every commit of a write, and whether it means something to this connection only.
 
-    On SQLite it is: of its own writes a connection is not told. Asked there outside of any transaction.
+    On SQLite it does, and tells nothing of the connection's own writes. To be asked there outside of any transaction.
     """
     if connection.dialect.name == "postgresql":
         query = "SELECT pg_current_snapshot()::text"

@@ -47,10 +47,10 @@ def of_task(connection: Connection, task_id: str) -> Sequence[Event]:
 
 
 def settled(connection: Connection) -> int | None:
-    """The place in the order up to which no event can come in any more; None: up to any.
+    """The place in the order up to which no further event can appear; None: there is no such limit.
 
     Whoever goes through events by their places asks this in a transaction before the one that reads them, and
-    reads no further. An event that is further came with others that are being written; it is seen next time.
+    reads no further. Beside an event beyond it others are still being written; it is seen next time.
     """
     return dialect.settled_order(connection)
 

@@ -68,7 +68,7 @@ def settle_held(connection: Connection, moves: Sequence[Move], now: int) -> list
 
 
 def adoption(task: Task, provider_task_id: str, now: int) -> Move:
-    """A submission whose answer was lost was heard of after all: it runs under this id, and is asked after now."""
+    """The move of a task whose submission's answer was lost, once it is heard of: it runs, and is queried now."""
     change = Change(TaskStatus.RUNNING, task.progress, None, None, EventType.TASK_RUNNING)
     values = {"provider_task_id": provider_task_id, "submitted_at": now, "outcome_unknown": False, "due_at": now}
     return Move(task, change, values=values)
@@ -103,7 +103,7 @@ def _columns(move: Move, now: int) -> dict[str, Any]:
 
 
 def _tell(connection: Connection, moved: Sequence[tuple[Move, Task]], now: int) -> None:
-    """Write what moved into the timelines, and to subscribers."""
+    """Write what changed into the timelines, and the events of which subscribers are to hear."""
     changed = [(move.task, move.change, settled) for move, settled in moved if move.change is not None]
     elsewhere = [(task, change, settled) for task, change, settled in changed if change.status is not task.status]
     tasks.add_steps(connection, [(task.id, _step(task, change, now)) for task, change, _ in elsewhere])

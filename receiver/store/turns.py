@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PATIENCE = 1.0
-"""Seconds after which SQLite's own lock decides, for as long as it waits: one who stands still stops nobody's word."""
+"""Seconds after which SQLite's own lock and time-out decide, so that a process that stands still stops nobody else."""
 AGAIN = 0.0005
-"""Seconds between two questions for the lock of another process."""
+"""Seconds between two tries for a lock that another process holds."""
 
 
 class Turns:

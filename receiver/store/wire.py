@@ -93,7 +93,7 @@ class Ear:
         self._connection: Connection | None = None
         self._next_try = 0.0
         self.missed = False
-        """Whether ``words`` has to tell of what may have been missed: nobody who polls should sleep first."""
+        """Whether something may have been missed, of which ``words`` tells: to be asked before any sleep."""
 
     def fileno(self) -> int | None:
         """What to poll for words; None while there is no connection."""

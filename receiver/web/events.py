@@ -57,7 +57,7 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
 
 
 def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -> T:
-    """What is seen at the latest when the time is over; at once when too many wait already."""
+    """What ``look`` gives once it is good, or when the time is over; at once when too many wait already."""
     if not seconds:
         return look()
     with alarm().seat(account()) as seated:

@@ -235,7 +235,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.close(graceful=not at_once)
 
     def _make_room(self) -> None:
-        """Close the tenth that has been here longest: of those that should hang up, else of those that are slow."""
+        """Close a tenth of the connections, the oldest: of those that should hang up, else of those that are slow."""
         few = max(1, self.worker_connections // 10)
         if self._leaving:
             for conn in list(self._leaving)[:few]:

@@ -1,4 +1,4 @@
-"""Threads for calls: one while each is quickly done, one more when a piece of work would wait for a slow one."""
+"""Threads for calls: one as long as calls are quick, one more whenever work would have to wait for a slow call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver import logs
 PATIENCE = 0.005
 """Seconds that work waits for a thread that is about to be free, as long as calls are done sooner than this."""
 LATELY = 8
-"""How many of the last calls say whether they are: the quickest of them counts, since others may have waited for us."""
+"""How many of the last calls tell whether calls are quick: the quickest counts, since others may have waited for us."""
 LONGEST = 1.0
 """Seconds until a start at most, whatever a clock says: slots are reserved a fraction of a second ahead."""
 
@@ -22,9 +22,9 @@ log = logs.get("worker")
 
 
 class Crew:
-    """Does pieces of work, each at its time, with as few threads as keep none of them waiting.
+    """Does pieces of work, each at its time, with as few threads as it takes to keep none of them waiting.
 
-    Of Python's threads one runs at a time: where several make quick calls, they mostly wait for each other.
+    Only one of Python's threads runs at a time: where several make quick calls, they mostly wait for each other.
     """
 
     def __init__(self, name: str, most: int) -> None:

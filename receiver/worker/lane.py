@@ -133,7 +133,7 @@ class Lane(Rounds):
         for piece in work:
             try:
                 self._pool.submit(self._do, piece)
-            except RuntimeError:  # no further thread can be started; it is in the queue of those that are there
+            except RuntimeError:  # no further thread can be started: those that run will take it
                 log.warning("too few threads", lane=self.name)
         return bool(work)
 

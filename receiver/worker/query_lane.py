@@ -22,7 +22,7 @@ LEAST_SEATS = 8
 MOST_SEATS = 150
 """As many connections as a handler keeps to its provider (``handlers/_http.py``)."""
 LONG_ANSWER = 2.0
-"""Seconds that a provider may take to answer without holding its rate up, as far as there are seats."""
+"""Seconds that a provider may take to answer while its rate is still used in full, as far as there are seats."""
 LEISURE = AHEAD / 1000
 """Seconds that answers wait for others when nobody waits for them (the tasks still run). Where a rate is used up, that
 is until slots are reserved again: one transaction does both."""

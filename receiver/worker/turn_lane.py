@@ -14,9 +14,9 @@ from receiver.errors import Busy
 from receiver.worker.lane import Rounds, persist
 
 MOST_AT_ONCE = 100
-"""Results in one transaction: others write, too."""
+"""Results in one transaction at most: others want to write, too."""
 GATHERING = 0.001
-"""Seconds that results wait for those of others in flight, to be written together."""
+"""Seconds that results wait for others in flight, so that they are written together."""
 
 log = logs.get("worker")
 
@@ -108,7 +108,7 @@ class TurnLane(Rounds, Generic[C, E]):
             self.close()
 
     def _something_is_due(self) -> bool:
-        """By the turn just taken; else the database is asked: a look must not take the writer's turn."""
+        """Whether anything is: by what the last turn told, else by the database, without taking the writer's turn."""
         if not self._known:
             self._due = self.first_due()
         self._known = False
@@ -132,7 +132,7 @@ class TurnLane(Rounds, Generic[C, E]):
         return claimed
 
     def _store_one_by_one(self, ended: Sequence[E]) -> None:
-        """What is wrong with one must not make the others be done again."""
+        """Store each by itself: one that cannot be stored must not cause the others to be done again."""
         for one in ended:
             try:
                 persist(partial(self.turn, [one], 0), self._stopping)
@@ -144,5 +144,5 @@ class TurnLane(Rounds, Generic[C, E]):
     def _tell(self, ended: Sequence[E]) -> None:
         try:
             self.stored(ended)
-        except Exception:  # seats are free again, and what is claimed begins, whatever fails in what only tells
+        except Exception:  # what only logs and counts may fail: seats are freed, and what is claimed begins
             log.exception("what was stored could not be told", lane=self.name)

@@ -25,7 +25,7 @@ from receiver.worker.submit_lane import SubmitLane
 BEAT = 5.0
 """Seconds between signs of life (``/readyz`` looks for them)."""
 BACKSTOP = 1.0
-"""Seconds between questions whether anything was written of which no bell has told."""
+"""Seconds between two checks for writes of which no bell has told."""
 SWEEP = 60.0
 """Seconds between looks for what is old enough to be purged."""
 REST = 4.0
@@ -78,7 +78,7 @@ class Worker:
         left = sum(lane.in_flight for lane in self.lanes)
         self._runtime.bell.ring(DELIVER)  # our own listener hears it as well, and ends
         for thread in self._threads:
-            thread.join(BEAT)  # no question, and no sign of life, after the last one is taken back
+            thread.join(BEAT)  # nothing is asked, and no sign of life given, once it is forgotten
         try:
             self._runtime.sweeping.forget(self.id)
         except Busy:
