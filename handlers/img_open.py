@@ -287,7 +287,7 @@ class ImgOpen(Handler):
         try:
             return self._works[operation]
         except KeyError:
-            message = f"{operation} is no operation of {self.title} any more; was IMG_OPEN_TOOLS changed?"
+            message = f"{operation} is no longer an operation of {self.title}; was IMG_OPEN_TOOLS changed?"
             raise Rejected(TaskError(ErrorCode.INTERNAL, message)) from None
 
     def _call(self, path: str, body: JsonObject, *, starts_work: bool) -> tuple[str, JsonObject, Answer]:

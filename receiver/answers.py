@@ -166,7 +166,7 @@ async def _status_line(wire: _Wire) -> tuple[int, int]:
 
 
 async def _fields(wire: _Wire) -> dict[str, list[str]]:
-    """The headers up to the empty line: names in lower case, each with its values. What is no header is passed over."""
+    """The headers up to the empty line: names in lower case, each with its values. Other lines are passed over."""
     seen = 0
     while (end := _HEAD_END.search(wire.held, seen)) is None:
         seen = max(len(wire.held) - 2, 0)

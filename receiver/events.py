@@ -38,7 +38,7 @@ def _second(at: int) -> str:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON text that can be encoded. Raises ValueError for NaN and infinities, which are no JSON."""
+    """Compact JSON text that can be encoded. Raises ValueError for NaN and infinities, which are not JSON."""
     text = _AS_WRITTEN.encode(value)
     return text if _encodable(text) else _ASCII.encode(value)  # there a lone surrogate stays an escape
 

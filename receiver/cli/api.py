@@ -125,7 +125,7 @@ def _unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return f"The service at {url} did not answer in time."
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return f"{url!r} is no address of a service; it looks like http://127.0.0.1:8000 (--url or RECEIVER_URL)."
+        return f"{url!r} is not the address of a service, like http://127.0.0.1:8000 (--url or RECEIVER_URL)."
     if isinstance(error, requests.exceptions.SSLError):
         return f"No safe connection to {url}: {error}\nIs it https:// at all, and is its certificate valid?"
     return (
@@ -186,7 +186,7 @@ def with_api(command: Command) -> Command:
     def connected(*args: Any, url: str, key: str | None, **options: Any) -> Any:
         if not is_web_address(url):
             raise click.UsageError(
-                f"--url: {url!r} is no address of a service; it looks like http://127.0.0.1:8000 (or RECEIVER_URL)."
+                f"--url: {url!r} is not the address of a service, like http://127.0.0.1:8000 (or RECEIVER_URL)."
             )
         return command(Api(url, key or key_of_environment()), *args, **options)
 

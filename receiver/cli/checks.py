@@ -117,7 +117,7 @@ def public_url(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             about,
-            f"{url} is not encrypted: who listens on the way can read callbacks.",
+            f"{url} is not encrypted: anybody on the way can read callbacks.",
             "Put a proxy with a certificate before the service and begin RECEIVER_PUBLIC_URL with https://.",
         )
     else:
@@ -162,7 +162,7 @@ def secret_keys(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.PROBLEM,
             about,
-            "RECEIVER_SECRET_KEYS is not set, and the database is no file to keep one beside.",
+            "RECEIVER_SECRET_KEYS is not set, and the database is not a file beside which one could be kept.",
             "Set it to 32 random bytes in URL-safe base64.",
         )
     elif not file.exists():
@@ -301,7 +301,7 @@ def _writable(folder: Path, file: Path) -> Iterator[Finding]:
         yield Finding(
             Level.PROBLEM,
             "database",
-            f"{file} is there, and is no SQLite database.",
+            f"{file} is there, and is not an SQLite database.",
             "Move it away, or set RECEIVER_DATABASE_URL to another file.",
         )
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):

@@ -42,7 +42,7 @@ class DemoSubscriber:
             event = json.loads(body)
             arrival = Arrival(str(event["type"]), str(event["data"].get("id", "")), problem)
         except (ValueError, KeyError, AttributeError, TypeError):
-            arrival = Arrival("", "", problem or "the body is no event")
+            arrival = Arrival("", "", problem or "the body is not an event")
         with self._lock:
             self._arrivals.append(arrival)
         return 401 if arrival.problem else 204

@@ -27,7 +27,7 @@ def task_input(source: str | None, given: Sequence[str]) -> dict[str, Any]:
         try:
             made = json.loads(_read(source), object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"--input is no JSON: {error}") from None
+            raise click.UsageError(f"--input is not JSON: {error}") from None
         if not isinstance(made, dict):
             raise click.UsageError('--input must be a JSON object, like \'{"prompt": "a cat"}\'.')
     return made | {name: typed(value) for name, value in pairs(given, "an input field").items()}
@@ -111,7 +111,7 @@ class Moment(click.ParamType[str]):
             return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         except (ValueError, OverflowError):
             self.fail(
-                f"{text!r} is no time: write 2026-11-21T10:00:00Z, 2026-11-21 (UTC), or 30m, 2h, 7d for ago.",
+                f"{text!r} is not a time: write 2026-11-21T10:00:00Z, 2026-11-21 (UTC), or 30m, 2h, 7d for ago.",
                 param,
                 ctx,
             )

@@ -23,10 +23,10 @@ _RECOUNT = 1.0
 def purge(only_count: bool, as_json: bool) -> None:
     """Delete now what retention would delete, with progress.
 
-    Workers do the same little by little; this is for a disk that fills up, or a shorter retention that shall hold
-    at once. Deletes tasks that ended more than RECEIVER_RETENTION_DAYS ago, with all that hangs on them, and what
-    belongs to no task. Works on the database of the settings in small steps, while the service runs. Safe to break
-    off and to repeat. Another age for once: RECEIVER_RETENTION_DAYS=7 receiver purge
+    Workers do the same little by little; this is for a disk that fills up, or a shorter retention that is to
+    take effect at once. Deletes tasks that ended more than RECEIVER_RETENTION_DAYS ago, with all that hangs on them,
+    and what belongs to no task. Works on the database of the settings in small steps, while the service runs. Safe to
+    break off and to repeat. To use another age this once: RECEIVER_RETENTION_DAYS=7 receiver purge
     """
     with present_schema() as runtime:
         days = f"{runtime.settings.retention_days:g}"

@@ -42,7 +42,7 @@ def server(store: Store, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "database",
-            f"PostgreSQL {found.version} is older than {OLDEST}, with which nobody tries this service any more.",
+            f"PostgreSQL {found.version} is older than {OLDEST}, the oldest with which this service is tested.",
             "Move to a newer version.",
         )
     here = (settings.web_processes + 1) * (settings.database_pool + 1)

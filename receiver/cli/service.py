@@ -103,7 +103,7 @@ def ready(role: str) -> Settings:
 def database(settings: Settings) -> Iterator[Runtime]:
     """The services on the database of these settings. Raises Busy unless it answers, Conflict if it is none."""
     if database_folder(settings.database_url) is not None and is_foreign(file := Path(place_of(settings.database_url))):
-        raise Conflict(f"{file} is there, and is no SQLite database; `receiver check` says more.")
+        raise Conflict(f"{file} is there, and is not an SQLite database; `receiver check` says more.")
     runtime = Runtime.build(settings)
     try:
         runtime.store.ping()

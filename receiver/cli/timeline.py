@@ -12,7 +12,7 @@ from receiver.cli.screen import COLOURS, clean
 _STYLES = {"created": "bright_black", "submit": "cyan", "notice": "magenta", "poll": "blue", "event": "yellow"}
 
 _VERDICTS = {
-    "believed": "believed: it is signed or its address was",
+    "believed": "believed: a signature covers it, or the settings say so",
     "hint": "it is asked now",
     "late": "after the end, says nothing new",
     "contradiction": "contradicts the end, changes nothing",

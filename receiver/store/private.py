@@ -9,7 +9,7 @@ from typing import Any
 
 
 def make_folder(folder: Path | None) -> None:
-    """Make a folder, unless it is there: then it stays as it is. None: that of a database that is no file."""
+    """Make a folder, unless it is there: then it stays as it is. None: the database is not a file."""
     if folder is not None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is that of the last one
 

@@ -181,7 +181,9 @@ _BASE64 = Change(
     "The body is encoded in base64, as API Gateway does when isBase64Encoded is true.",
     "Decode it to bytes first, then verify those.",
 )
-_HTML = Change("Signs of the body were escaped for HTML (&quot;).", f"Verify before anything is escaped. {RAW_BYTES}")
+_HTML = Change(
+    "Characters of the body were escaped for HTML (&quot;).", f"Verify before anything is escaped. {RAW_BYTES}"
+)
 _FORM = Change("The body was read as a form, or escaped like a URL (%7B).", f"Take it as application/json. {RAW_BYTES}")
 
 _ALTERATIONS: Sequence[tuple[Change, Callable[[bytes], bytes]]] = (

@@ -169,7 +169,7 @@ def _id(headers: Mapping[str, str], given: str, meant: Sent | None, match: _Matc
     if not _EVENT_ID.fullmatch(given):
         kinds = {"dlv": "a delivery", "task": "a task", "sub": "a subscriber", "att": "an attempt"}
         kind = kinds.get(given.partition("_")[0])
-        what = f"{given} is the id of {kind}, not of an event." if kind else f"{given!r} is no id of ours."
+        what = f"{given} is the id of {kind}, not of an event." if kind else f"{given!r} is not an id of ours."
         return Finding(
             "id", State.WRONG, what, "The header webhook-id holds evt_ and 26 letters and digits; use it unchanged."
         )
@@ -236,7 +236,7 @@ def _tokens(headers: Mapping[str, str]) -> tuple[list[str], list[Finding]]:
         count = "One signature" if len(tokens) == 1 else f"{len(tokens)} signatures (a rotation is going on)"
         return tokens, [Finding("signature", State.GOOD, f"{count}, well formed.")]
     repaired, what = _repaired(text)
-    fix = "Use the header as it came: v1, and 44 signs of base64 for each secret, with single spaces between."
+    fix = "Use the header as it came: v1, and 44 characters of base64 for each secret, with single spaces between."
     if all(_TOKEN.fullmatch(token) for token in repaired):
         return repaired, [Finding("signature", State.WRONG, f"webhook-signature was changed: {what}.", fix)]
     return repaired, [Finding("signature", State.WRONG, f"webhook-signature is not a signature of ours: {what}.", fix)]
@@ -259,7 +259,7 @@ def _repaired(text: str) -> tuple[list[str], str]:
         return equals.split(), "v1, became v1="
     if re.fullmatch(r"(v1,)?[0-9a-fA-F]{64}", text):
         return text.split(), "it is in hexadecimal, and it is sent in base64"
-    return text.split(), f"{text[:60]!r} is not v1, and 44 signs of base64"
+    return text.split(), f"{text[:60]!r} is not v1, and 44 characters of base64"
 
 
 def _secret(tokens: Sequence[str], match: _Match | None) -> Iterator[Finding]:

@@ -148,8 +148,8 @@ def _busy(error: Exception) -> Response:
     detail = "The database does not answer in time; nothing was stored."
     if isinstance(error, Busy) and error.uncertain:
         detail = (
-            "The connection to the database broke while this was being stored; it may be. Repeat a submission with the "
-            "Idempotency-Key that it had, or look first whether it is there."
+            "The connection to the database broke while this was being stored: it may be stored, or not. Repeat a "
+            "submission with the Idempotency-Key that it had, or look first whether it is there."
         )
     if _schema_is_old(error):
         detail = "The database's schema is not up to date: run receiver migrate. Nothing was stored."

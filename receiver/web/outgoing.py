@@ -109,7 +109,7 @@ def health() -> dict[str, Any]:
         "/healthz": _operation(
             "live",
             "The process lives.",
-            "Asks nothing of anybody, the database neither. Restart a process that does not answer.",
+            "Asks nobody, not even the database. Restart a process that does not answer.",
             {"200": _json("It does.", status, {"status": "ok"})},
         ),
         "/readyz": _operation(

@@ -10,7 +10,7 @@ from receiver.web.errors import TITLES
 _WHY: Mapping[int, tuple[str, Mapping[str, str]]] = {
     400: (
         "The body cannot be read.",
-        {"malformed": "The body is no JSON, ends early, or is nested too deep."},
+        {"malformed": "The body is not JSON, ends early, or is nested too deep."},
     ),
     401: ("There is no valid API key.", {"unauthorized": "This API key is not known, or was revoked."}),
     403: ("The API key lacks the scope.", {"forbidden": "This needs an API key with the scope manage."}),

@@ -104,7 +104,7 @@ EXAMPLES: dict[str, Any] = {
     "Output": _OUTPUT,
     "TaskError": {
         "code": "insufficient_credit",
-        "message": "The account at the provider has not enough credit.",
+        "message": "The account at the provider does not have enough credit.",
         "retryable": False,
         "provider_code": "4100",
         "provider_message": "Credit not enough",

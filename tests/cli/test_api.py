@@ -72,7 +72,7 @@ def test_a_service_that_is_not_there_is_told_with_what_to_do(run: Run, monkeypat
 def test_an_address_that_is_none_is_a_usage_error(run: Run) -> None:
     """A URL without http:// ends with code 2."""
     assert run("tasks", "--url", "localhost:8000", "--key", KEY).exit_code == 2
-    assert "is no address" in run("tasks", "--url", "http://:80:80/", "--key", KEY).stderr
+    assert "is not the address" in run("tasks", "--url", "http://:80:80/", "--key", KEY).stderr
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "http://", "http://a:b"])

@@ -55,8 +55,8 @@ def test_an_input_comes_from_a_file_or_standard_input(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("source", "given", "said"),
     [
-        ("{", [], "no JSON"),
-        ("[" * 100_000, [], "no JSON"),
+        ("{", [], "not JSON"),
+        ("[" * 100_000, [], "not JSON"),
         ("[1]", [], "must be a JSON object"),
         ("@/nowhere/at/all.json", [], "cannot be read"),
         (None, ["prompt"], "name=value"),
@@ -106,5 +106,5 @@ def test_moments_can_be_said_as_how_long_ago(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "99999999999d", "12"])
 def test_what_is_no_moment_is_a_usage_error(text: str) -> None:
     """A time that cannot be read is told with examples of those that can."""
-    with pytest.raises(click.UsageError, match="is no time"):
+    with pytest.raises(click.UsageError, match="is not a time"):
         MOMENT.convert(text, None, None)

@@ -104,7 +104,7 @@ def test_a_database_that_cannot_be_opened_is_told_plainly(
     monkeypatch.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path}/letter.db")
     result = run(*command)
     assert result.exit_code == 1
-    assert "is no SQLite database" in result.stderr
+    assert "is not an SQLite database" in result.stderr
 
 
 def test_bad_settings_are_told_all_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

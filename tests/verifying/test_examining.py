@@ -131,7 +131,7 @@ def test_headers_of_two_attempts_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("dlv_01kahx447t3v8b5m2n6p9q0rsd", "a delivery"), ("task_1", "a task"), ("nonsense", "no id of ours")],
+    [("dlv_01kahx447t3v8b5m2n6p9q0rsd", "a delivery"), ("task_1", "a task"), ("nonsense", "not an id of ours")],
 )
 def test_a_wrong_kind_of_id_is_named(given: str, said: str) -> None:
     """Who signs with the id of something else sees what it is."""

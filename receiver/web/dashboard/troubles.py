@@ -41,7 +41,7 @@ _ERRORS: dict[str, tuple[str, str]] = {
     OutboundError.BODY_CUT: ("A status came, but the body broke off.", "Send an empty body; it is not needed."),
     OutboundError.BODY_TOO_SLOW: ("A status came, but the body was too slow.", "Send an empty body; it is not needed."),
     OutboundError.INVALID_RESPONSE: (
-        "What came back is no HTTP.", "Check the port: TLS on one side only looks like this.",
+        "What came back is not HTTP.", "Check the port: TLS on one side only looks like this.",
     ),
     OutboundError.INVALID_REQUEST: ("The URL or a header cannot be sent.", "Edit the subscriber."),
 }  # fmt: skip
@@ -49,7 +49,7 @@ _ERRORS: dict[str, tuple[str, str]] = {
 _STATUSES: dict[int, tuple[str, str]] = {
     400: ("The subscriber does not take the request.", "Look at its answer: it may expect another body."),
     401: (
-        "The subscriber refuses the signature, or misses credentials.",
+        "The subscriber refuses the signature, or wants credentials.",
         "Check its secret on the page Verify; set headers it needs on the subscriber.",
     ),
     403: ("The subscriber, or a firewall before it, refuses us.", "Check its secret, and the rules of its firewall."),

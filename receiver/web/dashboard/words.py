@@ -32,13 +32,14 @@ _ADVICE = {
         "Our credentials are good, but may not do this.", "Ask the provider to enable it for the account."
     ),
     ErrorCode.INSUFFICIENT_CREDIT: Advice(
-        "The account at the provider has not enough credit left.", "Top it up with the provider, then submit again."
+        "The account at the provider does not have enough credit left.",
+        "Top it up with the provider, then submit again.",
     ),
     ErrorCode.CONTENT_POLICY: Advice(
         "The provider refuses to make or to show this.", "Change the prompt or the pictures; the same will be refused."
     ),
     ErrorCode.RATE_LIMITED: Advice(
-        "The provider had too much to do for us.",
+        "The provider is too busy, or is called too often.",
         "Submit again later; lower the provider's SUBMIT_RATE or MAX_IN_FLIGHT when it happens often.",
     ),
     ErrorCode.NOT_FOUND: Advice(
