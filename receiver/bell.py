@@ -41,7 +41,7 @@ def submit_lane(provider: str) -> str:
 
 
 def query_lane(provider: str) -> str:
-    """The lane that asks a provider after tasks."""
+    """The lane that asks a provider about tasks."""
     return f"query-{provider}"
 
 

@@ -1,4 +1,4 @@
-"""Running tasks as the query lane sees them: claimed in batches, asked after, settled."""
+"""Running tasks as the query lane sees them: claimed in batches, asked about, settled."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Answer:
 
 @record
 class Turn:
-    """What a turn gave: batches to ask after, each with its starting time; and when (ms) the next can be claimed.
+    """What a turn gave: batches to ask about, each with its starting time; and when (ms) the next can be claimed.
 
     ``next_look``: None when nothing runs.
     """
@@ -209,7 +209,7 @@ class PollingService:
         """End tasks past their deadline that no lane ends; how many.
 
         Those still queued, which a provider's cap or pause may hold back for long; some time later those of
-        providers that have no credentials here any more; and at last those that nobody could ask after, since their
+        providers that have no credentials here any more; and at last those that nobody could ask about, since their
         provider wants no calls. Their callers must not wait for ever.
         """
         now = self._clock()

@@ -25,7 +25,7 @@ _NOBODYS = "receiver-check"
 
 
 def providers_online(settings: Settings) -> Iterator[Finding]:
-    """Connect to each configured provider's base URL, and ask it after a task that it never had: that buys nothing.
+    """Connect to each configured provider's base URL, and ask it about a task that it never had: that buys nothing.
 
     The time in the first answer that has one is held beside this machine's.
     """
@@ -72,7 +72,7 @@ def clock_beside(provider: str, theirs_s: float, ours_s: float) -> Finding:
 
 
 def _credentials(name: str, given: Mapping[str, str]) -> Finding:
-    """Whether a provider takes our credentials: it is asked after a task that does not exist."""
+    """Whether a provider takes our credentials: it is asked about a task that does not exist."""
     handler = handlers.load(name, given)
     asked = RemoteTask(_NOBODYS, next(iter(handler.operations)), _NOBODYS, {}, {}, 3600.0)
     try:

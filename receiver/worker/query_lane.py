@@ -30,7 +30,7 @@ is until slots are reserved again: one transaction does both."""
 log = logs.get("worker")
 
 Batch = tuple[int, Sequence[Task]]
-"""Tasks to ask after in one call, with its starting time (ms)."""
+"""Tasks to ask about in one call, with its starting time (ms)."""
 
 
 class QueryLane(TurnLane[Batch, Answer]):
@@ -64,11 +64,11 @@ class QueryLane(TurnLane[Batch, Answer]):
         return turn.batches, turn.next_look
 
     def first_due(self) -> int | None:
-        """When the next running task is to be asked after."""
+        """When the next running task is to be asked about."""
         return self._service.next_look(self._provider)
 
     def begin(self, claimed: Sequence[Batch]) -> None:
-        """Ask after each batch at its time."""
+        """Ask about each batch at its time."""
         now = self.clock()
         try:
             self._crew.give([((at - now) / 1000, partial(self._ask, batch)) for at, batch in claimed])
