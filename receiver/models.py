@@ -6,6 +6,7 @@ as it will go out; they are not parsed on the way.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ IDEMPOTENCY_KEY = "[!-~]{1,255}"
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """The digits of ids, Crockford's base 32: they sort like the number, and none looks like another."""
 
-
+_STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 _OF_A_BYTE = (ALPHABET * 8).encode()  # its lowest five bits as a letter
 
 
@@ -49,6 +50,11 @@ def _since(prefix: str, at: int) -> str:
 def id_pattern(prefix: str) -> str:
     """The regular expression of ids with a prefix (the first of the 26 characters holds three bits only)."""
     return rf"{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}"
+
+
+def storable(text: str) -> bool:
+    """Whether every database takes the text: no NUL, no lone surrogates."""
+    return _STORABLE.fullmatch(text) is not None
 
 
 class TaskStatus(StrEnum):

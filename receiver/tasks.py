@@ -28,6 +28,7 @@ from receiver.models import (
     Task,
     TaskStatus,
     new_id,
+    storable,
 )
 from receiver.providers import Providers
 from receiver.store import Connection, Store, backlog, deliveries, events, notices, subscribers, tasks
@@ -179,7 +180,7 @@ class TaskService:
                 errors["callback_url"] = [str(error)]
         if wanted.deadline is not None and not 1 <= wanted.deadline <= MAX_DEADLINE:
             errors["deadline"] = [f"Must be from 1 to {MAX_DEADLINE} seconds."]
-        if not all(_storable(name) and _storable(value) for name, value in (wanted.metadata or {}).items()):
+        if not all(storable(name) and storable(value) for name, value in (wanted.metadata or {}).items()):
             errors["metadata"] = ["Must be valid Unicode without NUL."]
         try:
             operation.schema().load(dict(wanted.input))
@@ -286,12 +287,3 @@ def _one_spelling(value: Any) -> Any:
         case list():
             return [_one_spelling(inner) for inner in value]
     return value
-
-
-def _storable(text: str) -> bool:
-    """Whether every database takes the text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text

@@ -16,9 +16,9 @@ from werkzeug.routing import BaseConverter
 
 from receiver import __version__
 from receiver.errors import Invalid, field_errors
-from receiver.models import Scope, id_pattern
+from receiver.models import Scope, id_pattern, storable
 from receiver.web import auth, bodies, refusals, samples, shapes
-from receiver.web.fields import Matching, Texts, storable
+from receiver.web.fields import Matching, Texts
 from receiver.web.schemas import Incoming
 
 View = Callable[..., flask.Response]

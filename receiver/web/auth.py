@@ -19,6 +19,9 @@ from receiver.web.face import limits, runtime
 P = ParamSpec("P")
 R = TypeVar("R")
 
+READERS = (Scope.READ, Scope.SUBMIT)
+"""Who may see tasks and providers: whoever submits must, too."""
+
 _BEARER = re.compile(r"bearer +([!-~]{1,256})", re.IGNORECASE | re.ASCII)
 _REALM = 'Bearer realm="receiver"'
 _LONGEST = 86_400.0

@@ -10,16 +10,10 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from receiver.models import id_pattern
+from receiver.models import id_pattern, storable
 
-_STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
-
-
-def storable(text: str) -> bool:
-    """Whether every database takes the text: no NUL, no lone surrogates."""
-    return _STORABLE.fullmatch(text) is not None
 
 
 class Text(fields.String):

@@ -16,7 +16,7 @@ from receiver.errors import Invalid
 from receiver.models import Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account
+from receiver.web.auth import READERS, account
 from receiver.web.errors import Refused
 from receiver.web.face import alarm, runtime
 
@@ -25,11 +25,10 @@ section = Section("Providers", "What providers can do, and files for them.")
 MAX_UPLOAD = 512 * 1024 * 1024
 """Bytes of an upload, its multipart frame included; RECEIVER_MAX_BODY does not hold for it. Spooled to a file."""
 
-ANYONE = (Scope.READ, Scope.SUBMIT)
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
 
 
-@section.operation("GET", "/providers", Answer(200, "Providers", "All providers."), scopes=ANYONE)
+@section.operation("GET", "/providers", Answer(200, "Providers", "All providers."), scopes=READERS)
 def list_providers() -> Response:
     """List providers, with their operations and the JSON Schema of each operation's input.
 
@@ -42,7 +41,7 @@ def list_providers() -> Response:
     "GET",
     "/providers/<name:provider>/<name:resource>",
     Answer(200, "Resource", "What the provider answers."),
-    scopes=ANYONE,
+    scopes=READERS,
     problems=[502],
     any_query=True,
     manual={

@@ -15,14 +15,13 @@ from receiver.store.tasks import Filter
 from receiver.tasks import NewTask
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account
+from receiver.web.auth import READERS, account
 from receiver.web.face import alarm, runtime
 from receiver.web.samples import ACCEPTED, CANCELED
 from receiver.web.schemas import MAX_WAIT, NewTaskHeaders, NewTaskSchema, TaskQuery, WaitQuery
 
 section = Section("Tasks", "Work handed to providers.")
 
-READERS = (Scope.READ, Scope.SUBMIT)
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*", re.IGNORECASE | re.ASCII)
 
 

@@ -37,7 +37,7 @@ from receiver.web.dashboard.frame import attach, blueprint
 # Importing a module of pages registers them; this is their order in the navigation.
 # isort: off
 from receiver.web.dashboard import overview, tasks, submit  # noqa: F401
-from receiver.web.dashboard import subscribers, deliveries, events, verify, settings  # noqa: F401
+from receiver.web.dashboard import subscribers, deliveries, events, verify, keys  # noqa: F401
 from receiver.web.dashboard import signing_in  # noqa: F401
 
 # isort: on

@@ -12,14 +12,13 @@ from flask import Response, request
 
 import handlers
 from receiver.errors import Conflict
-from receiver.models import Page, Task, TaskStatus
+from receiver.models import Page, Task, TaskStatus, storable
 from receiver.store.tasks import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard import exchanges, formatting, words
 from receiver.web.dashboard.drawing import picture_of
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.face import runtime
-from receiver.web.fields import storable
 
 PAGE_SIZE = 25
 FILTERS = ("status", "provider", "operation", "after", "before", "metadata")
