@@ -25,7 +25,10 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody, in one transaction.
+        """Purge one small batch of each kind, and end what waits for nobody, in two transactions.
+
+        Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
+        takes them, and whoever sends old ones again waits for nothing that waits for him.
 
         Returns how many deliveries were ended, and rows of keys, tasks, notices, events and subscribers went: 0 when
         nothing is left to do.
@@ -37,6 +40,7 @@ class SweepService:
             gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")
+        with self._store.write() as connection:
             for purge in (purging.purge_notices, purging.purge_events, purging.purge_subscribers):
                 gone += purge(connection, before, STEP)
         return gone

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, func, literal, select, update
 
 from receiver.models import DeliveryStatus, Trigger, first_id
-from receiver.store import subscribers
+from receiver.store import dialect, subscribers
 from receiver.store.schema import deliveries
 
 DRAIN_STEP = 50
@@ -125,8 +125,11 @@ def spread(connection: Connection, subscriber_id: str, now: int) -> bool:
     """
     overdue = deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at <= now
     count = connection.execute(select(func.count()).select_from(deliveries).where(*overdue)).scalar_one()
-    last = select(deliveries.c.id, deliveries.c.due_at).where(*overdue, deliveries.c.leased.is_(False))
-    some = last.order_by(deliveries.c.due_at.desc()).limit(STEP).subquery()
+    last = select(deliveries.c.id).where(*overdue, deliveries.c.leased.is_(False))
+    last = last.order_by(deliveries.c.due_at.desc()).limit(STEP)
+    # Taken in the order of their ids, as a purge of what is old takes them: neither waits for the other.
+    taken = select(deliveries.c.id, deliveries.c.due_at).where(deliveries.c.id.in_(last)).order_by(deliveries.c.id)
+    some = dialect.locked(taken).subquery()
     backwards = func.row_number().over(order_by=(some.c.due_at.desc(), some.c.id.desc()))
     placed = select(some.c.id, ((count - backwards) // DRAIN_STEP).label("second")).subquery()
     moved = connection.execute(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import pytest
 from sqlalchemy import Connection, select, text
 
 from receiver.lifecycle import Change
@@ -257,6 +258,50 @@ def test_what_is_sent_again_in_the_midst_of_a_purge_stays(stage: Stage, clock: C
     )
     assert stage.delivery(again).status is DeliveryStatus.PENDING
     assert stage.rows("SELECT id FROM tasks") == [(task.id,)]
+
+
+def test_a_purge_in_the_midst_of_a_backlog_that_is_let_go(stage: Stage, clock: Clock) -> None:
+    """Whoever enables a subscriber takes its backlog in the order of a purge: neither has to give up for the other."""
+    subscriber = stage.subscribe()
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
+    *_, lower, higher = sorted(stage.tell(subscriber).id for _ in range(2 + backlog.DRAIN_STEP))
+    clock.pass_by(1)
+
+    def take(connection: Connection, delivery_id: str) -> None:
+        assert deliveries.hold(connection, delivery_id)
+
+    overtaken(
+        stage,
+        lambda connection: take(connection, lower),
+        lambda: stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False}),
+        lambda connection: take(connection, higher),
+    )
+    assert not stage.subscriber(subscriber).disabled
+
+
+def test_a_replay_in_the_midst_of_a_sweep(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is old and of tasks goes before what is old and of none: who sends both again waits, and nobody gives up."""
+    subscriber = stage.subscribe()
+    ping = stage.ping(subscriber)
+    clock.pass_by(1)
+    stage.runtime.tasks.cancel(stage.account, stage.create().id)
+    stage.attempt(200)
+    clock.pass_by(40 * 86_400)
+    replayed: list[Future[int]] = []
+    purge_events = purging.purge_events
+
+    def purge(connection: Connection, before: int, limit: int) -> int:
+        account = stage.account
+        replayed.append(pool.submit(stage.runtime.subscribers.replay, account, subscriber.id, 0, None, "all"))
+        while not replayed[0].done() and not waiting(stage):
+            time.sleep(0.005)
+        return purge_events(connection, before, limit)
+
+    monkeypatch.setattr(purging, "purge_events", purge)
+    with ThreadPoolExecutor(1) as pool:
+        stage.runtime.sweeping.step()
+        assert replayed[0].result(20) == 1
+    assert stage.delivery(ping).status is DeliveryStatus.PENDING
 
 
 def test_what_is_referred_to_is_not_purged(stage: Stage) -> None:
