@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from receiver import logs, metrics, tracing
 from receiver.bell import DELIVER, Listener
@@ -30,8 +30,8 @@ SWEEP = 60.0
 """Seconds between looks for what is old enough to be purged."""
 REST = 4.0
 LONGEST_REST = 0.2
-"""While there is much to purge, a rest of four times what the last step took, so that others come first; at most
-this many seconds, so that it goes on where they leave no gap."""
+"""While there is much to purge or to end, a rest of four times what the last step took, so that others come first; at
+most this many seconds, so that it goes on where they leave no gap."""
 
 log = logs.get("worker")
 
@@ -131,10 +131,12 @@ class Worker:
                 self._runtime.sweeping.beat(self.id)
                 self._runtime.polling.here()
                 self._bury_the_dead()
-                self._runtime.polling.end_overdue()
+                more = self._go_through(self._runtime.polling.end_overdue)
                 if time.monotonic() - swept >= SWEEP:
-                    more = self._purge()
-                    swept = swept if more else time.monotonic()
+                    if self._go_through(self._runtime.sweeping.step):
+                        more = True
+                    else:
+                        swept = time.monotonic()
             except Busy as trouble:
                 log.warning("database busy", lane="sweep", why=trouble.detail)
             except Exception:
@@ -150,11 +152,11 @@ class Worker:
             log.warning("a worker died", worker=worker_id, deliveries_taken_over=deliveries)
             self._runtime.bell.ring(DELIVER)
 
-    def _purge(self) -> bool:
-        """Purge until nothing old is left, or the next sign of life is due; whether there may be more."""
+    def _go_through(self, step: Callable[[], int]) -> bool:
+        """Make steps until one finds nothing, or the next sign of life is due; whether there may be more to do."""
         until = time.monotonic() + BEAT
         while (began := time.monotonic()) < until and not self._stopping.is_set():
-            if not self._runtime.sweeping.step():
+            if not step():
                 return False
             self._stopping.wait(min(REST * (time.monotonic() - began), LONGEST_REST))
         return True

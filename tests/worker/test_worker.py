@@ -22,7 +22,6 @@ from handlers import (
     TaskUpdate,
     Unavailable,
 )
-from receiver import sweeping
 from receiver.errors import Busy
 from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus
 from receiver.runtime import wall_clock
@@ -310,17 +309,6 @@ def test_a_worker_is_seen_while_it_lives(stage: Stage, remote: Toy, work: Work) 
     until(lambda: stage.runtime.sweeping.last_beat() is not None)
     worker.stop(1.0)
     assert stage.runtime.sweeping.last_beat() is None
-
-
-def test_what_is_old_is_purged_at_one_go(build: Any, work: Work, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step after step, with rests that are short: history does not grow faster than it is purged."""
-    monkeypatch.setattr(sweeping, "STEP", 1)
-    stage: Stage = build()
-    for number in range(5):
-        stage.notice(stage.running(f"job-{number}"), f"job-{number}")
-    clock.pass_by(40 * 86_400)
-    work(stage)
-    until(lambda: stage.rows("SELECT id FROM tasks") == [])
 
 
 # Delivering --------------------------------------------------------------------------------------------
