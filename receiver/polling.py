@@ -9,6 +9,7 @@ from random import random
 from handlers import RemoteTask, TaskUpdate, record
 from receiver import lifecycle, metrics, schedule
 from receiver.bell import Bell
+from receiver.lifecycle import Change
 from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Connection, Store, notices, pacing, tasks
@@ -221,7 +222,7 @@ class PollingService:
         with self._store.write() as connection:
             found = tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, STEP, held=True)
             for task in found:
-                settle(connection, task, lifecycle.past_deadline(task), now)
+                settle(connection, task, _end_of(task), now)
         self._bell.ring()
         return len(found)
 
@@ -235,6 +236,13 @@ class PollingService:
             status: [name for name in self._providers.names if f"{name}:{call}" in paused]
             for status, call in calls.items()
         }
+
+
+def _end_of(task: Task) -> Change:
+    """The end of a task past its deadline that no lane has in hand: of its submission's answer nobody ever told."""
+    if task.status is TaskStatus.SUBMITTING:
+        return lifecycle.submission_unknown(task)
+    return lifecycle.past_deadline(task)
 
 
 def _counts(answer: Answer, task: Task, claimed: Task) -> bool:

@@ -40,6 +40,19 @@ def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clo
     assert off.runtime.polling.end_overdue() == 0
 
 
+def test_a_submission_that_broke_off_before_its_provider_was_switched_off_is_unknown(build: Any, clock: Clock) -> None:
+    """Nobody was there to note that its answer was lost: it may have been bought all the same, and its end says so."""
+    stage: Stage = build()
+    task = stage.create(deadline=60)
+    stage.claim_one()
+    off: Stage = build(providers={})
+    clock.now = task.deadline_at + LAST_QUERY_GRACE + 1
+    assert off.runtime.polling.end_overdue() == 1
+    ended = stage.task(task)
+    assert ended.status is TaskStatus.FAILED
+    assert "submission_unknown" in (ended.error_json or "")
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: bool) -> None:
     """Its provider wants no calls for hours: two hours behind its deadline its caller waits no longer."""
