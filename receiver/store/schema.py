@@ -182,7 +182,8 @@ subscribers = Table(
     Column("failing_since", BigInteger),
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger),
-    Index("ix_subscribers_account", "account_id", "id"),
+    Index("ix_subscribers_registered", "account_id", "id", sqlite_where=text("task_only IS 0"),
+          postgresql_where=text("task_only IS false")),
     Index("ix_subscribers_task_only", "account_id", "url", unique=True, sqlite_where=text("task_only"),
           postgresql_where=text("task_only")),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, bindparam, literal_column, select, update
 
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
@@ -17,6 +17,8 @@ from receiver.store.schema import subscribers
 
 COLUMNS = [column for column in subscribers.c if column.name not in ("served_at", "deleted_at")]
 
+# As the partial index on it has it: for "task_only IS true" neither database takes that one.
+_IS_HIDDEN: ColumnElement[bool] = literal_column("subscribers.task_only")
 _NAMES = [column.name for column in COLUMNS]
 
 
@@ -100,9 +102,7 @@ def some(connection: Connection, subscriber_ids: Collection[str], *, held: bool 
 
 def of_callback_url(connection: Connection, account_id: str, url: str) -> Subscriber | None:
     """The hidden subscriber behind a task's callback URL, or None; it is not purged before this transaction ends."""
-    query = select(subscribers).where(
-        subscribers.c.account_id == account_id, subscribers.c.url == url, subscribers.c.task_only.is_(True)
-    )
+    query = select(subscribers).where(subscribers.c.account_id == account_id, subscribers.c.url == url, _IS_HIDDEN)
     row = connection.execute(dialect.kept(query)).first()
     return None if row is None else from_row(row)
 

@@ -253,6 +253,21 @@ def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what:
     assert not walks(lines, "subscribers", "USING"), lines
 
 
+@pytest.mark.parametrize(
+    ("index", "look"),
+    [
+        ("ix_subscribers_registered", lambda c, account: subscriber_queries.of_account(c, account)),
+        ("ix_subscribers_registered", lambda c, account: subscriber_queries.list_page(c, account, 5, None)),
+        ("ix_subscribers_task_only", lambda c, account: subscriber_queries.of_callback_url(c, account, HOOK)),
+    ],
+)
+def test_hidden_subscribers_are_not_walked_through(stage: Stage, index: str, look: Any) -> None:
+    """A callback URL of its own for each task leaves one for each: events and new tasks cost the same beside them."""
+    lines = plans(stage, lambda connection: look(connection, stage.account))
+    assert any(index in line for line in lines), lines
+    assert not walks(lines, "subscribers"), lines
+
+
 def add_for_later(stage: Stage, subscriber: Subscriber, count: int) -> None:
     """So many more deliveries for a subscriber who has one, all of them due in a minute."""
     same = "account_id, event_id, event_type, subscriber_id, status, created_at"
