@@ -37,7 +37,8 @@ AWAY = 60_000
 """The longest gap (ms) between two calls of ``here``, which come every few seconds, that is no absence: a process that
 was suspended, or had no database, could not ask anybody meanwhile, as before its start."""
 SILENCE = 60_000
-"""A free slot at least so many ms ahead means that the provider asked for a pause; a nearer one comes from its rate."""
+"""A free slot that lies this much (ms) further ahead than the interval of the rate means that the provider asked for a
+pause."""
 STEP = 100
 """Overdue tasks that are ended in one transaction."""
 
@@ -230,11 +231,15 @@ class PollingService:
         """The providers that want no calls now about tasks in a state; none while we may not have asked for long."""
         if now - self._began < NO_ANSWER:
             return {}
-        paused = pacing.held_back(connection, now + SILENCE)
-        calls = {TaskStatus.RUNNING: "query", TaskStatus.SUBMITTING: "submit"}
+        free = pacing.held_back(connection, now + SILENCE)
+
+        def paused(name: str, call: str, rate: float) -> bool:
+            return free.get(f"{name}:{call}", 0) >= now + SILENCE + 1000 / rate
+
+        paces = {name: self._providers.get(name).pace for name in self._providers.names}
         return {
-            status: [name for name in self._providers.names if f"{name}:{call}" in paused]
-            for status, call in calls.items()
+            TaskStatus.RUNNING: [name for name, pace in paces.items() if paused(name, "query", pace.query_rate)],
+            TaskStatus.SUBMITTING: [name for name, pace in paces.items() if paused(name, "submit", pace.submit_rate)],
         }
 
 

@@ -79,9 +79,10 @@ def _latest(now: int, rate: float) -> int:
     return now + MOST_AHEAD + round(1000 / rate)
 
 
-def held_back(connection: Connection, until: int) -> set[str]:
-    """The names whose next call may not start before a time."""
-    return set(connection.execute(select(paces.c.name).where(paces.c.next_free >= until)).scalars())
+def held_back(connection: Connection, until: int) -> dict[str, int]:
+    """The names whose next call may not start before a time, and when (ms) it may."""
+    found = connection.execute(select(paces.c.name, paces.c.next_free).where(paces.c.next_free >= until))
+    return {row.name: row.next_free for row in found}
 
 
 def beat(connection: Connection, worker_id: str, now: int) -> None:

@@ -67,6 +67,18 @@ def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: b
     assert stage.task(task).status is (TaskStatus.FAILED if lost else TaskStatus.EXPIRED)
 
 
+def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
+    """A task whose turn comes once in a while is asked after, however late that is: its result is paid for."""
+    stage: Stage = build(TOY_QUERY_RATE="0.01")
+    task = stage.running(deadline=60)
+    clock.now = task.deadline_at + NO_ANSWER + 1
+    asked = asked_for(stage)
+    assert [each.id for each in asked] == [task.id]
+    assert stage.runtime.polling.end_overdue() == 0
+    asking.answered(stage.runtime.polling, asked, {task.id: done()})
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
 def test_after_an_outage_a_task_is_asked_after_before_it_expires(stage: Stage) -> None:
     """A result that is paid for is not thrown away: however late the last query is, it comes before the end."""
     task = stage.running(deadline=60)
