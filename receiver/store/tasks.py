@@ -266,6 +266,7 @@ def overdue(
         abandoned |= waits & (tasks.c.deadline_at < unasked_before)
     query = select(*_WHOLE).where(
         tasks.c.due_at.is_not(None),
+        tasks.c.due_at <= now,  # not those in a worker's hands: what it is being told of them counts
         tasks.c.deadline_at <= now,
         abandoned | (tasks.c.status == TaskStatus.QUEUED.value),
     )

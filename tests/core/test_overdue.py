@@ -79,6 +79,17 @@ def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
     assert stage.task(task).status is TaskStatus.SUCCEEDED
 
 
+def test_a_pause_ends_no_task_that_is_being_asked_after(stage: Stage, clock: Clock) -> None:
+    """Of two calls one is told to wait: what the other one brings still counts, and what is paid for is not lost."""
+    task = stage.running(deadline=60)
+    clock.now = task.deadline_at + NO_ANSWER + 1
+    asked = asked_for(stage)
+    pause(stage)
+    assert stage.runtime.polling.end_overdue() == 0
+    asking.answered(stage.runtime.polling, asked, {task.id: done()})
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+
+
 def test_after_an_outage_a_task_is_asked_after_before_it_expires(stage: Stage) -> None:
     """A result that is paid for is not thrown away: however late the last query is, it comes before the end."""
     task = stage.running(deadline=60)
