@@ -215,7 +215,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
     def _hand_over(self, conn: Visitor) -> None:
         """To a thread, which finds the whole request in its parser's buffer."""
         assert conn.incoming is not None
-        data = bytes(conn.incoming.data)
+        data = conn.incoming.whole()
         self._forget(conn, self.pending_conns)
         conn.data_ready = True
         conn.init()
