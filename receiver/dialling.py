@@ -26,6 +26,8 @@ from receiver.reactor import READ, WRITE, ready, settled
 
 _MAX_DIALLED = 8  # addresses of one name that are tried
 _MAX_LOOKUPS = 64  # at once; names, not requests
+_RESERVED = 4  # one place in so many is kept for names that were found the last time
+_FOUND = 4096  # names of which that is known
 
 _Place: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -185,8 +187,10 @@ async def _shake_hands(secured: ssl.SSLSocket, until: float) -> None:
 # --- The look-up -----------------------------------------------------------------------------------
 
 # getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind at the deadline;
-# one thread per name, so that a name whose servers hang costs one however many requests ask for it.
-_lookups: dict[tuple[str, int], Future[list[_Place]]] = {}
+# one thread per name, so that a name whose servers hang costs one however many requests ask for it, and
+# not all threads for new names, so that any number of those that hang leave room for the names that do not.
+_lookups: dict[str, Future[list[_Place]]] = {}
+_found: dict[str, None] = {}  # names whose last look-up gave an address, the latest last
 _turned_away: list[Future[None]] = []  # told when a look-up ends, and with it a place becomes free
 _lookups_lock = threading.Lock()
 
@@ -198,36 +202,42 @@ async def _places(target: Target, until: float) -> list[_Place]:
         return [(family, (str(target.address), target.port))]
     while True:
         turn: Future[None] = Future()
-        lookup = _join_look_up((target.host, target.port), turn)
+        lookup = _join_look_up(target.host, target.port, turn)
         if lookup is not None:
-            return await settled(lookup, until)
+            places = await settled(lookup, until)  # with the port of whoever began it
+            return [(family, (address, target.port, *rest)) for family, (address, _, *rest) in places]
         await settled(turn, until)
 
 
-def _join_look_up(key: tuple[str, int], turn: Future[None]) -> Future[list[_Place]] | None:
+def _join_look_up(host: str, port: int, turn: Future[None]) -> Future[list[_Place]] | None:
     """The look-up of a name, begun now unless it runs already; None, and later a word to ``turn``, at the limit."""
     with _lookups_lock:
-        lookup = _lookups.get(key)
+        lookup = _lookups.get(host)
         if lookup is not None:
             return lookup
-        if len(_lookups) >= _MAX_LOOKUPS:
+        if len(_lookups) >= _MAX_LOOKUPS - (0 if host in _found else _MAX_LOOKUPS // _RESERVED):
             _turned_away.append(turn)
             return None
         lookup = Future()
-        threading.Thread(target=_run_look_up, args=(key, lookup), name="look-up", daemon=True).start()
-        _lookups[key] = lookup  # only now: nobody must wait for one that could not be started
+        threading.Thread(target=_run_look_up, args=(host, port, lookup), name="look-up", daemon=True).start()
+        _lookups[host] = lookup  # only now: nobody must wait for one that could not be started
+        _found.pop(host, None)  # until it is found again
         return lookup
 
 
-def _run_look_up(key: tuple[str, int], lookup: Future[list[_Place]]) -> None:
+def _run_look_up(host: str, port: int, lookup: Future[list[_Place]]) -> None:
     places: list[_Place] = []
     problem: Exception | None = None
     try:
-        places = _look_up(*key)
+        places = _look_up(host, port)
     except Exception as error:  # noqa: BLE001 - raised again for those who wait for the result
         problem = error
     with _lookups_lock:  # first of all, so that nobody joins a look-up that is over
-        del _lookups[key]
+        del _lookups[host]
+        if places:
+            _found[host] = None
+            if len(_found) > _FOUND:
+                del _found[next(iter(_found))]
         waiting = _turned_away.copy()
         _turned_away.clear()
     for turn in waiting:

@@ -318,6 +318,55 @@ def test_look_ups_are_bounded(hanging: Callable[[], int]) -> None:
     assert hanging() == 3
 
 
+def test_a_hanging_name_costs_one_look_up_whatever_its_ports(hanging: Callable[[], int]) -> None:
+    """Subscribers at many ports of a name whose servers hang wait for it together, and take no room from others."""
+    for port in range(1, 6):
+        assert send(f"https://slow.example:{port}/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+    assert hanging() == 1
+
+
+def test_each_request_dials_its_own_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to two ports of a name that share a look-up go each to its own, with IPv6 too."""
+    begun, go_on = threading.Event(), threading.Event()
+    dialled: list[tuple[Any, ...]] = []
+
+    def connect(_family: socket.AddressFamily, sockaddr: tuple[Any, ...], _timeout: float) -> socket.socket:
+        dialled.append(sockaddr)
+        raise ConnectionRefusedError
+
+    def look_up(host: str, port: int) -> list[dialling._Place]:
+        begun.set()
+        go_on.wait(10)
+        return [(socket.AF_INET6, ("2606:4700::1111", port, 0, 0)), (socket.AF_INET, ("1.1.1.1", port))]
+
+    monkeypatch.setattr(dialling, "_look_up", look_up)
+    monkeypatch.setattr(dialling, "_connect", connect)
+    first = threading.Thread(target=send, args=["https://both.example:8443/"])
+    first.start()
+    assert begun.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    send("https://both.example:9443/")
+    first.join()
+    there = [("1.1.1.1", port) for port in (8443, 9443)]
+    assert sorted(dialled) == [*there, *(("2606:4700::1111", port, 0, 0) for port in (8443, 9443))]
+
+
+def test_names_that_hang_leave_room_for_those_that_do_not(
+    hanging: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any number of names whose servers hang: one that was found before is found again in time."""
+    monkeypatch.setattr(dialling, "_MAX_LOOKUPS", 8)
+    with refused_port() as port:
+        known = f"http://known.example:{port}/"
+        assert send(known, LOOPBACK).error is OutboundError.CONNECTION_REFUSED
+        for number in range(12):
+            assert send(f"https://slow{number}.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+        assert send(known, LOOPBACK).error is OutboundError.CONNECTION_REFUSED
+        assert send(known, LOOPBACK).error is OutboundError.CONNECTION_REFUSED
+    assert send("https://new.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+    assert hanging() == 6 + 3
+
+
 def test_registration_and_delivery_agree(dialled: Dialled) -> None:
     """What registration accepts as a literal address is dialled, what it refuses is not."""
     for url in ("https://8.8.8.8/", "https://10.0.0.1/", "https://[::1]/", "http://8.8.8.8/", "http://127.0.0.1/"):
