@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -32,6 +34,9 @@ REST = 4.0
 LONGEST_REST = 0.2
 """While there is much to purge or to end, a rest of four times what the last step took, so that others come first; at
 most this many seconds, so that it goes on where they leave no gap."""
+
+FILES = 4096
+"""Open files that a worker may have, if the system lets it: each attempt is one, and so is each idle connection."""
 
 log = logs.get("worker")
 
@@ -172,6 +177,15 @@ def _show_metrics(settings: Settings) -> None:
         raise SettingsError([f"RECEIVER_WORKER_METRICS_BIND: {host}:{port} cannot be used: {error}"]) from None
 
 
+def _open_more_files() -> None:
+    """Raise the usual limit (1024, on macOS 256): at it, attempts would fail, and be held against subscribers."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with contextlib.suppress(OSError, ValueError):  # then it works with what there is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def signals_to_stop() -> socket.socket:
     """Where SIGTERM and SIGINT are noted from now on, whichever thread the kernel gives them to.
 
@@ -192,6 +206,7 @@ def wait_for(asked: socket.socket) -> None:
 
 def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises SettingsError."""
+    _open_more_files()
     tracing.set_up("worker")
     _show_metrics(settings)
     runtime = Runtime.build(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from receiver.models import DeliveryStatus, TaskStatus
 from receiver.runtime import wall_clock
+from receiver.worker import worker
 from tests.core.stage import ONE_KEY, Stage
 from tests.handlers.fake_provider import FakeProvider, Request, json_answer
 from tests.subscriber import Subscriber as HttpSubscriber
@@ -124,3 +126,21 @@ for number in range(50):
 def test_a_signal_ends_the_wait_whenever_it_comes() -> None:
     """Before the wait or at any moment of it, and whichever thread gets it: no worker has to be killed for that."""
     assert subprocess.run([sys.executable, "-c", ANY_TIME], cwd=ROOT, timeout=30, check=False).returncode == 0
+
+
+def test_a_worker_may_open_more_files_than_is_usual() -> None:
+    """Where the system allows it, no attempt fails because many others, and idle connections, are open."""
+    said = """
+import resource
+from receiver.worker import worker
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+for usual in (64, 100):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+    worker._open_more_files()
+    print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+    most = 100
+"""
+    done = subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True, check=True)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = worker.FILES if most == resource.RLIM_INFINITY else min(worker.FILES, most)
+    assert done.stdout.split() == [str(wanted), str(most), "100", "100"]
