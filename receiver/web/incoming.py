@@ -50,6 +50,7 @@ class Incoming:
         self._chunk: int | None = (
             None  # with chunks: where the next one begins, right behind the contents of the others
         )
+        self._streamed = False  # and nobody waits for the last one here
         self._overhead = 0  # bytes that they had beside
 
     def take(self, piece: bytes) -> Arrival:
@@ -61,7 +62,8 @@ class Incoming:
             if arrival is not Arrival.READY:
                 return arrival
         if self._chunk is not None:
-            return self._look_for_last_chunk()
+            arrival = self._look_for_last_chunk()
+            return Arrival.READY if self._streamed else arrival
         return Arrival.READY if len(self.data) >= self._until else Arrival.MORE
 
     @property
@@ -107,13 +109,14 @@ class Incoming:
         lengths = _LENGTH.findall(head)
         self._until = len(head)
         if _CODED.search(head):
-            if not lengths and not STREAMED.match(head):  # both together are refused at once
+            if not lengths:  # both together are refused at once
                 self._chunk = len(head)
+                self._streamed = STREAMED.match(head) is not None
         elif len(lengths) == 1:
             text = lengths[0].rstrip(b" \t")
             if text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= self._limit:
                 self._until += int(text)
-        if self._chunk is not None or self._until > len(self.data):
+        if not self._streamed and (self._chunk is not None or self._until > len(self.data)):
             self._take_expectation(head)
 
     def _take_expectation(self, head: bytes) -> None:

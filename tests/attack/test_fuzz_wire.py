@@ -135,6 +135,17 @@ def test_chunks_of_a_byte_each_reach_the_parser_as_one() -> None:
     assert incoming.whole() == begin + b"4e21\r\n" + b"x" * 10_000 + b"y" + b"x" * 10_000 + b"\r\n" + end
 
 
+def test_chunks_of_an_upload_that_came_with_its_head_reach_the_parser_as_one() -> None:
+    """Nobody waits for the others, and who expects a go-ahead gets it from the server, which checks the key first."""
+    begin = b"POST /v1/uploads HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    incoming = Incoming(LIMIT)
+    assert incoming.take(begin) is Arrival.READY
+    assert (incoming.whole(), incoming.expects_continue) == (begin, False)
+    incoming = Incoming(100_000)
+    assert incoming.take(begin + b"1\r\nx\r\n" * 10_000 + b"1\r\n") is Arrival.READY
+    assert incoming.whole() == begin + b"2710\r\n" + b"x" * 10_000 + b"\r\n" + b"1\r\n"
+
+
 @effort(300)
 @given(requests(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_it_does_not_matter_how_a_request_is_cut(data: bytes, cuts: list[int]) -> None:
