@@ -257,3 +257,11 @@ def test_old_tls_is_refused() -> None:
     assert dialling._default_tls().minimum_version >= ssl.TLSVersion.TLSv1_2
     assert dialling._default_tls().verify_mode is ssl.CERT_REQUIRED
     assert dialling._default_tls().check_hostname
+
+
+def test_no_server_chooses_how_long_a_handshake_reckons() -> None:
+    """Diffie-Hellman before TLS 1.3 is over curves only: a group of the server's own, of 10,000 bits, held up all."""
+    offered = dialling._default_tls().get_ciphers()
+    before = {cipher["name"]: cipher["kea"] for cipher in offered if cipher["protocol"] != "TLSv1.3"}
+    assert "ECDHE-RSA-AES128-GCM-SHA256" in before
+    assert not {name for name, exchange in before.items() if exchange == "kx-dhe" or name.startswith(("DHE", "EDH"))}
