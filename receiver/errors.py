@@ -16,8 +16,12 @@ A SettingsError is for the operator at start-up and stands apart.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the OSError of a disk that is full."""
 
 
 class ReceiverError(Exception):

@@ -10,16 +10,45 @@ becomes a label, so the number of series is bounded.
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver import __version__
+from receiver.errors import NO_ROOM
+
+_FILES = {"counter": 1 << 19, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_max": 1 << 16}
+"""Files in which a process counts, as the library names them, and bytes that all our series fit into."""
+
+
+def _in_files_or_memory() -> Any:
+    """How values are kept: in files of the shared folder, where one is named, else in memory.
+
+    The library maps sparse files into memory. On a disk that is full, the first touch of a page that has no block yet
+    kills the process (SIGBUS). So the blocks are taken now; who gets none counts for itself.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    files = {Path(folder, f"{kind}_{os.getpid()}.db"): size for kind, size in _FILES.items()} if folder else {}
+    try:
+        for path, size in files.items():
+            with path.open("ab") as file:
+                file.write(bytes(max(size - file.tell(), 0)))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        for path in files:
+            path.unlink(missing_ok=True)  # whoever adds the counts up could not read a part of one
+        return values.MutexValue
+    return values.get_value_class()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+
 
 # The library chooses between one process and several when it is first imported; the environment may have been
 # set since.
-values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+values.ValueClass = _in_files_or_memory()
 
 _OURS = CollectorRegistry()
 _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
