@@ -12,7 +12,7 @@ from flask import Response, request
 from werkzeug.datastructures import FileStorage
 
 from handlers import Upload, json_text
-from receiver.errors import Invalid
+from receiver.errors import NO_ROOM, Invalid
 from receiver.models import Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
@@ -103,7 +103,7 @@ def upload_file() -> Response:
     """
     if request.mimetype != "multipart/form-data":
         raise Refused(415, "unsupported-media-type", "Send multipart/form-data with the fields provider and file.")
-    with _seat():
+    with _seat(), _room():
         request.max_content_length = MAX_UPLOAD
         providers, files = request.form.getlist("provider"), request.files.getlist("file")
         others = {*request.form, *request.files} - {"provider", "file"}
@@ -150,3 +150,14 @@ def _seat() -> Iterator[None]:
         if not seated:
             raise Refused(503, "busy", "Too many long requests are under way.", {"Retry-After": "5"})
         yield
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """While a file waits on the disk: without room for it the caller is asked to come back."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise Refused(503, "busy", "There is no room for the file now.", {"Retry-After": "5"}) from None

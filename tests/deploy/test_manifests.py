@@ -13,6 +13,8 @@ import yaml
 
 from receiver.cli import main as command_line
 from receiver.config import SETTINGS
+from receiver.web.face import RESERVED_THREADS
+from receiver.web.providers import MAX_UPLOAD
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -185,6 +187,17 @@ def test_the_manifests_belong_together() -> None:
         assert not wanted or wanted in labels, each["metadata"]["name"]
         if "scaleTargetRef" in spec:
             assert spec["scaleTargetRef"]["name"] in deployments
+
+
+def test_uploads_have_room_to_wait(compose: dict[str, Any]) -> None:
+    """The largest file fits; a pod holds all that are taken at once, since one that outgrows its folder is ended."""
+    (size,) = re.findall(r"/tmp:size=(\d+)m", " ".join(compose["services"]["web"]["tmpfs"]))
+    assert int(size) << 20 > 2 * MAX_UPLOAD
+    (pod,) = [each["spec"]["template"]["spec"] for name, each in documents()
+              if name == "web.yaml" and each["kind"] == "Deployment"]  # fmt: skip
+    (folder,) = [each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if each["name"] == "tmp"]
+    (threads,) = [setting.default for setting in SETTINGS if setting.name == "RECEIVER_WEB_THREADS"]
+    assert int(folder.removesuffix("Gi")) << 30 > (int(threads) - RESERVED_THREADS) * MAX_UPLOAD
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])

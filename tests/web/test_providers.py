@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -175,3 +176,19 @@ def test_a_list_keeps_its_digits(api: Caller, remote: FakeProvider) -> None:
     """Numbers of a provider's list come as the provider wrote them, however long."""
     remote.answer(Answer(body=b'{"code":"200","message":"Success","result":{"remainCredit":0.12345678901234567890}}'))
     assert b"0.12345678901234567890" in api.get("/v1/providers/topview/credit").data
+
+
+def test_without_room_for_a_file_the_caller_is_asked_to_come_back(
+    api: Caller, remote: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up while a file is received is no mistake of the caller, nor ours: 503, and nothing begun."""
+
+    class FullDisk(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("werkzeug.wrappers.request.Request._get_file_stream", lambda *_, **__: FullDisk())
+    answer = send(api, provider="topview", file=(io.BytesIO(b"x" * 1000), "a.png"))
+    assert_problem(answer, 503, "busy")
+    assert answer.headers["Retry-After"] == "5"
+    assert remote.requests == []
