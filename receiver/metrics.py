@@ -118,6 +118,9 @@ DELIVERIES_ENDED = Counter(
     "receiver_deliveries_ended", "Deliveries that came to their end, by it and the reason.", ["status", "reason"],
     registry=_OURS,
 )  # fmt: skip
+for _reason in ("exhausted", "gone"):
+    # From zero on: Prometheus takes the first value that it sees for no increase, and the alarm would miss the first.
+    DELIVERIES_ENDED.labels("dead", _reason)
 CONNECTIONS = Gauge(
     "receiver_database_connections_in_use", "Connections to the database that are in use now.",
     registry=_OURS, multiprocess_mode="livesum",

@@ -39,3 +39,15 @@ def test_without_room_a_process_counts_for_itself(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "open", full)
     assert metrics._in_files_or_memory() is values.MutexValue
     assert not list(tmp_path.iterdir())
+
+
+def test_dead_deliveries_are_counted_from_zero() -> None:
+    """The first one is an increase: Prometheus takes the first value that it sees for none."""
+    program = (
+        "from prometheus_client import generate_latest; from receiver import metrics;"
+        "print(generate_latest(metrics.registry()).decode())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    shown = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    for reason in ("exhausted", "gone"):
+        assert f'receiver_deliveries_ended_total{{reason="{reason}",status="dead"}} 0.0' in shown.stdout
