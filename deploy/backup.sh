@@ -1,9 +1,10 @@
 #!/bin/sh
 # backup.sh FOLDER [KEEP]: a backup of the database while the service runs, into FOLDER; the newest KEEP (14) are kept.
 #
-# Reads RECEIVER_DATABASE_URL, as the service does. Of SQLite it makes a whole copy that is checked; of PostgreSQL a
-# dump for pg_restore. Not in it, on purpose: the secret keys. Keep those apart; without them, what is sealed in the
-# database (subscribers' secrets) is lost. How to restore: docs/operating.md, "Backup".
+# Reads RECEIVER_DATABASE_URL, or the file that RECEIVER_DATABASE_URL_FILE names, as the service does. Of SQLite it
+# makes a whole copy that is checked; of PostgreSQL a dump for pg_restore. Not in it, on purpose: the secret keys. Keep
+# those apart; without them, what is sealed in the database (subscribers' secrets) is lost. How to restore:
+# docs/operating.md, "Backup".
 set -eu
 umask 077
 if [ $# -lt 1 ]; then
@@ -12,6 +13,10 @@ if [ $# -lt 1 ]; then
 fi
 folder=$1
 keep=${2:-14}
+if [ -n "${RECEIVER_DATABASE_URL_FILE:-}" ]; then
+    RECEIVER_DATABASE_URL=$(cat "$RECEIVER_DATABASE_URL_FILE")
+    export RECEIVER_DATABASE_URL
+fi
 url=${RECEIVER_DATABASE_URL:-sqlite:///var/receiver.db}
 mkdir -p "$folder"
 name=$folder/receiver-$(date -u +%Y%m%dT%H%M%SZ)
@@ -38,11 +43,19 @@ postgresql*://*)
     service=$(mktemp)
     trap 'rm -f "$service"' EXIT
     "${PYTHON:-python3}" - >"$service" <<'PYTHON'
-import os
-from urllib.parse import parse_qsl, unquote, urlsplit
+import os, re
+from urllib.parse import parse_qs, unquote, urlsplit
 parts = urlsplit(os.environ["RECEIVER_DATABASE_URL"])
+query = parse_qs(parts.query)
 values = {"host": parts.hostname, "port": parts.port, "dbname": unquote(parts.path.lstrip("/")),
-          "user": unquote(parts.username or ""), "password": unquote(parts.password or ""), **dict(parse_qsl(parts.query))}
+          "user": unquote(parts.username or ""), "password": unquote(parts.password or ""),
+          **{name: given[-1] for name, given in query.items()}}
+# Standbys are named as host=NAME:PORT, once each; libpq wants the names and the ports apart.
+hosts = [re.fullmatch(r"([\w.-]+)(?::(\d*))?", host) for host in query.get("host", ())]
+if hosts and all(hosts):
+    values["host"] = ",".join(host[1] for host in hosts)
+    if any(host[2] for host in hosts):
+        values["port"] = ",".join(host[2] or "" for host in hosts)
 print("[receiver]", *(f"{name}={value}" for name, value in values.items() if value), sep="\n")
 PYTHON
     PGSERVICEFILE=$service pg_dump --format=custom --file="$made.part" "service=receiver"

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import func, select
@@ -18,10 +19,10 @@ from tests import postgres
 SCRIPT = Path(__file__).parents[2] / "deploy" / "backup.sh"
 
 
-def back_up(url: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def back_up(url: str, folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script as cron would."""
     path = f"{postgres.programs()}:{os.environ['PATH']}"
-    variables = {**os.environ, "RECEIVER_DATABASE_URL": url, "PYTHON": sys.executable, "PATH": path}
+    variables = {**os.environ, "RECEIVER_DATABASE_URL": url, "PYTHON": sys.executable, "PATH": path, **environment}
     command = ["sh", str(SCRIPT), str(folder), *more]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
@@ -68,6 +69,17 @@ def test_a_damaged_sqlite_is_told(tmp_path: Path) -> None:
     assert back_up("mysql://x", tmp_path / "backups").returncode == 2
 
 
+def test_the_address_may_be_in_a_file(tmp_path: Path) -> None:
+    """RECEIVER_DATABASE_URL_FILE wins, as for the service: an address that is mounted as a secret is backed up."""
+    store = Store(f"sqlite:///{tmp_path}/receiver.db")
+    fill(store)
+    store.close()
+    (tmp_path / "address").write_text(f"sqlite:///{tmp_path}/receiver.db\n")
+    done = back_up("mysql://x", tmp_path / "backups", RECEIVER_DATABASE_URL_FILE=str(tmp_path / "address"))
+    assert done.returncode == 0, done.stderr
+    assert accounts_in(f"sqlite:///{done.stdout.strip()}") == 1
+
+
 def test_old_backups_go(tmp_path: Path) -> None:
     """The newest ones stay, as many as asked for; other files in the folder are left alone."""
     sqlite3.connect(tmp_path / "receiver.db").close()
@@ -94,3 +106,8 @@ def test_postgresql_is_dumped_and_restored(tmp_path: Path) -> None:
         subprocess.run(restore, check=True, capture_output=True)
         assert accounts_in(empty) == 1
         store.close()
+        parts = urlsplit(url)  # the same with its standbys named, as the documentation says; the first is away
+        place = f"host=127.0.0.1:9&host={parts.hostname}:{parts.port}&target_session_attrs=read-write"
+        named = f"postgresql://{parts.username}:{parts.password or ''}@{parts.path}?{place}"
+        done = back_up(named, tmp_path / "standbys")
+        assert done.returncode == 0, done.stderr
