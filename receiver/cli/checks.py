@@ -191,7 +191,7 @@ def _key_file(file: Path, *, generated: bool) -> Iterator[Finding]:
             f"chmod 600 {file}; if others were there, make a new key and keep the old one behind it.",
         )
     elif generated:
-        yield Finding(Level.OK, "secrets", f"the key in {file}; back it up with the database")
+        yield Finding(Level.OK, "secrets", f"the key in {file}; back it up, apart from the database")
     else:
         yield Finding(Level.OK, "secrets", f"the key in {file}")
 

@@ -148,10 +148,12 @@ def test_a_local_public_url_must_be_where_the_service_listens(monkeypatch: pytes
 
 
 def test_who_may_read_the_key_file_is_looked_at(run: Run, tmp_path: Path) -> None:
-    """A key file that others may read is a problem, with the command that mends it; one of nonsense too."""
+    """A key file that others may read is a problem with its mend; nonsense too; a good one is to be backed up apart."""
     run("migrate")
     file = tmp_path / "secret_key"
-    assert about(check_all(), "secrets")[0].level is Level.OK
+    found = about(check_all(), "secrets")[0]
+    assert found.level is Level.OK
+    assert "apart from the database" in found.text
     file.chmod(0o644)
     (finding,) = about(check_all(), "secrets")
     assert finding.level is Level.PROBLEM
