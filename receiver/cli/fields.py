@@ -25,7 +25,7 @@ def task_input(source: str | None, given: Sequence[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if source is not None:
         try:
-            made = json.loads(_read(source), object_pairs_hook=_without_repetition)
+            made = json.loads(_read(source, "--input"), object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"--input is not JSON: {error}") from None
         if not isinstance(made, dict):
@@ -41,7 +41,33 @@ def _without_repetition(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(members)
 
 
-def _read(source: str) -> str:
+def secret_text(source: str, option: str) -> str:
+    """A secret as it is, from ``@file`` or from ``-`` (standard input), where no list of processes shows it.
+
+    White space around it is dropped. ``option`` names it in the click.UsageError for an empty one, or no such file.
+    """
+    text = _read(source, option).strip()
+    if not text:
+        raise click.UsageError(f"{option}: there is nothing in it.")
+    return text
+
+
+def secret_pairs(sources: Sequence[str], option: str, what: str) -> dict[str, str]:
+    """``name=value`` texts as for ``pairs``; ``@file`` and ``-`` stand for one a line, which no message repeats."""
+    texts: list[str] = []
+    for source in sources:
+        if source != "-" and not source.startswith("@"):
+            texts.append(source)
+            continue
+        lines = [line.strip() for line in secret_text(source, option).splitlines() if line.strip()]
+        for line in lines:
+            if "=" not in line:
+                raise click.UsageError(f"{option}: every line of {source} must look like name=value.")
+        texts += lines
+    return pairs(texts, what)
+
+
+def _read(source: str, option: str) -> str:
     if source == "-":
         return sys.stdin.read()
     if not source.startswith("@"):
@@ -49,7 +75,7 @@ def _read(source: str) -> str:
     try:
         return Path(source[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--input: {source[1:]} cannot be read: {error}") from None
+        raise click.UsageError(f"{option}: {source[1:]} cannot be read: {error}") from None
 
 
 def typed(text: str) -> Any:

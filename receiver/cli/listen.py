@@ -17,7 +17,7 @@ from rich.text import Text
 from receiver import __version__
 from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
-from receiver.cli.fields import is_web_address
+from receiver.cli.fields import is_web_address, secret_text
 from receiver.cli.screen import COLOURS, clean, console, show_json, when
 from receiver.cli.stream import EventReader, ServerEvent
 from receiver.events import pattern_matches, valid_pattern
@@ -51,8 +51,9 @@ _FORWARD_TIMEOUT = 30.0
 @click.option("--after", metavar="EVENT_ID", help="Begin behind this event instead of now.")
 @click.option(
     "--secret",
-    metavar="WHSEC",
-    help="Sign with this secret; when left out, with the subscriber's or the account's (needs a key that may manage).",
+    metavar="WHSEC|@FILE|-",
+    help="Sign with this secret (better from a file or standard input, where no list of processes shows it); when left "
+    "out, with the subscriber's or the account's (needs a key that may manage).",
 )
 @click.option(
     "--subscriber",
@@ -213,6 +214,7 @@ def _forwarder(api: Api, url: str, secret: str | None, subscriber_id: str | None
     if not is_web_address(url):
         raise click.UsageError(f"--forward: {url!r} must be an address like http://localhost:3000/hook.")
     if secret is not None:
+        secret = secret_text(secret, "--secret")
         try:
             check_secret(secret)
         except ValueError as error:
@@ -226,7 +228,7 @@ def _forwarder(api: Api, url: str, secret: str | None, subscriber_id: str | None
             raise
         raise ApiProblem(
             "This API key may not read the signing secret.\n"
-            "Use a key with the scope manage, or name the secret to sign with: --secret whsec_…",
+            "Use a key with the scope manage, or name the secret to sign with: --secret @FILE",
             problem.status,
         ) from None
     return Forwarder(url, [each["secret"] for each in found.get("secrets", [found])])

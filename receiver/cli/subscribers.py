@@ -9,7 +9,7 @@ import click
 
 from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
-from receiver.cli.fields import pairs
+from receiver.cli.fields import secret_pairs, secret_text
 from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
 
 
@@ -82,9 +82,19 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
     help="Only events of this provider's tasks; may be repeated.",
 )
 @click.option("--description", help="For people.")
-@click.option("--header", multiple=True, metavar="NAME=VALUE", help="Sent with every delivery; may be repeated.")
+@click.option(
+    "--header",
+    multiple=True,
+    metavar="NAME=VALUE|@FILE|-",
+    help="Sent with every delivery; may be repeated. From a file or standard input: one a line.",
+)
 @click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Deliveries per second at most.")
-@click.option("--secret", metavar="WHSEC", help="Your own signing secret instead of a made one.")
+@click.option(
+    "--secret",
+    metavar="WHSEC|@FILE|-",
+    help="Your own signing secret instead of a made one; better from a file or standard input, where no list of "
+    "processes shows it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The API's answer as JSON.")
 @with_api
 def add(
@@ -93,6 +103,7 @@ def add(
     events: tuple[str, ...],
     provider: tuple[str, ...],
     header: tuple[str, ...],
+    secret: str | None,
     as_json: bool,
     **others: Any,
 ) -> None:
@@ -101,7 +112,9 @@ def add(
     if provider:
         body["providers"] = list(provider)
     if header:
-        body["headers"] = pairs(header, "a header")
+        body["headers"] = secret_pairs(header, "--header", "a header")
+    if secret is not None:
+        body["secret"] = secret_text(secret, "--secret")
     answer = api.call("POST", "/v1/subscribers", body=body)
     if as_json:
         show_json(answer.text)

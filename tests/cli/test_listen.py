@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,12 +173,29 @@ def test_a_secret_of_ones_own_signs_without_asking(run: Run, streaming: FakeServ
     assert run("listen", "--forward", f"{streaming.url}/hook", "--secret", "geheim").exit_code == 2
 
 
+@pytest.mark.parametrize("source", ["@secret", "-"])
+def test_a_secret_need_not_stand_in_the_list_of_processes(
+    run: Run, streaming: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """``--secret @file`` and ``--secret -`` read it; an empty one, or no such file, is a usage error."""
+    monkeypatch.chdir(tmp_path)
+    streaming.on("POST", "/hook", Said(b"", 204))
+    secret = new_secret()
+    Path("secret").write_text(f"{secret}\n")
+    listen = ("listen", "--forward", f"{streaming.url}/hook", "--secret")
+    assert run(*listen, source, stdin=f"{secret}\n").exit_code == 0
+    hook = streaming.to("POST", "/hook")[0]
+    verify([secret], hook.headers, hook.body, float(hook.headers["webhook-timestamp"]))
+    Path("secret").unlink()
+    assert run(*listen, source, stdin=" \n").exit_code == 2
+
+
 def test_a_key_that_may_not_sign_is_told_the_way_out(run: Run, streaming: FakeService) -> None:
     """Without the right to read the secret the message names the scope and ``--secret``."""
     streaming.on("GET", "/v1/signing-secret", Said({"detail": "no"}, 403))
     result = run("listen", "--forward", f"{streaming.url}/hook")
     assert result.exit_code == 4
-    assert "--secret whsec_" in result.stderr
+    assert "--secret @FILE" in result.stderr
 
 
 def test_an_address_to_forward_to_must_be_one(run: Run, streaming: FakeService) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,25 @@ def test_a_webhook_is_registered_and_its_secret_shown(run: Run, service: FakeSer
         "rate_limit": 5.0,
         "secret": SECRET,
     }
+
+
+def test_secrets_of_a_webhook_need_not_stand_in_the_list_of_processes(
+    run: Run, service: FakeService, tmp_path: Path
+) -> None:
+    """Secret and headers are read from ``@file`` or ``-``; an empty secret never means a made one."""
+    service.on("POST", "/v1/subscribers", Said({**subscriber(), "secret": SECRET}, 201))
+    headers = tmp_path / "headers"
+    headers.write_text("Authorization=Bearer a=b\n\nX-Team=a\n")
+    add = ("subscribers", "add", "https://a.example/hook", "--header", "X-More=1")
+    assert run(*add, "--header", f"@{headers}", "--secret", "-", stdin=f"{SECRET}\n").exit_code == 0
+    assert service.asked[0].json["secret"] == SECRET
+    assert service.asked[0].json["headers"] == {"X-More": "1", "Authorization": "Bearer a=b", "X-Team": "a"}
+    for wrong in (("--secret", "-"), ("--secret", ""), ("--secret", f"@{headers}.not"), ("--header", "-")):
+        assert run(*add, *wrong).exit_code == 2
+    curled = run(*add, "--header", "-", stdin="Authorization: Bearer a\n")
+    assert curled.exit_code == 2
+    assert "Bearer" not in curled.output
+    assert len(service.asked) == 1
 
 
 def test_a_webhook_gets_all_events_unless_told_otherwise(run: Run, service: FakeService) -> None:
