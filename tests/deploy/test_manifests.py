@@ -189,6 +189,19 @@ def test_the_manifests_belong_together() -> None:
             assert spec["scaleTargetRef"]["name"] in deployments
 
 
+def test_the_ingress_keeps_secrets_out_of_its_log_and_numbers_inside() -> None:
+    """As deploy/nginx.conf: tokens of callbacks are not logged, /metrics and /readyz are not for the internet."""
+    found = {
+        path["path"]: document["metadata"]["annotations"]
+        for _, document in documents() if document["kind"] == "Ingress"
+        for path in document["spec"]["rules"][0]["http"]["paths"]
+    }  # fmt: skip
+    known = "nginx.ingress.kubernetes.io/"
+    assert found["/callbacks"][f"{known}enable-access-log"] == "false"
+    for place in ("/metrics", "/readyz"):
+        assert found[place][f"{known}whitelist-source-range"] == "127.0.0.1/32"
+
+
 def test_uploads_have_room_to_wait(compose: dict[str, Any]) -> None:
     """The largest file fits; a pod holds all that are taken at once, since one that outgrows its folder is ended."""
     (size,) = re.findall(r"/tmp:size=(\d+)m", " ".join(compose["services"]["web"]["tmpfs"]))
