@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 IDEMPOTENCY_KEY = "[!-~]{1,255}"
 """What a key may be, as a regular expression: a header carries it."""
+LONGEST_ID = 255
+"""Characters of what a provider calls a task or a notice, at most: an index must hold it, and no real one is longer."""
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """The digits of ids, Crockford's base 32: they sort like the number, and none looks like another."""

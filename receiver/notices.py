@@ -15,7 +15,7 @@ from receiver import lifecycle
 from receiver.bell import Bell
 from receiver.errors import Busy, NotFound
 from receiver.faultpoints import reached
-from receiver.models import CompletedVia, StoredNotice, Task, TaskStatus, Verdict, new_id
+from receiver.models import LONGEST_ID, CompletedVia, StoredNotice, Task, TaskStatus, Verdict, new_id
 from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, tasks
@@ -138,13 +138,13 @@ class NoticeService:
             update = handler.read(notice)
         except NotSupported:
             return Taken(handler.reply(notice), Verdict.IGNORED)
-        if len(update.provider_task_id or "") > _LONGEST_ID:
+        if len(update.provider_task_id or "") > LONGEST_ID:
             raise Malformed("no provider has ids that long")
         task_id = opened.task_id or self._task_of(handler, update)
         if task_id is None:
             return Taken(handler.reply(notice), Verdict.IGNORED)
         key = handler.notice_id(notice) or ""
-        if not 0 < len(key) <= _LONGEST_ID:  # what an index can hold
+        if not 0 < len(key) <= LONGEST_ID:  # what an index can hold
             key = hashlib.sha256(key.encode() or notice.body).hexdigest()
         return _Understood(handler, notice, task_id, update, handler.reply(notice), f"{task_id}:{key}")
 
@@ -253,7 +253,6 @@ def _consequence(task: Task, update: TaskUpdate, verdict: Verdict, now: int) -> 
     return []
 
 
-_LONGEST_ID = 255
 _KEPT = ("content-type", "user-agent", "date", "topview-uid", "x-vod-timestamp", "x-request-id")
 
 

@@ -15,7 +15,7 @@ from random import random
 from handlers import Handler, Receipt, Submission, TaskError, Unavailable, record
 from receiver import lifecycle, schedule
 from receiver.bell import Bell
-from receiver.models import CompletedVia, EventType, Task, TaskStatus
+from receiver.models import LONGEST_ID, CompletedVia, EventType, Task, TaskStatus
 from receiver.providers import Providers, poll_plan
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, pacing, tasks
@@ -172,7 +172,11 @@ class SubmissionService:
         """The provider took the task (as claimed): it runs, unless a callback was faster or it was canceled.
 
         A receipt that comes late, after its lease had been given up, still saves a task that only waits for news.
+        One with an id that cannot be one is as good as lost.
         """
+        if len(receipt.provider_task_id) > LONGEST_ID:
+            self.lost(task, f"the provider's id of the task has {len(receipt.provider_task_id)} characters")
+            return
         now = self._clock()
         with self._store.write() as connection:
             current = tasks.hold(connection, [task.id]).get(task.id)

@@ -8,6 +8,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 _STANDBY = "25006"  # PostgreSQL's word for a write where only reading is allowed
 _IDLE_TOO_LONG = "25P03"  # of a transaction
+_BEYOND_LIMITS = "54"  # class of errors: what was asked is too large or too complex, and will be the next time
 
 
 def trouble(error: SQLAlchemyError) -> str | None:
@@ -20,7 +21,8 @@ def trouble(error: SQLAlchemyError) -> str | None:
     if not isinstance(error, DBAPIError):
         return None
     passing = isinstance(error, InternalError) and _state_of(error.orig) in (_STANDBY, _IDLE_TOO_LONG)
-    if not isinstance(error, OperationalError) and not passing:
+    lasting = not isinstance(error, OperationalError) or (_state_of(error.orig) or "").startswith(_BEYOND_LIMITS)
+    if lasting and not passing:
         return None
     return (str(error.orig).splitlines() or ["unknown"])[0]
 
