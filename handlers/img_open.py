@@ -134,7 +134,7 @@ class ImgOpen(Handler):
         updates: dict[str, TaskUpdate] = {}
         for task in tasks:
             asked = task.provider_task_id or task.task_id
-            update, raw = self._ask(self._work(task.operation), asked)
+            update, raw = self._ask(self._work(task.operation), asked, task.task_id)
             if update is None and raw and task.provider_task_id and task.age >= self.settings["not_found_grace"]:
                 error = TaskError(ErrorCode.NOT_FOUND, "the provider knows no such task", provider_code=NO_SUCH_TASK)
                 update = TaskUpdate(RemoteStatus.FAILED, raw, provider_task_id=asked, error=error)
@@ -195,6 +195,8 @@ class ImgOpen(Handler):
             raise self._failure(code, answer, starts_work=True)
         names = ("task_id", "id_task") if work.family is Family.SD else ("businessTaskId",)
         given = next((text for name in names if (text := text_of(data.get(name)))), submission.task_id)
+        if work.family is Family.TOOL and given != submission.task_id:
+            raise OutcomeUnknown(f"{self.title} answered a submission about another task")
         update = self._update(work, data, given, answer.text)
         # No page says what this answer holds, so only a result that is documented is taken; the query tells the rest.
         made = update.status is RemoteStatus.SUCCEEDED and not work.anything
@@ -205,7 +207,7 @@ class ImgOpen(Handler):
         if work.family is Family.TRAINING and not self.settings["training_query_path"]:
             raise OutcomeUnknown("a training cannot be looked up, and is not bought twice")
         try:
-            update, raw = self._ask(work, submission.task_id)
+            update, raw = self._ask(work, submission.task_id, submission.task_id)
         except (Rejected, Unavailable) as error:  # of the look-up: it says nothing of the task
             pause = error.retry_after if isinstance(error, Unavailable) else None
             raise OutcomeUnknown(f"an earlier call cannot be looked up: {error}", pause) from None
@@ -244,11 +246,11 @@ class ImgOpen(Handler):
 
     # -- asking ------------------------------------------------------------------------------------
 
-    def _ask(self, work: Work, task_id: str) -> tuple[TaskUpdate | None, str]:
+    def _ask(self, work: Work, task_id: str, ours: str) -> tuple[TaskUpdate | None, str]:
         """What the provider knows of an id, and its answer; (None, answer) when it knows nothing.
 
         V2.0 forgets a Stable Diffusion task when the month ends: V1.0, the archive, is asked next.
-        An empty answer: there is nobody to ask.
+        An empty answer: there is nobody to ask. ``ours``: our own id of the task, which may be named as well.
         """
         match work.family:
             case Family.SD:
@@ -265,6 +267,9 @@ class ImgOpen(Handler):
             code, data, answer = self._call(path, {field: task_id}, starts_work=False)
             raw = answer.text
             if code == OK:
+                # V2.0 and the tools repeat the id that is asked for.
+                if (text_of(data.get("businessTaskId")) or text_of(data.get("id_task"))) not in (None, task_id, ours):
+                    raise Unavailable(f"{self.title} answered a query about another task")
                 return self._update(work, data, task_id, raw, rules), raw
             if code != NO_SUCH_TASK:
                 raise self._failure(code, answer, starts_work=False)

@@ -51,7 +51,7 @@ def envelope(data: Any, code: str = "200", msg: str = "success") -> Answer:
 def sd(status: Any, *images: Mapping[str, Any], **more: Any) -> Answer:
     """An answer of the V2.0 query."""
     return envelope({
-        "id_task": "remote-1", "status": status, "desc": "Success", "temporaryImageDto": None,
+        "id_task": "task_1", "status": status, "desc": "Success", "temporaryImageDto": None,
         "differentialImageRspList": list(images), **more,
     })  # fmt: skip
 

@@ -7,10 +7,24 @@ from typing import Any
 
 import pytest
 
-from handlers import ConfigurationError, ErrorCode, OutputStatus, RemoteStatus, TaskUpdate
+from handlers import ConfigurationError, ErrorCode, OutcomeUnknown, OutputStatus, RemoteStatus, TaskUpdate, Unavailable
 from handlers._img_open_results import progress, status_rules
 from tests.handlers.fake_provider import FakeProvider, json_answer
-from tests.handlers.test_img_open import BLOCKED, GONE, IMAGE, PICTURE, load, paths, sd, task, tool
+from tests.handlers.test_img_open import (
+    BLOCKED,
+    FACES,
+    GONE,
+    IMAGE,
+    PICTURE,
+    SD,
+    envelope,
+    load,
+    paths,
+    sd,
+    submission,
+    task,
+    tool,
+)
 
 S = RemoteStatus
 
@@ -147,6 +161,21 @@ def test_a_task_whose_submission_is_unknown_is_asked_for_by_our_id(remote: FakeP
     assert remote.last.json() == {"businessTaskId": "task_1"}
     remote.answer(GONE)
     assert handler.query([task(provider_task_id=None, age=9999)]) == {}
+
+
+def test_an_answer_about_another_task_says_nothing_of_ours(remote: FakeProvider) -> None:
+    """The result of one task is never given to another; whether its own submission arrived is looked up."""
+    handler = load(remote)
+    foreign = {"businessTaskId": "another", "status": 1, "outputImageUrl": PICTURE}
+    for operation, answer in (("face_swap_v1", envelope(foreign)), ("sd_text2image", sd(2, IMAGE, id_task="another"))):
+        remote.answer(answer)
+        with pytest.raises(Unavailable):
+            handler.query([task(operation)])
+        with pytest.raises(OutcomeUnknown):
+            handler.submit(submission(operation, repeated=True, **(SD if operation.startswith("sd") else FACES)))
+    remote.answer(envelope(foreign))
+    with pytest.raises(OutcomeUnknown):
+        handler.submit(submission("face_swap_v1", **FACES))
 
 
 def test_tool_codes_with_a_slash_are_part_of_the_path(remote: FakeProvider) -> None:
