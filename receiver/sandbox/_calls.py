@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,11 +56,13 @@ def current_call() -> Call:
 
 
 def sent_json() -> Any:
-    """The current request's JSON; None where there is none, or none that can be read."""
+    """The current request's JSON; None where there is none, or none that can be read or is no Unicode."""
     try:
-        return request.get_json(silent=True)
-    except RecursionError:
+        value = request.get_json(silent=True)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character could not go into links or answers
+    except (RecursionError, UnicodeEncodeError):
         return None
+    return value
 
 
 def base_url(world: World) -> str:

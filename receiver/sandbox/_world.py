@@ -26,6 +26,10 @@ Stage = Literal["queued", "running", "done"]
 OUTCOMES = ("success", "fail", "empty", "partial", "blocked")
 """How a task can end, apart from never."""
 
+_LONGEST = 1e9
+"""Seconds, about 31 years, that a delay ends at, whatever its scale: a year that time stamps can hold."""
+_MOST_COPIES = 1000
+"""Equal callbacks of one task: as many as a receiver need see, and no load of their own."""
 _QUEUED_SHARE = 0.2
 _FORGED_SHARE = 0.3
 
@@ -153,7 +157,7 @@ class World:
 
     def scaled(self, seconds: float) -> float:
         """A documented delay as it is kept here."""
-        return seconds * self.settings.time_scale
+        return min(seconds * self.settings.time_scale, _LONGEST)
 
     def shift(self, seconds: float) -> None:
         """Move the calendar: tasks finish, links expire, callbacks fall due accordingly."""
@@ -320,7 +324,8 @@ class World:
             self.callbacks.send_now(notice)
             return
         due = self.now() + self.scaled(task.directives.number("late-callback", 0))
-        for _ in range(max(1, int(task.directives.number("duplicate-callbacks", 1)))):
+        copies = max(1, int(task.directives.number("duplicate-callbacks", 1)))
+        for _ in range(min(copies, _MOST_COPIES)):
             self.callbacks.send(notice, due=due)
 
     def _cuts(self, directives: Directives, name: str) -> bool:

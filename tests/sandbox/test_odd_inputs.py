@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import requests
@@ -79,3 +80,41 @@ def test_nesting_without_end_is_no_json(start: Start) -> None:
     address = f"{sandbox.url}/img_open/AIGCImgOpenServ/saas/tool/roop"
     assert requests.post(address, data=deep, headers=keys, timeout=10).json()["code"] == "400"
     assert json.loads(requests.get(f"{sandbox.url}/_sandbox/tasks", timeout=10).text)["total"] == 0
+
+
+def test_half_a_character_is_no_json(start: Start) -> None:
+    """It is refused as any other body that cannot be read, and not kept as an id that breaks every query."""
+    sandbox = start(time_scale=0)
+    drawing = ImgOpen(sandbox.url)
+    given = {"prompt": "a", "batch_size": 1, "alwayson_scripts": {"id_task": "\ud800"}}
+    assert drawing.post("sd/v2/text2image", given)["code"] == "400"
+    assert drawing.post("sd/v2/queryTaskInfo", {"businessTaskId": "\ud800"})["code"] == "400"
+    assert TopView(sandbox.url).post(f"{EDIT}/submit", {"prompt": "\ud800"})["code"] == "4001"
+
+
+def test_a_link_with_letters_that_no_signature_has_is_denied(start: Start) -> None:
+    """It is answered like any other forged link."""
+    answer = requests.get(f"{start().url}/_sandbox/files/open.a.0.\u00e9.png", timeout=10)
+    assert answer.status_code == 403
+
+
+def test_a_task_that_lasts_for_ever_can_be_shown(start: Start) -> None:
+    """However the times are stretched, a task ends in a year that can be written."""
+    sandbox = start(time_scale=1000)
+    TopView(sandbox.url).post(f"{EDIT}/submit", {"prompt": "[sandbox:duration=1000000000]"})
+    assert requests.get(f"{sandbox.url}/_sandbox/tasks", timeout=10).json()["total"] == 1
+
+
+def test_callbacks_without_end_are_a_thousand(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped number neither fills the memory nor calls somebody for hours."""
+    sandbox = start(time_scale=0)
+    sent = []
+    monkeypatch.setattr(sandbox.world.callbacks, "send", lambda notice, **_: sent.append(notice))
+    given = {"prompt": "[sandbox:duplicate-callbacks=1000000000]", "noticeUrl": "http://127.0.0.1:9/"}
+    task_id = TopView(sandbox.url).post(f"{EDIT}/submit", given)["result"]["taskId"]
+    requests.post(f"{sandbox.url}/_sandbox/tasks/{task_id}/finish", json={}, timeout=60)
+    monkeypatch.undo()
+    until = time.monotonic() + 10
+    while len(sent) < 1000 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(sent) == 1000
