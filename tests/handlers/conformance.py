@@ -74,6 +74,7 @@ from tests.handlers.samples import (
     mutations,
     sane,
     sendable,
+    texts_in,
 )
 
 __all__ = [
@@ -239,13 +240,14 @@ class HandlerConformance(NoticeConformance):
     def test_a_lost_answer_to_a_submit_is_an_unknown_outcome(
         self, handler: Handler, remote: FakeProvider, fault: Script
     ) -> None:
-        """Whenever the work may have been started, nobody is told that it was not."""
+        """Whenever the work may have been started, nobody is told that it was not, and the call is not made again."""
         for sample in {len(sample.answers): sample for sample in self.submits}.values():
             for position, starts in enumerate(sample.starting):
                 self.endure(handler, fault)
                 remote.answer(*sample.answers[:position], fault)
                 with pytest.raises(OutcomeUnknown if starts else Unavailable) as caught:
                     self.submit(handler, sample)
+                assert len(remote.requests) == position + 1
                 self.assert_no_secret("".join(traceback.format_exception(caught.value)))
 
     def test_a_broken_answer_to_a_submit_is_an_unknown_outcome(self, handler: Handler, remote: FakeProvider) -> None:
@@ -300,6 +302,18 @@ class HandlerConformance(NoticeConformance):
                 (update,) = handler.query([sample.task]).values()
                 assert update.status is RemoteStatus.RUNNING
                 assert update.unknown_status == "Zzz-Unheard-Of"
+
+    def test_an_answer_about_another_task_says_nothing_of_ours(self, handler: Handler, remote: FakeProvider) -> None:
+        """Nobody gets another's result: an answer that names a task counts for that task alone."""
+        for sample in self.queries:
+            if {sample.provider_task_id, sample.task.task_id} & set(texts_in(json.loads(sample.answer.body))):
+                remote.answer(sample.answer)
+                other = replace(sample.task, task_id="task_2", provider_task_id="remote-2")
+                try:
+                    updates = handler.query([other])
+                except Unavailable:
+                    continue
+                assert updates == {}, sample
 
     @pytest.mark.parametrize("fault", LOST, ids=lambda fault: type(fault).__name__)
     def test_a_failed_query_says_nothing_of_the_task(

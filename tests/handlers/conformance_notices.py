@@ -87,6 +87,14 @@ class NoticeConformance(Stage):
             with pytest.raises(BadNotice):
                 self.accept(handler, notice)
 
+    def test_a_notice_about_another_task_is_refused(self, handler: Handler) -> None:
+        """A genuine notice that comes to another task's address, which whoever knows both could send, is not its."""
+        for sample in self.notices:
+            if sample.task is not None:
+                other = replace(sample.task, task_id="task_2", provider_task_id="remote-2")
+                with pytest.raises(BadNotice):
+                    self.accept(handler, replace(sample, task=other).notice)
+
     def test_junk_notices_are_malformed_and_still_answered(self, handler: Handler) -> None:
         """A body that is no notice is refused as Malformed; its answer can be made all the same."""
         for sample in self.notices[:1]:

@@ -158,6 +158,14 @@ def places_of(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from places_of(value[key])
 
 
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text inside a JSON value."""
+    if isinstance(value, str):
+        yield value
+    for _, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from texts_in(inner)
+
+
 def sendable(value: Any) -> bool:
     """Whether every database and every JSON parser would take this."""
     text = json.dumps(
@@ -173,6 +181,8 @@ def sane(update: TaskUpdate) -> bool:
     assert "\0" not in update.raw
     assert update.progress is None or 0 <= update.progress <= 1
     assert (update.error is not None) == (update.status is RemoteStatus.FAILED)
+    good = [output for output in update.outputs if output.status is handlers.OutputStatus.OK]
+    assert good or update.status is not RemoteStatus.SUCCEEDED
     assert update.provider_task_id is None or isinstance(update.provider_task_id, str)
     for output in update.outputs:
         if output.status is handlers.OutputStatus.OK:

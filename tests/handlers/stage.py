@@ -123,6 +123,7 @@ class Stage(ABC):
         if isinstance(caught.value, Rejected):
             assert caught.value.error.code is meaning
             assert sendable(caught.value.error)
+            self.assert_no_secret(str(caught.value.error))
         if isinstance(caught.value, Unavailable) and sample.retry_after is not None:
             assert caught.value.retry_after == sample.retry_after
 

@@ -110,6 +110,8 @@ class Toy(Handler):
         job = json_object(notice.body)
         if job is None or text_of(job.get("id")) is None or text_of(job.get("state")) is None:
             raise Malformed("the notice is not about a job")
+        if notice.task is not None and notice.task.provider_task_id not in (None, text_of(job["id"])):
+            raise Malformed("the notice is about another job")
         return _update(job, notice.body.decode())
 
     def notice_id(self, notice: Notice) -> str | None:
