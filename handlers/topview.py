@@ -41,7 +41,7 @@ from handlers._records import (
     UploadTicket,
 )
 from handlers._signatures import same
-from handlers._topview_answers import STATUSES, Meaning, failed, meaning_of, outputs_of, status_of, succeeded
+from handlers._topview_answers import CODES, STATUSES, Meaning, failed, meaning_of, outputs_of, status_of, succeeded
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
 
 NOT_FOUND = "4004"
@@ -217,19 +217,21 @@ class TopView(Handler):
 
     def _refuse(self, code: str, found: Mapping[str, Any], answer: Answer, *, starts_work: bool) -> NoReturn:
         meaning: Meaning = meaning_of(code)
+        # A code that no page lists refuses a call only where nothing else says that it may have begun.
+        broke = meaning.broke or (code not in CODES and (answer.status >= 500 or _names_a_task(found)))
         message = text_of(found.get("message"))
         error = TaskError(
             meaning.code,
             f"{self.title} answered code {code}: {message or 'no reason given'}",
-            retryable=meaning.broke or meaning.wait is not None,
+            retryable=broke or meaning.wait is not None,
             provider_code=code,
             provider_message=message,
         )
         if meaning.wait is not None:
             raise Unavailable(error.message, self.settings[meaning.wait], error)
-        if meaning.broke and starts_work:  # it may have begun before it broke, and a second try may be paid for
+        if broke and starts_work:  # it may have begun before it broke, and a second try may be paid for
             raise OutcomeUnknown(error.message)
-        if meaning.broke:
+        if broke:
             raise Unavailable(error.message, error=error)
         raise Rejected(error, answer.text)
 
@@ -280,6 +282,11 @@ class TopView(Handler):
         result = {"uuid": uuid, "topviewUid": self.settings["uid"], "result": verdict}
         answer = {"code": code, "message": message, "result": result}
         return Reply(_COMPACT.encode(answer).encode(), status=int(code))
+
+
+def _names_a_task(found: Mapping[str, Any]) -> bool:
+    result = found.get("result")
+    return isinstance(result, dict) and text_of(result.get("taskId")) is not None
 
 
 def _of_task(task: RemoteTask, result: Any) -> Any:
