@@ -193,13 +193,13 @@ class ImgOpen(Handler):
                 return found
         if code != OK:
             raise self._failure(code, answer, starts_work=True)
-        names = ("task_id", "id_task") if work.family is Family.SD else ("businessTaskId",)
-        given = next((text for name in names if (text := text_of(data.get(name)))), submission.task_id)
-        if work.family is Family.TOOL and given != submission.task_id:
-            raise OutcomeUnknown(f"{self.title} answered a submission about another task")
+        given = submission.task_id
+        if work.family is Family.SD:  # elsewhere the caller's own id is the handle, whatever the answer names
+            given = text_of(data.get("task_id")) or text_of(data.get("id_task")) or given
         update = self._update(work, data, given, answer.text)
         # No page says what this answer holds, so only a result that is documented is taken; the query tells the rest.
-        made = update.status is RemoteStatus.SUCCEEDED and not work.anything
+        ours = text_of(data.get("businessTaskId")) in (None, submission.task_id)
+        made = ours and update.status is RemoteStatus.SUCCEEDED and not work.anything
         return Receipt(given, answer.text, update=update if made else None)
 
     def _found(self, work: Work, submission: Submission) -> Receipt | None:

@@ -164,7 +164,7 @@ def test_a_task_whose_submission_is_unknown_is_asked_for_by_our_id(remote: FakeP
 
 
 def test_an_answer_about_another_task_says_nothing_of_ours(remote: FakeProvider) -> None:
-    """The result of one task is never given to another; whether its own submission arrived is looked up."""
+    """The result of one task is never given to another, and nothing is bought again for want of an answer."""
     handler = load(remote)
     foreign = {"businessTaskId": "another", "status": 1, "outputImageUrl": PICTURE}
     for operation, answer in (("face_swap_v1", envelope(foreign)), ("sd_text2image", sd(2, IMAGE, id_task="another"))):
@@ -174,8 +174,8 @@ def test_an_answer_about_another_task_says_nothing_of_ours(remote: FakeProvider)
         with pytest.raises(OutcomeUnknown):
             handler.submit(submission(operation, repeated=True, **(SD if operation.startswith("sd") else FACES)))
     remote.answer(envelope(foreign))
-    with pytest.raises(OutcomeUnknown):
-        handler.submit(submission("face_swap_v1", **FACES))
+    receipt = handler.submit(submission("face_swap_v1", **FACES))  # started, or not: asked after by our own id
+    assert (receipt.provider_task_id, receipt.update) == ("task_1", None)
 
 
 def test_tool_codes_with_a_slash_are_part_of_the_path(remote: FakeProvider) -> None:
