@@ -42,8 +42,11 @@ def zone() -> tzinfo:
 
 
 def local(at: int) -> datetime:
-    """A time in the visitor's zone."""
-    return datetime.fromtimestamp(at / 1000, zone())
+    """A time in the visitor's zone; in UTC where that zone's calendar has no more days for it."""
+    try:
+        return datetime.fromtimestamp(at / 1000, zone())
+    except (ValueError, OverflowError):  # "never", as the last second of the year 9999
+        return datetime.fromtimestamp(at / 1000, UTC)
 
 
 def typed_time(text: str) -> int | None:

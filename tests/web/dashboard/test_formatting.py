@@ -38,6 +38,13 @@ def test_times_are_in_the_visitors_zone(app: Flask, clock: Clock) -> None:
         assert "–" in formatting.ago(None)
 
 
+def test_the_end_of_time_is_a_time(app: Flask) -> None:
+    """A link that never ends (its provider writes the year 9999) is shown in every zone."""
+    with app.test_request_context("/", headers={"Cookie": "zone=Asia/Tokyo"}):
+        assert "31 Dec 9999 23:59:59" in formatting.moment(253_402_300_799_000)
+        assert "UTC" in formatting.ago(253_402_300_799_000)
+
+
 def test_ids_fit_into_a_table() -> None:
     """Their prefix and their end, which is what differs; short ones as they are."""
     assert formatting.short("task_01kahx3mt5k0c4z7d6q8r9w2ve") == "task_…q8r9w2ve"
