@@ -192,6 +192,11 @@ class OverviewService:
             row.delivery_id: LastAttempt(row.started_at, row.response_status, row.error, row.message) for row in rows
         }
 
+    def receivers(self, found: Sequence[Delivery]) -> dict[str, Subscriber]:
+        """Who gets some deliveries, by id, those behind callback URLs too; deleted ones are left out. Raises Busy."""
+        with self._store.read() as connection:
+            return subscribers.some(connection, {delivery.subscriber_id for delivery in found})
+
     def last_failure(self, subscriber_id: str) -> tuple[str, LastAttempt] | None:
         """The newest attempt of a subscriber that failed, with the id of its delivery. Raises Busy."""
         with self._store.read() as connection:

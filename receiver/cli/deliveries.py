@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from receiver.cli import completing
-from receiver.cli.api import Api, part, with_api
+from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import MOMENT
 from receiver.cli.progress import progress
@@ -84,7 +84,7 @@ def delivery(api: Api, delivery_id: str, as_json: bool) -> None:
             "task": found["task_id"],
             "subscriber": found["subscriber"] or "the task's callback_url",
             "url": found["url"],
-            "next attempt": when(found["next_attempt_at"]) if found["next_attempt_at"] else None,
+            "next attempt": _next_attempt(api, found),
         }
     )
     for attempt in found["attempts"]:
@@ -188,6 +188,19 @@ def _say(as_json: bool, text: str, sentence: str) -> None:
         show_json(text)
     else:
         console().print(sentence)
+
+
+def _next_attempt(api: Api, delivery: Mapping[str, Any]) -> str | None:
+    """When a delivery is attempted next, or why it is not; None for one that has ended."""
+    if not delivery["next_attempt_at"]:
+        return None
+    if delivery["subscriber"]:
+        try:
+            if api.get(f"/v1/subscribers/{part(delivery['subscriber'])}").json()["disabled"]:
+                return f"none while its subscriber is disabled: receiver subscribers enable {delivery['subscriber']}"
+        except ApiProblem:
+            pass  # deleted meanwhile, or the service is busy: the time is shown all the same
+    return when(delivery["next_attempt_at"])
 
 
 def _show_attempt(attempt: Mapping[str, Any]) -> None:

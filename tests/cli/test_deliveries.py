@@ -81,6 +81,15 @@ def test_a_delivery_is_shown_with_its_attempts(run: Run, service: FakeService) -
     assert "3. 2026-11-21 10:00:00Z  204  20 ms  by request" in shown
 
 
+def test_a_delivery_that_waits_says_for_what(run: Run, service: FakeService) -> None:
+    """No time at which nothing will happen: a disabled subscriber's deliveries wait until it is enabled."""
+    service.on("GET", f"/v1/deliveries/{ID}", delivery(attempts=[]))
+    service.on("GET", "/v1/subscribers/sub_1", {"disabled": True}, {"disabled": False}, Said({"title": "Busy"}, 503))
+    assert "none while its subscriber is disabled: receiver subscribers enable sub_1" in run("delivery", ID).stdout
+    for _ in range(2):
+        assert "next attempt  2026-11-21 10:05:00Z" in run("delivery", ID).stdout
+
+
 def test_a_delivery_is_retried(run: Run, service: FakeService) -> None:
     """``retry`` asks for one more attempt now."""
     service.on("POST", f"/v1/deliveries/{ID}/retry", Said(delivery(), 202))

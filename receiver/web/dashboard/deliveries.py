@@ -15,7 +15,8 @@ from receiver.store.deliveries import Filter
 from receiver.web.auth import account
 from receiver.web.dashboard.formatting import pretty
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
-from receiver.web.dashboard.troubles import REASONS, explained, why
+from receiver.web.dashboard.subscribers import to_choose_from
+from receiver.web.dashboard.troubles import REASONS, explained, next_attempt, why
 from receiver.web.face import runtime
 
 PAGE_SIZE = 25
@@ -37,15 +38,17 @@ def deliveries() -> Response:
     cursor = cursor_of("dlv")
     found = runtime().deliveries.list_page(account(), Filter(**chosen), PAGE_SIZE, cursor)
     tried = runtime().overview.last_attempts([delivery.id for delivery in found.items])
+    receivers = runtime().overview.receivers(found.items)
     return render(
         "deliveries.html",
         page=found,
         why={delivery.id: why(delivery, tried.get(delivery.id)) for delivery in found.items},
+        due={delivery.id: next_attempt(delivery, receivers.get(delivery.subscriber_id)) for delivery in found.items},
         chosen=chosen,
         given={name: chosen.get(name) for name in _FILTERS},
         states=[status.value for status in DeliveryStatus],
         kinds=[kind.value for kind in EventType],
-        subscribers=runtime().subscribers.list_page(account(), 100, None).items,
+        subscribers=to_choose_from(chosen.get("subscriber")),
         first=cursor is None,
         older=link("deliveries", **chosen, cursor=found.next_cursor) if found.next_cursor else None,
         most=MOST_RETRIED,
@@ -108,6 +111,8 @@ def delivery(delivery_id: str) -> Response:
     except NotFound:
         subscriber = None  # deleted meanwhile
     extra = {} if subscriber is None else runtime().subscribers.headers(subscriber)
+    due = next_attempt(found, runtime().overview.receivers([found]).get(found.subscriber_id))
+    now = runtime().clock()
     newest = attempts[-1] if attempts else None
     return render(
         "delivery.html",
@@ -121,7 +126,9 @@ def delivery(delivery_id: str) -> Response:
         answered={attempt.id: _answer(attempt) for attempt in attempts},
         headers_of=lambda attempt: _headers(found, attempt, extra),
         waiting=found.status is DeliveryStatus.PENDING,
-        soon=found.due_at is not None and found.due_at - runtime().clock() < 60_000,
+        due=due,
+        held=due is not None and due > now,
+        soon=due is not None and due - now < 60_000,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import flask
@@ -10,7 +11,7 @@ from marshmallow import ValidationError
 
 import handlers
 from receiver import blanking
-from receiver.errors import Conflict, Invalid, field_errors
+from receiver.errors import Conflict, Invalid, NotFound, field_errors
 from receiver.models import EventType, Subscriber
 from receiver.overview import Cell
 from receiver.schedule import DAY
@@ -19,11 +20,12 @@ from receiver.subscribers import MOST_COUNTED, NewSubscriber
 from receiver.web.auth import account
 from receiver.web.dashboard import formatting
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
-from receiver.web.dashboard.troubles import explained, why
+from receiver.web.dashboard.troubles import explained, next_attempt, why
 from receiver.web.face import runtime
 from receiver.web.schemas import NewSubscriberSchema
 
 PAGE_SIZE = 25
+MOST_CHOICES = 100
 NEW = 300_000
 """For how long (ms) a secret that was just made is shown without asking."""
 OVERLAPS = {0: "at once: it has leaked", 3600: "in an hour", 86_400: "in a day", 604_800: "in a week"}
@@ -44,6 +46,15 @@ def subscribers() -> Response:
         first=cursor is None,
         older=link("subscribers", cursor=found.next_cursor) if found.next_cursor else None,
     )
+
+
+def to_choose_from(chosen: str | None) -> list[Subscriber]:
+    """Subscribers for a field that names one: the newest, and the one that is chosen already, if it is there."""
+    found = list(runtime().subscribers.list_page(account(), MOST_CHOICES, None).items)
+    if chosen and all(each.id != chosen for each in found):
+        with suppress(NotFound):
+            found.append(runtime().subscribers.get(account(), chosen))
+    return found
 
 
 def state_of(subscriber: Subscriber) -> str:
@@ -206,6 +217,7 @@ def _page_of(subscriber_id: str, *, secrets_too: bool = False) -> Response:
         shown=secrets if secrets_too else [secret for secret in secrets[:1] if now - secret.created_at < NEW],
         last=last.items,
         why={delivery.id: why(delivery, tried.get(delivery.id)) for delivery in last.items},
+        due={delivery.id: next_attempt(delivery, found) for delivery in last.items},
         waiting=waiting,
         by_hand=by_hand,
         replayed=int(replayed) if replayed.isdecimal() and len(replayed) < 9 else 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from receiver.dialling import OutboundError
-from receiver.models import Delivery, DeliveryStatus
+from receiver.models import Delivery, DeliveryStatus, Subscriber
 from receiver.overview import LastAttempt
 
 REASONS = {
@@ -86,3 +86,13 @@ def why(delivery: Delivery, last: LastAttempt | None) -> str:
         answered = f"Answered {last.response_status}: " if last.response_status is not None else ""
         parts.append(answered + explained(last.response_status, last.error)[0])
     return " ".join(parts)
+
+
+def next_attempt(delivery: Delivery, receiver: Subscriber | None) -> int | None:
+    """When a pending delivery can be attempted (ms): not before its subscriber is; None: not until that is resumed.
+
+    ``receiver``: who gets it, with its pauses after failures; None when that is not known any more.
+    """
+    if receiver is None:
+        return delivery.due_at
+    return None if receiver.disabled else max(delivery.due_at or 0, receiver.ready_at)

@@ -13,6 +13,7 @@ from receiver.models import id_pattern
 from receiver.verifying import read_headers
 from receiver.web.auth import account
 from receiver.web.dashboard.frame import page, render
+from receiver.web.dashboard.subscribers import to_choose_from
 from receiver.web.face import runtime
 
 ACCOUNT = "account"
@@ -65,6 +66,6 @@ def _show(typed: dict[str, str], found: Inspection | None, *, pasted: bool = Tru
         found=found,
         pasted=pasted,
         account_choice=ACCOUNT,
-        subscribers=runtime().subscribers.list_page(account(), 100, None).items,
+        subscribers=to_choose_from(typed["subscriber"] if _SUBSCRIBER.fullmatch(typed["subscriber"]) else None),
         snippets=snippets(),
     )

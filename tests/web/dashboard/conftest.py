@@ -14,6 +14,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from receiver.deliveries import Outcome
+from receiver.models import Delivery, Subscriber
+from receiver.runtime import Runtime
+from receiver.subscribers import NewSubscriber
+from tests.core.stage import answered
 from tests.web.conftest import KEY
 
 
@@ -70,3 +75,39 @@ def visitor_with(app: Flask) -> Callable[[str], Visitor]:
 def visitor(visitor_with: Callable[[str], Visitor]) -> Visitor:
     """Somebody who is signed in with the key of the account ``default``."""
     return visitor_with(KEY)
+
+
+HOOK = "http://127.0.0.1:9/hook"
+
+
+@pytest.fixture
+def account_id(runtime: Runtime) -> str:
+    """The account ``default``."""
+    return runtime.accounts.create_key("default", "x", ["read"])[0].account_id
+
+
+@pytest.fixture
+def subscriber(runtime: Runtime, account_id: str) -> Subscriber:
+    """A registered webhook."""
+    return runtime.subscribers.create(account_id, NewSubscriber(HOOK, ["*"], description="The shop"))[0]
+
+
+def attempt(runtime: Runtime, status: int | None = 200) -> None:
+    """Let what is due be attempted, all with this answer (None: no connection)."""
+    claims = runtime.deliveries.claim(100)
+    runtime.deliveries.finish([Outcome(claim, runtime.clock(), answered(status)) for claim in claims])
+
+
+def ping(runtime: Runtime, subscriber: Subscriber, *statuses: int | None) -> Delivery:
+    """A delivery whose attempts were answered so."""
+    made = runtime.subscribers.ping(subscriber.account_id, subscriber.id)
+    for status in statuses:
+        runtime.deliveries.retry(subscriber.account_id, made.id)
+        attempt(runtime, status)
+    return made
+
+
+def text(answer: TestResponse) -> str:
+    """What can be read on a page."""
+    assert answer.status_code in (200, 422), answer.text
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())

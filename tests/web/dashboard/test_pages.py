@@ -1,4 +1,4 @@
-"""Overview, subscribers, deliveries, events, verify and keys: what a visitor sees and can do there."""
+"""Overview, subscribers, verify and keys: what a visitor sees and can do there."""
 
 from __future__ import annotations
 
@@ -11,54 +11,13 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from receiver.deliveries import Outcome
-from receiver.dialling import OutboundError
-from receiver.models import Delivery, Subscriber
+from receiver.models import Subscriber
 from receiver.overview import ProviderView, Times
 from receiver.runtime import Runtime
-from receiver.subscribers import NewSubscriber
 from receiver.web.dashboard import overview
-from receiver.web.dashboard.troubles import REASONS, explained
-from tests.core.stage import answered
-from tests.markdown import ROOT, page
+from tests.markdown import ROOT
 from tests.web.conftest import Caller, Clock, Progress
-from tests.web.dashboard.conftest import Visitor
-
-HOOK = "http://127.0.0.1:9/hook"
-
-
-@pytest.fixture
-def account_id(runtime: Runtime) -> str:
-    """The account ``default``."""
-    return runtime.accounts.create_key("default", "x", ["read"])[0].account_id
-
-
-@pytest.fixture
-def subscriber(runtime: Runtime, account_id: str) -> Subscriber:
-    """A registered webhook."""
-    return runtime.subscribers.create(account_id, NewSubscriber(HOOK, ["*"], description="The shop"))[0]
-
-
-def attempt(runtime: Runtime, status: int | None = 200) -> None:
-    """Let what is due be attempted, all with this answer (None: no connection)."""
-    claims = runtime.deliveries.claim(100)
-    runtime.deliveries.finish([Outcome(claim, runtime.clock(), answered(status)) for claim in claims])
-
-
-def ping(runtime: Runtime, subscriber: Subscriber, *statuses: int | None) -> Delivery:
-    """A delivery whose attempts were answered so."""
-    made = runtime.subscribers.ping(subscriber.account_id, subscriber.id)
-    for status in statuses:
-        runtime.deliveries.retry(subscriber.account_id, made.id)
-        attempt(runtime, status)
-    return made
-
-
-def text(answer: TestResponse) -> str:
-    """What can be read on a page."""
-    assert answer.status_code in (200, 422), answer.text
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
-
+from tests.web.dashboard.conftest import HOOK, Visitor, attempt, ping, text
 
 # --- Overview ----------------------------------------------------------------------------------------
 
@@ -243,84 +202,6 @@ def test_a_replay_is_counted_then_watched(visitor: Visitor, runtime: Runtime, su
     assert "3 of 3 attempted" in text(visitor.follow(running))
     again = visitor.post(f"{one}/replay", {"since": "2000-01-01T00:00"})
     assert "nothing to send again" in text(visitor.follow(again))
-
-
-# --- Deliveries and events ---------------------------------------------------------------------------
-
-
-def test_deliveries_are_narrowed_down(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
-    """By status, subscriber, event and task; nonsense is left out."""
-    dead = ping(runtime, subscriber, 410)
-    runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": False})
-    good = ping(runtime, subscriber, 200)
-    shown = visitor.get("/deliveries?status=dead").text
-    assert dead.id in shown
-    assert good.id not in shown
-    assert REASONS["gone"] in unescape(shown)
-    for query in (
-        f"subscriber={subscriber.id}",
-        "event_type=subscriber.ping",
-        "status=x&task=y&subscriber=z",
-        "cursor=zzz",
-    ):
-        assert dead.id in visitor.get(f"/deliveries?{query}").text, query
-    assert "No such deliveries" in text(visitor.get("/deliveries?event_type=task.failed"))
-
-
-def test_many_are_sent_again_at_once(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
-    """Those that are ticked, or all dead ones of a filter; what cannot be sent is told."""
-    dead = []
-    for _ in range(3):
-        dead.append(ping(runtime, subscriber, 410))
-        runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": False})
-    ticked = visitor.post("/deliveries/retry", {"delivery": [dead[0].id, "nonsense"], "status": "dead"})
-    assert "1 delivery is sent again" in text(visitor.follow(ticked))
-    every = visitor.post("/deliveries/retry", {"every": "1", "status": "dead"})
-    assert "2 deliveries are sent again" in text(visitor.follow(every))
-    assert "tick deliveries first" in text(visitor.follow(visitor.post("/deliveries/retry")))
-    runtime.subscribers.change(subscriber.account_id, subscriber.id, {"disabled": True})
-    refused = visitor.post("/deliveries/retry", {"delivery": [dead[0].id]})
-    assert "1 not sent: The subscriber is disabled" in text(visitor.follow(refused))
-    assert "is disabled" in text(visitor.follow(visitor.post(f"/deliveries/{dead[0].id}/retry")))
-
-
-def test_a_delivery_tells_what_was_sent_and_what_came_back(
-    visitor: Visitor, runtime: Runtime, subscriber: Subscriber
-) -> None:
-    """Each attempt with its words, its answer, and what to do."""
-    delivery = ping(runtime, subscriber, 401, None)
-    seen = text(visitor.get(f"/deliveries/{delivery.id}"))
-    assert "Not delivered yet" in seen
-    assert "Check its secret on the page Verify" in seen
-    assert "Nobody listens there" in seen
-    assert "subscriber.ping" in seen
-    sent = visitor.follow(visitor.post(f"/deliveries/{delivery.id}/retry"))
-    assert "sent again now" in text(sent)
-    assert "Send now" in visitor.get(f"/deliveries/{delivery.id}").text
-    runtime.subscribers.delete(subscriber.account_id, subscriber.id)
-    seen = visitor.get(f"/deliveries/{delivery.id}").text
-    assert "Given up" in seen
-    assert "Send now" not in seen, "nobody is there to send it to"
-
-
-def test_events_show_their_body_and_where_they_went(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
-    """From the list to one event, to its deliveries."""
-    delivery = ping(runtime, subscriber, 200)
-    assert delivery.event_id in visitor.get("/events?type=subscriber.ping").text
-    assert "No such events" in text(visitor.get("/events?type=task.failed"))
-    shown = visitor.get(f"/events/{delivery.event_id}")
-    assert delivery.id in shown.text
-    assert "nothing happened" in text(shown)
-
-
-def test_every_way_to_fail_has_words() -> None:
-    """No attempt and no dead letter is left without an explanation and a next step."""
-    for error in OutboundError:
-        assert all(explained(None, error)), error
-    for status in (302, 400, 401, 403, 404, 405, 410, 413, 415, 418, 429, 500, 503):
-        assert all(explained(status, "http_status")), status
-    assert explained(200, None) == ("", "")
-    assert set(REASONS) <= set(page("docs/webhooks.md").section("Retries").terms)
 
 
 # --- Verify ------------------------------------------------------------------------------------------
