@@ -110,6 +110,17 @@ def test_a_failure_is_told_in_plain_words(tab: Tab, system: System) -> None:
     tab.check("task-failed")
 
 
+def test_long_names_leave_room_for_what_they_name(tab: Tab, system: System) -> None:
+    """A metadata key as long as the API takes it: its value stands beside it, and not letter below letter."""
+    metadata = {"k" * 64: "a value " * 60}
+    task = system.finished(system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given(), metadata=metadata))
+    tab.open(f"/tasks/{task['id']}")
+    box = tab.page.get_by_title("All tasks with it").bounding_box()
+    assert box is not None
+    assert box["width"] > 150
+    tab.check("task-long-names")
+
+
 def test_a_task_can_be_canceled(tab: Tab, system: System) -> None:
     """After a question; the page says what that means."""
     task = system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given("duration=60"))
