@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -194,8 +195,9 @@ class Watcher:
             self._spinner.update(text=Text().append("the service does not answer; trying again", "yellow"))
             return
         if task["status"] != self._status:
-            self._status = task["status"]
-            self._show_states()
+            with contextlib.suppress(ApiProblem):  # away just now, or busy: shown at the next look
+                self._show_states()
+                self._status = task["status"]
         progress = "" if task["progress"] is None else f", {task['progress']:.0%}"
         self._spinner.update(text=word(task["status"]).append(f" for {since(task['created_at']):.0f} s{progress}", ""))
 

@@ -150,6 +150,14 @@ def test_a_service_that_is_away_for_a_moment_is_waited_for(service: FakeService)
         watch(Api(service.url, KEY), ID, 60, seen.append, clock, clock.sleep)
 
 
+def test_a_service_that_is_away_between_two_questions_is_waited_for(run: Run, ready: FakeService) -> None:
+    """Nor does a restart just when the states are read: they are shown at the next look."""
+    ready.on("GET", f"/v1/tasks/{ID}/timeline", Said(None, 503), TIMELINE)
+    shown = run("submit", "superapp", "text2image", "--wait")
+    assert shown.exit_code == 0, shown.stderr
+    assert "succeeded by callback" in shown.stdout
+
+
 def test_a_service_that_stays_away_ends_the_watching_in_time() -> None:
     """Nobody there until the end: the problem is told then."""
     clock = _Time()
