@@ -10,6 +10,7 @@ import errno
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -53,6 +54,13 @@ The line stands here too so that ``receiver --help`` need not load every module 
 
 class Commands(click.Group):
     """Finds commands by name in their modules, and turns faults that are to be expected into one message."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Begin; a standard stream that was closed beforehand (``>&-``, some supervisors) becomes an empty one."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  open as long as the program runs
+        return super().main(*args, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the arguments, unless one is no text: it could be neither sent nor stored."""

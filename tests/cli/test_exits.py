@@ -50,6 +50,16 @@ def test_who_stops_reading_ends_the_program_without_a_word() -> None:
     assert shown.stderr == ""
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("command", ["tasks", "migrate", "--help"])
+def test_closed_streams_are_no_trouble(service: FakeService, command: str) -> None:
+    """``receiver tasks >&-``, as some supervisors and cron jobs start programs: it does its work, and shows nothing."""
+    service.on("GET", "/v1/tasks", {"data": [task()], "next_cursor": None})
+    script = f"{sys.executable} -m receiver.cli {command} <&- >&-"
+    shown = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
