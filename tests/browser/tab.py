@@ -67,6 +67,8 @@ class Tab:
                 break
             page.wait_for_timeout(100)
         assert left <= 0, f"{name}: {left} pixels too wide for a phone"
+        away = "links => links.filter(link => link.getBoundingClientRect().right > innerWidth).length"
+        assert page.eval_on_selector_all(".pages a", away) == 0, f"{name}: some pages are out of a phone's sight"
         page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]  # a plain dict is one
         assert self.trouble == [], f"{name}: {self.trouble}"
 
