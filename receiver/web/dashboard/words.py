@@ -72,7 +72,8 @@ _EXPIRED = Advice(
 def error_of(task: Task) -> dict[str, Any] | None:
     """The error of a task as it is stored, with ``advice``; None when there is none."""
     if task.status == "expired":
-        return {"code": "expired", "message": _EXPIRED.meaning, "retryable": True, "advice": _EXPIRED}
+        said = {"message": _EXPIRED.meaning, "provider_code": None, "provider_message": None}
+        return {"code": "expired", "retryable": True, **said, "advice": _EXPIRED}
     if task.error_json is None:
         return None
     stored = json.loads(task.error_json)

@@ -15,7 +15,7 @@ from handlers import ErrorCode, TaskError
 from receiver.accounts import AccountService
 from receiver.runtime import Runtime
 from receiver.web.dashboard.words import _ADVICE
-from tests.web.conftest import KEY, Caller, Progress
+from tests.web.conftest import KEY, Caller, Clock, Progress
 from tests.web.dashboard.conftest import Visitor
 
 FORM = "/new-task/superapp/text2image"
@@ -196,6 +196,18 @@ def test_every_error_says_what_to_do(visitor: Visitor, api: Caller, progress: Pr
     for part in (_ADVICE[code].meaning, _ADVICE[code].step, "It said no.", "E42", '"no": 1', code.value):
         assert part in text, part
     assert ("The same task may succeed" in text) is (code is ErrorCode.TIMEOUT)
+
+
+def test_a_task_that_expired_says_what_to_do(visitor: Visitor, api: Caller, runtime: Runtime, clock: Clock) -> None:
+    """Its page is there, though nobody named an error: the deadline passed."""
+    task = api.submit(deadline=1)["id"]
+    clock.ahead += 60_000
+    runtime.polling.end_overdue()
+    answer = visitor.get(f"/tasks/{task}")
+    assert answer.status_code == 200
+    for part in ("The deadline passed", "Submit again with a later deadline", "The same task may succeed"):
+        assert part in answer.text
+    assert "The provider said" not in answer.text
 
 
 def test_a_task_is_canceled_once(visitor: Visitor, api: Caller) -> None:
