@@ -85,10 +85,11 @@ def _wanted(provider: str, operation: str, groups: list[forms.Group], typed: Map
     except forms.NotJson as error:
         errors["further"] = [str(error)]
     pairs = [line.partition("=") for line in typed.get("metadata", "").splitlines() if line.strip()]
-    if all(equals for _, equals, _ in pairs):
-        body["metadata"] = {key.strip(): value.strip() for key, _, value in pairs}
-    else:
+    body["metadata"] = {key.strip(): value.strip() for key, _, value in pairs}
+    if not all(equals for _, equals, _ in pairs):
         errors["metadata"] = ["Write one pair on each line, like order=4711."]
+    elif len(body["metadata"]) < len(pairs):
+        errors["metadata"] = ["One name stands on two lines: each has one value."]
     if typed.get("callback_url", "").strip():
         body["callback_url"] = typed["callback_url"].strip()
     if typed.get("deadline", "").strip():

@@ -153,6 +153,8 @@ def _wanted(typed: dict[str, Any]) -> dict[str, Any]:
     """The form as the API would be asked."""
     lines = [line.partition(":") for line in typed["headers"].splitlines() if line.strip()]
     headers = {name.strip(): value.strip() for name, _, value in lines}
+    if len(headers) < len(lines):
+        raise ValidationError({"headers": ["One name stands on two lines: each header is sent once."]})
     wanted: dict[str, Any] = {
         "url": typed["url"],
         "description": typed["description"],

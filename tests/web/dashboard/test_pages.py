@@ -102,6 +102,7 @@ def test_a_secret_is_not_shown_later_unless_asked_for(
         ({"patterns": "nonsense.*"}, "matches no event type"),
         ({"rate_limit": "fast"}, "number"),
         ({"headers": "Host: x"}, "cannot be chosen"),
+        ({"headers": "X-Team: a\nX-Team: b"}, "One name stands on two lines"),
         ({"secret": "short"}, "begins with whsec_"),
     ],
 )

@@ -274,6 +274,9 @@ def test_mistakes_are_said_at_their_fields_and_nothing_is_lost(visitor: Visitor,
         assert value in text, name
     for name in ("further", "metadata", "deadline"):
         assert f'id="said-{name}"' in text, name
+    text = unescape(visitor.post(FORM, {**FILLED, "metadata": "order=1\norder=2"}).text)
+    assert "order=1\norder=2" in text
+    assert "One name stands on two lines" in text
     fields = {**typed, "further": "", "metadata": "", "deadline": ""}
     text = unescape(visitor.post(FORM, fields).text)
     for name in ("input.inputText", "input.width", "input.height", "callback_url"):
