@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from receiver.cli.exits import Exit
 
 _WIDE = 1000  # columns where there is no terminal: nothing is cut or wrapped for a file or a pipe
 _GAP = 2
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _NARROW = 16
 """Characters that a column of long texts keeps at least."""
 
@@ -182,5 +184,13 @@ def show_more(page: Mapping[str, Any]) -> None:
 
 
 def show_json(text: str) -> None:
-    """Print JSON as it came: long numbers and odd texts stay what they were, but control characters are escaped."""
-    click.echo(escaped(text.strip()))
+    """Print JSON as it came: long numbers and odd texts stay what they were, but control characters are escaped.
+
+    So is all but ASCII where standard output cannot carry it.
+    """
+    shown = escaped(text.strip())
+    try:
+        shown.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        shown = _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], shown)
+    click.echo(shown)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -58,6 +60,18 @@ def test_closed_streams_are_no_trouble(service: FakeService, command: str) -> No
     script = f"{sys.executable} -m receiver.cli {command} <&- >&-"
     shown = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.process
+def test_a_terminal_with_few_characters_is_no_trouble(service: FakeService) -> None:
+    """A locale without Unicode costs a table some characters, and JSON none."""
+    service.on("GET", "/v1/tasks", {"data": [task(metadata={"n": "caf\u00e9 \U0001f408"})], "next_cursor": None})
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-m", "receiver.cli", "tasks", *options]
+        shown = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=environment)
+        assert (shown.returncode, shown.stderr) == (0, b""), options
+    assert json.loads(shown.stdout)["data"][0]["metadata"] == {"n": "caf\u00e9 \U0001f408"}
 
 
 @pytest.mark.parametrize(
