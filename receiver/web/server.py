@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  #
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # the library has no types
 from gunicorn.http import wsgi as _wsgi  # type: ignore[import-untyped]  # the library has no types
 
-from receiver import logs
+from receiver import logs, metrics
 from receiver.config import Settings, read_settings
 from receiver.errors import Busy
 
@@ -96,7 +97,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # the library has no type
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        # late: what is built belongs to the forked process, and metrics look at the environment when they load
+        # late: what is built belongs to the forked process
         from receiver.runtime import Runtime
         from receiver.web import create_app
 
@@ -105,12 +106,17 @@ class _Server(BaseApplication):  # type: ignore[misc]  # the library has no type
 
 @contextlib.contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[None]:
-    """With several processes, a folder of our own for their counters, unless the environment names one."""
+    """With several processes, a folder of our own for their counters, unless the environment names one.
+
+    What counts is loaded again then: it chose between one process and several when it was first loaded, and that
+    was before, whatever came here.
+    """
     if settings.web_processes == 1 or os.environ.get(METRICS_FOLDER):
         yield
         return
     folder = tempfile.mkdtemp(prefix="receiver-metrics-")
     os.environ[METRICS_FOLDER] = folder
+    importlib.reload(metrics)
     owner = os.getpid()
     try:
         yield
