@@ -121,7 +121,7 @@ def _text_or_number(help: str, check: Any = None) -> fields.Raw:  # noqa: A002 -
         if check is not None:
             check(value)
 
-    return fields.Raw(validate=plain, metadata={"description": help})
+    return fields.Raw(validate=plain, metadata={"description": help, "type": ["string", "number"]})
 
 
 def _share(value: str | float) -> None:

@@ -137,7 +137,9 @@ class M2VExportInput(M2VInput):
     """M2V_EXPORT: of a preview (``taskId`` and ``scriptId``), or in one go from the fields of a video."""
 
     taskId = _text("The provider's task id of the preview to export.")
-    scriptId = fields.Raw(metadata={"description": "Which script of the preview; required with taskId."})
+    scriptId = fields.Raw(
+        metadata={"description": "Which script of the preview; required with taskId.", "type": ["string", "integer"]}
+    )
     preview = fields.Boolean(
         validate=validate.Equal(False, error="Must be false; m2v_preview makes previews."),
         metadata={"description": "Always false for this operation."},
@@ -167,7 +169,7 @@ class M2VScriptInput(TopViewInput):
     """M2V_SCRIPT: changes the words of a preview's script."""
 
     taskId = _text("The provider's task id of the preview.", required=True)
-    scriptId = fields.Raw(required=True, metadata={"description": "Which script."})
+    scriptId = fields.Raw(required=True, metadata={"description": "Which script.", "type": ["string", "integer"]})
     scriptContents = fields.List(
         fields.Nested(ScriptSegment),
         required=True,

@@ -85,7 +85,8 @@ class SubmitAIImageJob(InputSchema):
     AIPipelineId = fields.String()
     UserData = fields.Raw(metadata={
         "description": "Object, or JSON text of one, of at most 512 bytes; its Extend comes back in the"
-        " notice. MessageCallback is set by us."
+        " notice. MessageCallback is set by us.",
+        "type": ["object", "string"],
     })  # fmt: skip
     OwnerId = fields.String()
     OwnerAccount = fields.String()

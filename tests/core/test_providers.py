@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import handlers
 from receiver.errors import Invalid, NotFound, ProviderOff
-from receiver.providers import remote_task
+from receiver.providers import input_schema, remote_task
 from tests.core.stage import Stage
 
 
@@ -46,3 +48,14 @@ def test_a_handler_sees_a_task_as_it_left_it(stage: Stage) -> None:
     assert (remote.task_id, remote.provider_task_id, remote.operation) == (task.id, "job-1", "draw")
     assert (remote.state, remote.input, remote.age) == ({"from": "receipt"}, {"prompt": "a cat"}, 2.5)
     assert remote_task(task, 0).age == 0
+
+
+@pytest.mark.parametrize("value", [None, True, [], [1], {}], ids=repr)
+def test_the_published_schema_refuses_what_the_input_refuses(value: Any) -> None:
+    """No field takes a kind of value by its JSON Schema that a task with it would be refused for."""
+    for name in handlers.available():
+        for called, operation in handlers.find(name).operations.items():
+            shown = input_schema(operation)["properties"]
+            refused = operation.schema().validate(dict.fromkeys(shown, value))
+            for field in shown.keys() & refused.keys():
+                assert not Draft202012Validator(shown[field]).is_valid(value), (name, called, field)
