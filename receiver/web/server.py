@@ -61,6 +61,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "loglevel": "warning",
         "proc_name": "receiver-web",
         "when_ready": _when_ready,
+        "post_fork": _post_fork,
         "post_worker_init": _post_worker_init,
         "pre_request": _pre_request,
         "child_exit": _child_exit,
@@ -106,17 +107,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # the library has no type
 
 @contextlib.contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[None]:
-    """With several processes, a folder of our own for their counters, unless the environment names one.
-
-    What counts is loaded again then: it chose between one process and several when it was first loaded, and that
-    was before, whatever came here.
-    """
+    """With several processes, a folder of our own for their counters, unless the environment names one."""
     if settings.web_processes == 1 or os.environ.get(METRICS_FOLDER):
         yield
         return
     folder = tempfile.mkdtemp(prefix="receiver-metrics-")
     os.environ[METRICS_FOLDER] = folder
-    importlib.reload(metrics)
     owner = os.getpid()
     try:
         yield
@@ -133,6 +129,16 @@ def _when_ready(arbiter: Any) -> None:
     _wsgi.Response.default_headers = lambda response: [
         line for line in given(response) if not line.startswith("Server:")
     ]
+
+
+def _post_fork(_: Any, __: Any) -> None:
+    """In a worker, first of all: what counts is loaded again, if there is a folder for it.
+
+    When it was first loaded, before the fork, it chose between one process and several, and took room in files of that
+    process. This one has files of its own.
+    """
+    if os.environ.get(METRICS_FOLDER):
+        importlib.reload(metrics)
 
 
 def _post_worker_init(worker: Any) -> None:

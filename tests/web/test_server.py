@@ -139,6 +139,22 @@ def test_counters_are_those_of_all_processes(server: Server) -> None:
     assert float(line.rpartition(" ")[2]) >= 21
 
 
+def test_a_disk_that_fills_up_later_kills_no_process_that_serves(settings: Settings, tmp_path: Path) -> None:
+    """Each has files of its own to count in, whoever named the folder, and takes their room when it starts."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    server = Server(RECEIVER_WEB_PROCESSES="2", PROMETHEUS_MULTIPROC_DIR=str(folder))
+    files: list[os.stat_result] = []
+    until = time.monotonic() + PATIENCE
+    while len(files) < 2 * 4:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+        files = [path.stat() for child in server.children() for path in folder.glob(f"*_{child}.db")]
+    server.get("/healthz")
+    server.stop()
+    assert all(file.st_blocks * 512 >= file.st_size for file in files), files
+
+
 def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
     """SIGTERM: streams and waits are answered and end at once, and the exit is clean."""
     request = f"GET /v1/events{{}} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nAccept: {{}}\r\n\r\n"
