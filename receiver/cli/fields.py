@@ -61,21 +61,25 @@ def secret_pairs(sources: Sequence[str], option: str, what: str) -> dict[str, st
             continue
         lines = [line.strip() for line in secret_text(source, option).splitlines() if line.strip()]
         for line in lines:
-            if "=" not in line:
+            if not line.partition("=")[0].strip() or "=" not in line:
                 raise click.UsageError(f"{option}: every line of {source} must look like name=value.")
         texts += lines
-    return pairs(texts, what)
+    found: dict[str, str] = {}
+    for name, value in (split_pair(text, what) for text in texts):
+        if name in found:
+            raise click.UsageError(f"{option}: {name!r} is given twice.")
+        found[name] = value
+    return found
 
 
 def _read(source: str, option: str) -> str:
-    if source == "-":
-        return sys.stdin.read()
-    if not source.startswith("@"):
+    if source != "-" and not source.startswith("@"):
         return source
+    place = "standard input" if source == "-" else source[1:]
     try:
-        return Path(source[1:]).read_text(encoding="utf-8")
+        return sys.stdin.read() if source == "-" else Path(place).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{option}: {source[1:]} cannot be read: {error}") from None
+        raise click.UsageError(f"{option}: {place} cannot be read: {error}") from None
 
 
 def typed(text: str) -> Any:

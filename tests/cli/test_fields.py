@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from receiver.cli.fields import MOMENT, pairs, task_input, typed
+from receiver.cli.fields import MOMENT, pairs, secret_text, task_input, typed
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,10 @@ def test_what_is_no_moment_is_a_usage_error(text: str) -> None:
     """A time that cannot be read is told with examples of those that can."""
     with pytest.raises(click.UsageError, match="is not a time"):
         MOMENT.convert(text, None, None)
+
+
+def test_standard_input_that_is_no_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are no text are a usage error, as in a file, and no traceback."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"))
+    with pytest.raises(click.UsageError, match="--secret: standard input cannot be read"):
+        secret_text("-", "--secret")
