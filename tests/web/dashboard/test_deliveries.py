@@ -13,7 +13,7 @@ from receiver.subscribers import NewSubscriber
 from receiver.web.dashboard import subscribers
 from receiver.web.dashboard.troubles import REASONS, explained
 from tests.markdown import page
-from tests.web.conftest import Clock
+from tests.web.conftest import Caller, Clock
 from tests.web.dashboard.conftest import Visitor, attempt, ping, text
 
 
@@ -106,6 +106,19 @@ def test_what_waits_for_its_subscriber_says_so(visitor: Visitor, runtime: Runtim
         seen = text(visitor.get(path))
         assert seen.count("waits until its subscriber is resumed") == 2
         assert "due" not in seen
+
+
+def test_what_waits_at_a_callback_url_names_no_subscriber(visitor: Visitor, runtime: Runtime, api: Caller) -> None:
+    """Nobody could resume the hidden one behind it: its pages say what helps instead."""
+    first, second = (api.submit(callback_url="http://127.0.0.1:9/hook")["id"] for _ in range(2))
+    api.post(f"/v1/tasks/{first}/cancel")
+    attempt(runtime, 410)
+    api.post(f"/v1/tasks/{second}/cancel")
+    (delivery,) = api.get("/v1/deliveries?status=pending").json["data"]
+    for path in ("/deliveries", f"/deliveries/{delivery['id']}"):
+        seen = text(visitor.get(path))
+        assert "address is given up" in seen, path
+        assert "until" not in seen, path
 
 
 def test_the_next_attempt_is_not_before_the_subscriber_is_ready(
