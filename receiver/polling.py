@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import random
 
-from handlers import RemoteTask, TaskUpdate, record
+from handlers import Handler, RemoteTask, TaskUpdate, record
 from receiver import lifecycle, metrics, schedule
 from receiver.bell import Bell
 from receiver.lifecycle import Change
@@ -37,7 +37,7 @@ AWAY = 60_000
 """The longest gap (ms) between two calls of ``here``, which come every few seconds, that is no absence: a process that
 was suspended, or had no database, could not ask anybody meanwhile, as before its start."""
 SILENCE = 60_000
-"""A free slot that lies this much (ms) further ahead than the interval of the rate means that the provider asked for a
+"""A free slot that lies this much (ms) further ahead than the rate alone can put it means that the provider asked for a
 pause."""
 STEP = 100
 """Overdue tasks that are ended in one transaction."""
@@ -233,14 +233,14 @@ class PollingService:
             return {}
         free = pacing.held_back(connection, now + SILENCE)
 
-        def paused(name: str, call: str, rate: float) -> bool:
-            return free.get(f"{name}:{call}", 0) >= now + SILENCE + 1000 / rate
+        def paused(handler: Handler, call: str, calls: int, rate: float) -> bool:
+            return free.get(f"{handler.name}:{call}", 0) >= now + SILENCE + 1000 * calls / rate
 
-        paces = {name: self._providers.get(name).pace for name in self._providers.names}
-        return {
-            TaskStatus.RUNNING: [name for name, pace in paces.items() if paused(name, "query", pace.query_rate)],
-            TaskStatus.SUBMITTING: [name for name, pace in paces.items() if paused(name, "submit", pace.submit_rate)],
-        }
+        every = [self._providers.get(name) for name in self._providers.names]
+        # A query may take one more call for each of its tasks, and all are charged.
+        asked = [each.name for each in every if paused(each, "query", 1 + each.query_batch, each.pace.query_rate)]
+        started = [each.name for each in every if paused(each, "submit", 1, each.pace.submit_rate)]
+        return {TaskStatus.RUNNING: asked, TaskStatus.SUBMITTING: started}
 
 
 def _end_of(task: Task) -> Change:

@@ -79,6 +79,18 @@ def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
     assert stage.task(task).status is TaskStatus.SUCCEEDED
 
 
+def test_a_query_of_several_calls_is_no_pause(build: Any, clock: Clock) -> None:
+    """Where each result takes a call of its own, a low rate is used up for long: those who wait keep their turn."""
+    stage: Stage = build(TOY_QUERY_RATE="0.01")
+    tasks = [stage.running(f"job-{number}", deadline=60) for number in range(1 + stage.handler.query_batch)]
+    clock.now = tasks[-1].deadline_at + NO_ANSWER + 1
+    ((_, batch),) = asking.claim(stage.runtime.polling, "toy", 1)
+    answer = Answer(batch, {task.id: done() for task in batch}, calls=1 + len(batch))
+    stage.runtime.polling.turn("toy", [answer], 0)
+    assert stage.runtime.polling.end_overdue() == 0
+    assert [stage.task(task).status for task in tasks].count(TaskStatus.RUNNING) == 1
+
+
 def test_a_pause_ends_no_task_that_is_being_asked_after(stage: Stage, clock: Clock) -> None:
     """Of two calls one is told to wait: what the other one brings still counts, and what is paid for is not lost."""
     task = stage.running(deadline=60)
