@@ -278,6 +278,8 @@ class DeliveryService:
         """
         now = self._clock()
         named, _ = self.get(account_id, delivery_id)
+        if named.task_only:
+            self._reopen(named.subscriber_id, now)
         with self._store.write() as connection:
             subscriber = subscribers.some(connection, [named.subscriber_id], held=True).get(named.subscriber_id)
             delivery = deliveries.hold(connection, delivery_id)
@@ -285,9 +287,7 @@ class DeliveryService:
                 raise NotFound("There is no such delivery.")
             if subscriber is None:
                 raise Conflict("The subscriber of this delivery was deleted.")
-            if subscriber.disabled and subscriber.task_only:  # nobody else could enable it
-                backlog.reopen(connection, subscriber.id, now)
-            elif subscriber.disabled:
+            if subscriber.disabled:
                 raise Conflict("The subscriber is disabled; enable it first, and its backlog will drain.")
             due = backlog.head_of_line(connection, subscriber.id, now)
             if delivery.status is DeliveryStatus.PENDING:
@@ -297,6 +297,16 @@ class DeliveryService:
             subscribers.release(connection, subscriber.id)
         self._bell.ring(DELIVER)
         return self.get(account_id, delivery_id)[0]
+
+    def _reopen(self, subscriber_id: str, now: int) -> None:
+        """Enable a hidden subscriber, which nobody else could, if it is disabled.
+
+        In a transaction of its own: its backlog is taken in the order of ids, and no delivery may be held before.
+        """
+        with self._store.write() as connection:
+            subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+            if subscriber is not None and subscriber.disabled:
+                backlog.reopen(connection, subscriber_id, now)
 
     def get_event(self, account_id: str, event_id: str) -> Event:
         """An event. Raises NotFound."""

@@ -279,6 +279,24 @@ def test_a_purge_in_the_midst_of_a_backlog_that_is_let_go(stage: Stage, clock: C
     assert not stage.subscriber(subscriber).disabled
 
 
+def test_a_purge_in_the_midst_of_a_retry_to_a_callback_url(stage: Stage, clock: Clock) -> None:
+    """A retry to an address that was given up takes its backlog before the delivery, and nobody gives up for it."""
+    made = [stage.create(callback_url=URL) for _ in range(3)]
+    for task in made:
+        stage.runtime.tasks.cancel(stage.account, task.id)
+    lower, *_, higher = sorted(each.id for task in made for each in stage.deliveries_of(task))
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("UPDATE subscribers SET disabled = true"))
+    clock.pass_by(1)
+    overtaken(
+        stage,
+        lambda connection: deliveries.hold(connection, lower),
+        lambda: stage.runtime.deliveries.retry(stage.account, higher),
+        lambda connection: deliveries.hold(connection, higher),
+    )
+    assert stage.delivery(higher).trigger is Trigger.MANUAL
+
+
 def test_a_replay_in_the_midst_of_a_sweep(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is old and of tasks goes before what is old and of none: who sends both again waits, and nobody gives up."""
     subscriber = stage.subscribe()
