@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from receiver import reactor
 from receiver.dialling import Failure, OutboundError
-from receiver.reactor import READ, WRITE, ready
+from receiver.tls import Tls
 
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers, interim answers included."""
@@ -67,31 +67,45 @@ class _Cut(Exception):
 
 
 class _Wire:
-    """What comes off a socket, until a time and within an allowance of bytes."""
+    """What comes over a connection, until a time and within an allowance of bytes, as they are on the wire."""
 
-    __slots__ = ("_sock", "_until", "allowance", "held")
+    __slots__ = ("_sock", "_tls", "_until", "allowance", "held", "silent")
 
-    def __init__(self, sock: socket.socket, until: float) -> None:
+    def __init__(self, sock: socket.socket, tls: Tls | None, until: float) -> None:
         self._sock = sock
+        self._tls = tls
         self._until = until
         self.allowance = MAX_HEAD
         self.held = bytearray()  # and not used yet
+        self.silent = True
 
     async def more(self) -> bool:
         """Hold more; False at the end. Raises TimeoutError, OSError, _TooMuch."""
-        if self.allowance <= 0:
-            raise _TooMuch
-        while True:
-            try:
-                piece = self._sock.recv(min(_PIECE, self.allowance))
-                break
-            except (BlockingIOError, ssl.SSLWantReadError):
-                await ready(self._sock, READ, self._until)
-            except ssl.SSLWantWriteError:
-                await ready(self._sock, WRITE, self._until)
-        self.allowance -= len(piece)
+        piece = self._tls.decrypt(b"") if self._tls is not None else b""  # what came together with the handshake
+        while piece == b"":
+            if self.allowance <= 0:
+                raise _TooMuch
+            came = await reactor.receive(self._sock, min(_PIECE, self.allowance), self._until)
+            if not came:
+                return False
+            self.allowance -= len(came)
+            piece = came if self._tls is None else await self._decrypted(self._tls, came)
+        if piece is None:
+            return False
+        self.silent = False
         self.held += piece
-        return bool(piece)
+        return True
+
+    async def _decrypted(self, tls: Tls, came: bytes) -> bytes | None:
+        piece = tls.decrypt(came)
+        if reply := tls.to_send():  # new keys, say
+            await reactor.send(self._sock, reply, self._until)
+        return piece
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is left over, and more can come."""
+        return not self.held and (self._tls is None or not self._tls.over)
 
     async def line(self) -> bytes:
         """The next line, without its end. Raises _Cut when the connection ends before that does."""
@@ -105,12 +119,12 @@ class _Wire:
         return found
 
 
-async def receive(sock: socket.socket, until: float, answer: Answer) -> None:
+async def receive(sock: socket.socket, tls: Tls | None, until: float, answer: Answer) -> None:
     """Fill ``answer`` from the socket, which does not block. Raises Failure.
 
     ``until``: on the clock of ``time.monotonic``.
     """
-    wire = _Wire(sock, until)
+    wire = _Wire(sock, tls, until)
     fields, version = await _receive_head(wire, answer)
     for name in _HEADERS_OF_NOTE:
         if name in fields:
@@ -128,7 +142,7 @@ async def receive(sock: socket.socket, until: float, answer: Answer) -> None:
     except (OSError, _Cut):
         raise Failure(OutboundError.BODY_CUT, f"Answered with HTTP {answer.status}, but the body broke off.") from None
     kept = version >= 1 and not any("close" in value.lower() for value in fields.get("connection", ()))
-    answer.reusable = complete and kept and not wire.held and answer.status != HTTPStatus.SWITCHING_PROTOCOLS
+    answer.reusable = complete and kept and wire.at_rest and answer.status != HTTPStatus.SWITCHING_PROTOCOLS
 
 
 async def _receive_head(wire: _Wire, answer: Answer) -> tuple[dict[str, list[str]], int]:
@@ -144,10 +158,11 @@ async def _receive_head(wire: _Wire, answer: Answer) -> tuple[dict[str, list[str
         raise Failure(OutboundError.TIMEOUT, "No answer before the deadline.") from None
     except _TooMuch:
         raise Failure(
-            OutboundError.INVALID_RESPONSE, f"The answer has more than {MAX_HEAD // 1024} KiB of headers."
+            OutboundError.INVALID_RESPONSE,
+            f"More than {MAX_HEAD // 1024} KiB came before the end of the answer's headers.",
         ) from None
     except (OSError, _Cut):
-        failure = Failure if wire.allowance < MAX_HEAD else NothingCame
+        failure = NothingCame if wire.silent else Failure
         raise failure(OutboundError.CONNECTION_RESET, "The connection was closed before an answer came.") from None
 
 

@@ -7,6 +7,7 @@ forbidden one, find no way. One deadline holds for look-up, connecting and TLS t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -14,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, TypeAlias
@@ -22,12 +23,16 @@ from typing import Any, TypeAlias
 import certifi
 
 from receiver.addresses import AddressPolicy, ForbiddenAddress, Target
-from receiver.reactor import READ, WRITE, ready, settled
+from receiver.reactor import WRITE, ready, receive, send, settled
+from receiver.tls import Tls
 
 _MAX_DIALLED = 8  # addresses of one name that are tried
 _MAX_LOOKUPS = 64  # at once; names, not requests
 _RESERVED = 4  # one place in so many is kept for names that were found the last time
 _FOUND = 4096  # names of which that is known
+_MAX_HANDSHAKE = 256 * 1024  # bytes of a server; its certificates may be 100 KiB
+_HANDSHAKES = 4  # at once
+_PIECE = 16 * 1024
 
 _Place: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -72,8 +77,8 @@ def _default_tls() -> ssl.SSLContext:
 
 async def connect(
     target: Target, policy: AddressPolicy | None, tls: ssl.SSLContext | None, until: float
-) -> socket.socket:
-    """A connection to one of the target's addresses, with TLS for https; it does not block.
+) -> tuple[socket.socket, Tls | None]:
+    """A connection to one of the target's addresses, with a TLS session for https; it does not block.
 
     ``policy``: None for a target that may lead anywhere. ``tls``: None for the default context, which
     checks certificates against the system's and Mozilla's authorities. ``until``: on the clock of
@@ -93,9 +98,9 @@ async def connect(
         _judge(target, places, policy)
     sock = await _dial(target, places[:_MAX_DIALLED], until)
     if target.scheme == "http":
-        return sock
+        return sock, None
     try:
-        return await _secure(sock, target.host, tls or _default_tls(), until)
+        return sock, await _secure(sock, target.host, tls or _default_tls(), until)
     except BaseException:
         sock.close()
         raise
@@ -153,14 +158,10 @@ async def _connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], time
     return sock
 
 
-async def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, until: float) -> ssl.SSLSocket:
+async def _secure(sock: socket.socket, host: str, context: ssl.SSLContext, until: float) -> Tls:
     try:
-        secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        try:
-            await _shake_hands(secured, until)
-        except BaseException:
-            secured.close()
-            raise
+        tls = Tls(context, host)
+        await _shake_hands(sock, tls, until)
     except TimeoutError:
         raise Failure(OutboundError.TIMEOUT_CONNECT, f"{host} did not begin TLS before the deadline.") from None
     except ssl.SSLCertVerificationError as problem:
@@ -173,19 +174,32 @@ async def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext, until: fl
         raise Failure(
             OutboundError.CONNECTION_RESET, f"{host} closed the connection instead of beginning TLS."
         ) from None
-    return secured
+    return tls
 
 
-async def _shake_hands(secured: ssl.SSLSocket, until: float) -> None:
+async def _shake_hands(sock: socket.socket, tls: Tls, until: float) -> None:
+    """Raises TimeoutError, and OSError, which ssl.SSLError is."""
+    left, complete = _MAX_HANDSHAKE, False
     while True:
-        try:
-            secured.do_handshake()
-        except ssl.SSLWantReadError:
-            await ready(secured, READ, until)
-        except ssl.SSLWantWriteError:
-            await ready(secured, WRITE, until)
-        else:
+        await send(sock, tls.to_send(), until)
+        if complete:
             return
+        if left <= 0:
+            raise ssl.SSLError("the server's part of the handshake has no end")
+        came = await receive(sock, min(_PIECE, left), until)
+        left -= len(came)
+        try:
+            complete = await settled(_handshakers().submit(tls.shake_hands, came), until)
+        except ssl.SSLError:
+            with contextlib.suppress(OSError):  # an alert tells the server what is wrong with it
+                sock.send(tls.to_send())
+            raise
+
+
+@functools.cache
+def _handshakers() -> ThreadPoolExecutor:
+    """Where handshakes are reckoned: a server can choose a group (ffdhe8192) that takes a tenth of a second."""
+    return ThreadPoolExecutor(_HANDSHAKES, "handshake")
 
 
 # --- The look-up -----------------------------------------------------------------------------------

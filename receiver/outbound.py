@@ -26,7 +26,8 @@ from handlers import record
 from receiver.addresses import AddressPolicy, BadUrl, ForbiddenAddress, Target, parse_url
 from receiver.answers import Answer, NothingCame, receive
 from receiver.dialling import Failure, OutboundError, connect
-from receiver.reactor import READ, WRITE, ready, run
+from receiver.reactor import run, send
+from receiver.tls import Tls
 
 DEADLINE = 15.0
 """Seconds for one request, where the caller does not say otherwise."""
@@ -81,9 +82,10 @@ class OutboundResult:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection to a target. ``opened``, ``idle_since``: on the clock of ``time.monotonic``."""
+    """A connection to a target. ``tls``: None for http. ``opened``, ``idle_since``: on ``time.monotonic``'s clock."""
 
     sock: socket.socket
+    tls: Tls | None
     opened: float
     idle_since: float = 0.0
 
@@ -107,8 +109,8 @@ class Connections:
     async def dial(self, target: Target, until: float) -> Connection:
         """A new connection. Raises ForbiddenAddress and Failure."""
         trusted = self._trusted is not None and parse_url(self._trusted).origin == target.origin
-        sock = await connect(target, None if trusted else self._policy, self._tls, until)
-        return Connection(sock, time.monotonic())
+        sock, tls = await connect(target, None if trusted else self._policy, self._tls, until)
+        return Connection(sock, tls, time.monotonic())
 
     def idle(self, _owner: str, _target: Target) -> Connection | None:
         """A connection that is open already and does nothing, or None."""
@@ -190,11 +192,11 @@ async def _ask(
 ) -> None:
     try:
         try:
-            await _send(connection.sock, _pieces(head, request), until)
+            await _send(connection, _pieces(head, request), until)
         except Failure as untaken:
-            await _receive_early(connection.sock, until, answer, untaken)
+            await _receive_early(connection, until, answer, untaken)
         else:
-            await receive(connection.sock, until, answer)
+            await receive(connection.sock, connection.tls, until, answer)
     except BaseException:
         connection.close()
         raise
@@ -204,10 +206,10 @@ async def _ask(
         connection.close()
 
 
-async def _receive_early(sock: socket.socket, until: float, answer: Answer, untaken: Failure) -> None:
+async def _receive_early(connection: Connection, until: float, answer: Answer, untaken: Failure) -> None:
     """What was answered without reading all of the request, which was not taken. Raises Failure."""
     try:
-        await receive(sock, until, answer)
+        await receive(connection.sock, connection.tls, until, answer)
     except Failure:
         if answer.status is None:
             raise untaken from None
@@ -278,19 +280,13 @@ def _pieces(head: bytes, request: OutboundRequest) -> Iterator[bytes]:
         yield piece
 
 
-async def _send(sock: socket.socket, pieces: Iterator[bytes], until: float) -> None:
+async def _send(connection: Connection, pieces: Iterator[bytes], until: float) -> None:
+    sock, tls = connection.sock, connection.tls
     for piece in pieces:
-        rest = memoryview(piece)
         try:
             if time.monotonic() >= until:
                 raise TimeoutError
-            while rest:
-                try:
-                    rest = rest[sock.send(rest) :]
-                except (BlockingIOError, ssl.SSLWantWriteError):
-                    await ready(sock, WRITE, until)
-                except ssl.SSLWantReadError:
-                    await ready(sock, READ, until)
+            await send(sock, piece if tls is None else tls.encrypt(piece), until)
         except TimeoutError:
             raise Failure(OutboundError.TIMEOUT, "The request was not taken before the deadline.") from None
         except OSError:

@@ -43,6 +43,29 @@ def settled(future: Future[T], until: float) -> Generator[_Wait, None, T]:
     return future.result()
 
 
+async def receive(sock: socket.socket, most: int, until: float) -> bytes:
+    """What came, empty at its end. Raises TimeoutError and OSError.
+
+    Waits also where something is there already: whoever sends without end takes his turns like all others.
+    """
+    while True:
+        await ready(sock, READ, until)
+        try:
+            return sock.recv(most)
+        except BlockingIOError:
+            pass  # it was nothing after all
+
+
+async def send(sock: socket.socket, data: bytes, until: float) -> None:
+    """Send all of it. Raises TimeoutError and OSError."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[sock.send(rest) :]
+        except BlockingIOError:
+            await ready(sock, WRITE, until)
+
+
 def run(steps: Steps[T]) -> T:
     """Drive one exchange to its end in this thread; gives what it gives, raises what it raises."""
     error: TimeoutError | None = None
@@ -52,8 +75,8 @@ def run(steps: Steps[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        left = until - time.monotonic()
-        error = None if left > 0 and _came(thing, event, left) else TimeoutError()
+        left = max(until - time.monotonic(), 0)  # what is there already counts at the last moment too
+        error = None if _came(thing, event, left) else TimeoutError()
 
 
 def _came(thing: _Thing, event: int, seconds: float) -> bool:

@@ -45,6 +45,7 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     "receiver.providers": (2, "providers"),
     "receiver.reactor": (2, "outbound"),
     "receiver.store": (2, "store"),
+    "receiver.tls": (2, "outbound"),
     "receiver.waking": (2.5, "waking"),
     **{
         f"receiver.{name}": (3, name) for name in (
