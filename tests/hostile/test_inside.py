@@ -255,7 +255,7 @@ def test_only_two_places_can_dial() -> None:
     }
     listening = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("receiver/web/*.py"))
     waiting = ("receiver/answers.py", "receiver/courier.py", "receiver/outbound.py", "receiver/reactor.py")
-    for place in (*waiting, "receiver/worker/worker.py", "receiver/bell.py", *listening):
+    for place in (*waiting, "receiver/tls.py", "receiver/worker/worker.py", "receiver/bell.py", *listening):
         text = (ROOT / place).read_text()
         assert "create_connection" not in text
         assert "HTTPConnection" not in text
