@@ -37,6 +37,13 @@ def test_what_is_read_can_be_stored_anywhere() -> None:
     assert http.Answer(200, {}, b"\xff\0").text == "\N{REPLACEMENT CHARACTER}" * 2
 
 
+def test_a_cut_letter_in_an_answer_costs_that_letter_only() -> None:
+    """A provider that cuts a text in the midst of a character still tells the id of what was bought."""
+    cut = http.Answer(200, {}, b'\xef\xbb\xbf{"id": "t-1", "prompt": "\xe7\x81"}')
+    assert cut.json_object() == {"id": "t-1", "prompt": "\N{REPLACEMENT CHARACTER}"}
+    assert http.Answer(200, {}, b"\xff{}").json_object() is None
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=8))
 def test_readers_take_any_value(value: Any) -> None:
     """No reader of the kit raises, whatever type a field has."""
