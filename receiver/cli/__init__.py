@@ -6,11 +6,13 @@ the database's libraries. Exit codes: ``receiver.cli.exits``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +67,11 @@ class Commands(click.Group):
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows fewer characters than we write
         return super().main(*args, **extra)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the program's own arguments; help and version are written already here."""
+        with _told():
+            return super().make_context(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the arguments, unless one is no text: it could be neither sent nor stored."""
         for arg in args:
@@ -86,6 +93,18 @@ class Commands(click.Group):
         found: click.Command = getattr(module, cmd_name)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; a mistyped name is answered with those that resemble it."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib  # late: who types well need not wait for it
+
+            meant = difflib.get_close_matches(name, COMMANDS)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {' or '.join(meant)}?" if meant else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
         """Write the list of commands without loading them."""
         with formatter.section("Commands"):
@@ -93,25 +112,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the services or the settings say no with is shown without a traceback."""
-        try:
+        with _told():
             return super().invoke(ctx)
-        except Invalid as error:
-            fields = [f"{name}: {' '.join(messages)}" for name, messages in error.errors.items()]
-            raise Problem("\n  - ".join([error.detail, *fields]), Exit.USAGE) from None
-        except ReceiverError as error:
-            raise Problem(error.detail, _EXITS.get(type(error), Exit.FAILED)) from None
-        except SettingsError as error:
-            raise Problem(f"{error}\n`receiver check` says more.", Exit.FAILED) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                _nobody_reads()
-            raise Problem(str(error), Exit.FAILED) from None
-        except KeyboardInterrupt:
-            _interrupted()
-        except click.Abort as abort:
-            if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question
-                _interrupted()
-            raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names of commands, without loading them, and the options of the program."""
@@ -120,6 +122,30 @@ class Commands(click.Group):
 
 
 _EXITS: dict[type[ReceiverError], Exit] = {NotFound: Exit.NOT_FOUND, Busy: Exit.AWAY}
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn faults that are to be expected into one message and an exit code."""
+    try:
+        yield
+    except Invalid as error:
+        fields = [f"{name}: {' '.join(messages)}" for name, messages in error.errors.items()]
+        raise Problem("\n  - ".join([error.detail, *fields]), Exit.USAGE) from None
+    except ReceiverError as error:
+        raise Problem(error.detail, _EXITS.get(type(error), Exit.FAILED)) from None
+    except SettingsError as error:
+        raise Problem(f"{error}\n`receiver check` says more.", Exit.FAILED) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            _nobody_reads()
+        raise Problem(str(error), Exit.FAILED) from None
+    except KeyboardInterrupt:
+        _interrupted()
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question
+            _interrupted()
+        raise
 
 
 def _interrupted() -> NoReturn:

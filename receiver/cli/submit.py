@@ -18,7 +18,7 @@ from rich.text import Text
 from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.exits import Exit, Problem
-from receiver.cli.fields import pairs, task_input
+from receiver.cli.fields import Real, pairs, task_input
 from receiver.cli.screen import clean, console, seconds_between, show_json, since, word
 from receiver.cli.tasks import show_outputs
 from receiver.models import FINAL, IDEMPOTENCY_KEY
@@ -68,11 +68,11 @@ def _is_number(text: str) -> bool:
 )
 @click.option("--callback-url", metavar="URL", help="Gets this task's events, beside the account's subscribers.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="Given back everywhere; may be repeated.")
-@click.option("--deadline", type=click.FloatRange(1), metavar="SECONDS", help="After which the task expires.")
+@click.option("--deadline", type=Real(1), metavar="SECONDS", help="After which the task expires.")
 @click.option("--idempotency-key", metavar="KEY", help="Repeating the command with the same key starts nothing new.")
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=Real(0),
     metavar="[SECONDS]",
     help="Watch it until it ends, or for so long (an hour without a number).",
 )

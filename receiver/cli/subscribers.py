@@ -9,7 +9,7 @@ import click
 
 from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
-from receiver.cli.fields import secret_pairs, secret_text
+from receiver.cli.fields import Real, secret_pairs, secret_text
 from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
 
 
@@ -88,7 +88,7 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
     metavar="NAME=VALUE|@FILE|-",
     help="Sent with every delivery; may be repeated. From a file or standard input: one a line.",
 )
-@click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Deliveries per second at most.")
+@click.option("--rate-limit", type=Real(min=0, min_open=True), help="Deliveries per second at most.")
 @click.option(
     "--secret",
     metavar="WHSEC|@FILE|-",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -54,10 +55,11 @@ def test_help_loads_no_command() -> None:
 
 
 def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
-    """A mistyped command ends with code 2 and says so."""
+    """A mistyped command ends with code 2, says so, and names those that resemble it."""
     result = run("taks")
     assert result.exit_code == 2
-    assert "No such command" in result.stderr
+    assert "No such command 'taks'. Did you mean tasks or task?" in result.stderr
+    assert "Did you mean" not in run("xyzzy").stderr
 
 
 def test_the_version_is_shown(run: Run) -> None:
@@ -91,6 +93,22 @@ def test_faults_to_be_expected_are_told_without_a_traceback(
     assert result.exit_code == code
     assert said in result.stderr
     assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["submit", "--help"], ["completion", "bash"]])
+def test_what_cannot_be_written_is_told_without_a_traceback(arguments: list[str]) -> None:
+    """A full disk behind standard output ends every command with code 1 and one line."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "receiver.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr.splitlines() == ["Error: [Errno 28] No space left on device"]
 
 
 @pytest.mark.process

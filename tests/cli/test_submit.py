@@ -120,9 +120,10 @@ def test_wait_is_read_with_and_without_seconds(run: Run, ready: FakeService, arg
     assert ready.asked[0].json["input"] == {"x": 1}
 
 
-def test_wait_with_nonsense_is_a_usage_error(run: Run) -> None:
-    """``--wait=soon`` ends with code 2."""
-    assert run("submit", "a", "b", "--wait=soon").exit_code == 2
+@pytest.mark.parametrize("option", ["--wait=soon", "--wait=nan", "--deadline=nan"])
+def test_a_time_that_is_no_number_is_a_usage_error(run: Run, option: str) -> None:
+    """``--wait=soon`` ends with code 2, and so does ``--wait=nan``, whose end would never come."""
+    assert run("submit", "a", "b", option).exit_code == 2
 
 
 class _Time:
