@@ -18,7 +18,7 @@ STREAMED = re.compile(rb"(?:\r\n)*POST /v1/uploads[ ?]")
 """Requests whose bodies may be of any size: they are read by a thread, once their key has been checked."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
 _EXPECTATION = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]+)((?:[ \t]*;.*)?)", re.DOTALL)
@@ -108,8 +108,9 @@ class Incoming:
     def _read_framing(self, head: bytes) -> None:
         lengths = _LENGTH.findall(head)
         self._until = len(head)
-        if _CODED.search(head):
-            if not lengths:  # both together are refused at once
+        if codings := _CODED.findall(head):
+            chunked = codings[-1].rpartition(b",")[2].strip(b" \t").lower() == b"chunked"
+            if chunked and not lengths:  # both together are refused at once, and so is a body whose end nothing tells
                 self._chunk = len(head)
                 self._streamed = STREAMED.match(head) is not None
         elif len(lengths) == 1:

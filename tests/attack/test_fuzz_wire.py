@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from gunicorn.config import Config
-from gunicorn.http.errors import NoMoreData
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 from hypothesis import example, given
@@ -171,6 +172,18 @@ def test_malformed_requests_are_judged_or_refused(name: str, cuts: list[int]) ->
         except Exception:  # noqa: BLE001  # it refuses, which is an answer
             return
     assert arrival is not Arrival.MORE or len(held) <= HEAD_LIMIT + 2 * LIMIT
+
+
+@pytest.mark.parametrize(
+    "coding", [b"gzip", b"identity", b"chunked, gzip", b"chunked\r\nTransfer-Encoding: gzip", b"x"]
+)
+def test_a_body_whose_end_nothing_tells_is_not_waited_for(coding: bytes) -> None:
+    """Codings whose last is not ``chunked`` (RFC 9112 §6.3) are refused as soon as the head is here."""
+    head = b"POST /callbacks/topview/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
+    arrival, held, _ = collect(head, [])
+    assert arrival is Arrival.READY
+    with pytest.raises(ParseException):
+        parse(held)
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
