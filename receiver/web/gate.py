@@ -9,7 +9,9 @@ in the main loop without holding up anybody, within bounds on time, number and m
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import select
 import selectors
 import socket
 import struct
@@ -103,6 +105,20 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
         self.enqueue_req(Visitor(self, sock, client, listener.getsockname()))
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take newcomers in, or not. When the service stops: those that the system has taken in are the last.
+
+        Who comes later is told so at once, and can try elsewhere; in a queue that nobody empties, he would wait for
+        an answer until the process ends.
+        """
+        super().set_accept_enabled(enabled)
+        if self.alive:
+            return
+        for listener in self.sockets:
+            while select.select([listener], [], [], 0)[0] and self.nr_conns < self.worker_connections:
+                self.accept(listener)
+            listener.close()
+
     def enqueue_req(self, conn: Visitor) -> None:
         """Wait for a connection's next request; gunicorn means: give it to a thread."""
         if self.cfg.is_ssl:  # not ours to read
@@ -145,6 +161,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         plain = plain_call(head, body)
         if plain is None:
             return False
+        if not self.alive:  # its last: a sender who never pauses would keep a service from stopping
+            plain = dataclasses.replace(plain, keep_alive=False)
         conn.goes_on = plain.keep_alive
         self._forget(conn, self.pending_conns)
         self.express.put(conn, plain)

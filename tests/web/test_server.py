@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,36 @@ def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
     assert b'"data":[]' in received
     for caller in callers:
         caller.close()
+
+
+@pytest.mark.parametrize("head", [b"", b"TE: trailers\r\n"], ids=["plain", "odd"])
+def test_senders_that_never_pause_do_not_keep_it_from_stopping(server: Server, head: bytes) -> None:
+    """SIGTERM amid callbacks on kept connections: all that came is answered, the last with ``close``, and soon."""
+    request = b"POST /callbacks/topview/x HTTP/1.1\r\nHost: x\r\n%sContent-Length: 2\r\n\r\n{}" % head
+    with ThreadPoolExecutor(7) as pool, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", server.port)
+        senders = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(6)]
+        last = [pool.submit(_go_on, sender, request) for sender in senders]
+        time.sleep(0.5)
+        took = pool.submit(server.stop)
+        assert all(b"connection: close" in answer.result().lower() for answer in last)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=PATIENCE)
+        assert took.result() < 10
+
+
+def _go_on(sender: socket.socket, request: bytes) -> bytes:
+    """Send a request as soon as the one before is answered; the last of what came before the connection ended."""
+    answer = b""
+    while True:
+        try:
+            sender.sendall(request)
+            received = sender.recv(65536)
+        except ConnectionError:
+            received = b""
+        if not received:
+            return answer
+        answer = (answer + received)[-1000:]
 
 
 def test_two_idempotency_keys_are_not_taken_for_one(server: Server) -> None:
