@@ -37,7 +37,7 @@ def small(door: Door) -> Iterator[Server]:
     """One process with little patience, room for forty connections and for 5 MB of unfinished requests."""
     assert door
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_server, "PROGRAM", PROGRAM)
+        patch.setattr(test_server, "PROGRAM", ["-c", PROGRAM])
         up = Server(RECEIVER_WEB_THREADS="2", RECEIVER_MAX_BODY="1048576")
     yield up
     if up.process.poll() is None:

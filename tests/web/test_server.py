@@ -27,6 +27,7 @@ from tests.web.conftest import KEY, SAMPLE, set_environment
 pytestmark = pytest.mark.process
 
 LIMIT = 4096
+PROGRAM = ["-m", "receiver.cli", "web"]
 PATIENCE = 30.0
 
 
@@ -39,7 +40,7 @@ class Server:
             self.port = probe.getsockname()[1]
         more = {"RECEIVER_BIND": f"127.0.0.1:{self.port}", "RECEIVER_MAX_BODY": str(LIMIT), **environment}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "receiver.cli", "web"],
+            [sys.executable, *PROGRAM],
             env={**os.environ, **more},
         )
         self._wait()
