@@ -12,6 +12,7 @@ from receiver.config import read_settings
 from receiver.runtime import Runtime
 from receiver.web import (
     accounts,
+    auth,
     callbacks,
     dashboard,
     deliveries,
@@ -46,6 +47,7 @@ def build(runtime: Runtime | None = None) -> Flask:
     face.attach(app, runtime)
     errors.register(app)
     app.before_request(_begin)
+    app.before_request(auth.before_ids_are_judged)
     app.after_request(_finish)
     api = open_api(app)
     for noun in (tasks, providers, subscribers, events, deliveries, accounts):

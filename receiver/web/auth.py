@@ -13,7 +13,7 @@ from flask import g, request
 
 from receiver.accounts import digest_of
 from receiver.models import ApiKey, Scope
-from receiver.web.errors import Refused
+from receiver.web.errors import Refused, no_such_id
 from receiver.web.face import limits, runtime
 
 P = ParamSpec("P")
@@ -42,6 +42,12 @@ def needs(*scopes: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return guarded
 
     return decorate
+
+
+def before_ids_are_judged() -> None:
+    """An id that cannot be one is told to who has a key; to others it is, like any id, 401."""
+    if request.routing_exception is not None and no_such_id(request.path) is not None:
+        _admit(tuple(Scope))
 
 
 def account() -> str:

@@ -178,7 +178,7 @@ def _from_http(error: HTTPException) -> Response:
         return Response(ready.get_data(), status, ready.headers)  # a redirect is no error
     slug = _SLUGS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
     kept = {name: value for name, value in ready.headers if name.lower() in ("allow", "retry-after")}
-    said = _no_such_id(request.path) if status == 404 else None
+    said = no_such_id(request.path) if status == 404 else None
     return problem(status, slug, said or _DETAILS.get(status) or HTTPStatus(status).description, kept)
 
 
@@ -187,7 +187,7 @@ _THINGS = {"tasks": ("task", "task"), "subscribers": ("subscriber", "sub"),
 _ONE = re.compile(rf"/v1/({'|'.join(_THINGS)})/([^/]+)(?:/.*)?", re.DOTALL)
 
 
-def _no_such_id(path: str) -> str | None:
+def no_such_id(path: str) -> str | None:
     """What is wrong with an address whose id cannot be one (cut short, or of another kind); None for any other."""
     found = _ONE.fullmatch(path)
     if found is None:

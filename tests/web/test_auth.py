@@ -145,3 +145,10 @@ def test_a_key_sees_only_its_account(api: Caller, stranger: Caller) -> None:
     other = stranger.post("/v1/tasks", SAMPLE, headers=headers)
     assert mine.json["id"] != other.json["id"]
     assert "Idempotency-Replayed" not in other.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks/nonsense", "/v1/events/task_1", "/v1/tasks/nonsense/timeline"])
+def test_the_key_is_asked_for_before_an_id_is_judged(app: Flask, api: Caller, path: str) -> None:
+    """Without a key, 401 for an id of any form; with one, 404 and what is wrong with it."""
+    assert app.test_client().get(path).status_code == 401
+    assert api("GET", path).status_code == 404
