@@ -1,4 +1,4 @@
-"""Deliveries: claimed fairly, signed, judged; listed, retried by hand. And the events in them, as callers read them."""
+"""Deliveries: claimed fairly, signed, judged; listed, retried by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from receiver.models import (
     Attempt,
     Delivery,
     DeliveryStatus,
-    Event,
     EventType,
     Page,
     Subscriber,
@@ -30,7 +29,7 @@ from receiver.models import (
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, events, subscribers
+from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, subscribers
 from receiver.store.claiming import Claim
 from receiver.store.database import after_commit
 from receiver.store.deliveries import Filter
@@ -48,10 +47,10 @@ class Outcome:
 
 @record
 class Turn:
-    """What a turn gave. ``next_due``: when (ms) the next delivery can be attempted (None: none is waiting)."""
+    """What a turn gave. ``next_look``: when (ms) the next delivery can be attempted (None: none is waiting)."""
 
     claims: Sequence[Claim]
-    next_due: int | None
+    next_look: int | None
 
 
 _OPENED = 1024
@@ -59,7 +58,7 @@ _OPENED = 1024
 
 
 class DeliveryService:
-    """What the deliver lane and callers do with deliveries, and how events are read. Its transactions begin here."""
+    """What the deliver lane and callers do with deliveries. Its transactions begin here."""
 
     def __init__(
         self,
@@ -122,7 +121,7 @@ class DeliveryService:
 
         ``holder``: the worker that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
 
-        ``next_due`` is asked when there was room for more than was claimed; else more may be due now.
+        ``next_look`` is asked for when there was room for more than was claimed; else more may be due now.
         """
         discreet = [self._discreet(outcome) for outcome in outcomes]
         with self._store.write(flushed=bool(outcomes)) as connection:
@@ -307,52 +306,6 @@ class DeliveryService:
             subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
             if subscriber is not None and subscriber.disabled:
                 backlog.reopen(connection, subscriber_id, now)
-
-    def get_event(self, account_id: str, event_id: str) -> Event:
-        """An event. Raises NotFound."""
-        with self._store.read() as connection:
-            event = events.get(connection, event_id)
-        if event is None or event.account_id != account_id:
-            raise NotFound("There is no such event.")
-        return event
-
-    def list_events(self, account_id: str, types: Sequence[str], limit: int, cursor: str | None) -> Page[Event]:
-        """An account's events, newest first; a reader who goes on behind the newest of them misses none."""
-        settled = self._settled()
-        with self._store.read() as connection:
-            return events.list_page(connection, account_id, types, limit, cursor, up_to=settled)
-
-    def place_of(self, account_id: str, event_id: str | None) -> int:
-        """The place of an event in the order; 0 for None.
-
-        An event that is not there (any more: retention) counts by the time in its id, so that a reader
-        who comes back after a long silence goes on where it stopped.
-        """
-        if event_id is None:
-            return 0
-        with self._store.read() as connection:
-            event = events.get(connection, event_id)
-            if event is not None and event.account_id == account_id:
-                return event.seq
-            return events.seq_before(connection, account_id, event_id)
-
-    def last_event(self, account_id: str) -> Event | None:
-        """An account's newest event in the order, or None."""
-        settled = self._settled()
-        with self._store.read() as connection:
-            last = events.last_seq(connection, account_id, up_to=settled)
-            newest = events.after(connection, account_id, last - 1, 1, up_to=settled)
-        return newest[0] if newest else None
-
-    def events_behind(self, account_id: str, seq: int, types: Sequence[str], limit: int) -> Sequence[Event]:
-        """An account's events behind a place in the order, oldest first; only those before which none can appear."""
-        settled = self._settled()
-        with self._store.read() as connection:
-            return events.after(connection, account_id, seq, limit, types, up_to=settled)
-
-    def _settled(self) -> int | None:
-        with self._store.read() as connection:
-            return events.settled(connection)
 
 
 def _open_headers(sealer: Sealer, sealed: str | None, owner: str) -> tuple[Mapping[str, str], Sequence[str]]:

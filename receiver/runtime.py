@@ -20,6 +20,7 @@ from receiver.bell import Bell
 from receiver.config import Settings
 from receiver.deliveries import DeliveryService
 from receiver.errors import SettingsError
+from receiver.feed import EventFeed
 from receiver.inspections import InspectionService
 from receiver.notices import NoticeService
 from receiver.overview import OverviewService
@@ -62,6 +63,7 @@ class Runtime:
     notices: NoticeService
     subscribers: SubscriberService
     deliveries: DeliveryService
+    feed: EventFeed
     direct: DirectCalls
     sweeping: SweepService
     stats: StatsService
@@ -108,6 +110,7 @@ class Runtime:
                 per_subscriber=settings.subscriber_concurrency,
                 disable_after=settings.disable_after,
             ),
+            feed=EventFeed(store),
             direct=DirectCalls(providers, policy),
             sweeping=SweepService(store, clock, retention_days=settings.retention_days),
             stats=StatsService(store, clock),

@@ -49,7 +49,7 @@ FLOORS: Mapping[str, tuple[float, str]] = {
     "receiver.waking": (2.5, "waking"),
     **{
         f"receiver.{name}": (3, name) for name in (
-            "accounts", "deliveries", "inspections", "notices", "overview", "polling", "resealing", "stats",
+            "accounts", "deliveries", "feed", "inspections", "notices", "overview", "polling", "resealing", "stats",
             "submissions", "subscribers", "sweeping", "tasks", "uploads",
         )
     },

@@ -47,12 +47,12 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     types = types_of(query["event_type"])
     if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":
         return stream(account(), headers.get("last_event_id") or after, types)
-    service, who = runtime().deliveries, account()
+    feed, who = runtime().feed, account()
     if after is None:
-        page = _awaited(query["wait"], lambda: service.list_events(who, types, limit, query.get("cursor")), _has_items)
+        page = _awaited(query["wait"], lambda: feed.list_page(who, types, limit, query.get("cursor")), _has_items)
         return answers.listing(map(event_text, page.items), page.next_cursor)
-    place = service.place_of(who, after or None)
-    found = _awaited(query["wait"], lambda: service.events_behind(who, place, types, limit), bool)
+    place = feed.place_of(who, after or None)
+    found = _awaited(query["wait"], lambda: feed.behind(who, place, types, limit), bool)
     return answers.listing(map(event_text, found), None)
 
 
@@ -74,7 +74,7 @@ def get_event(event_id: str) -> Response:
 
     What is sent as the webhook, byte for byte, with its id put in front.
     """
-    return answers.text(event_text(runtime().deliveries.get_event(account(), event_id)))
+    return answers.text(event_text(runtime().feed.get(account(), event_id)))
 
 
 def event_text(event: Event) -> str:

@@ -25,12 +25,12 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
     The place is sent at the start, as an id without data, so that a client whose connection breaks
     before the first event still reconnects to where it was.
     """
-    service, bell = runtime().deliveries, alarm()
+    feed, bell = runtime().feed, alarm()
     if after is None:
-        last = service.last_event(account_id)
+        last = feed.newest(account_id)
         after, place = (first_id("evt", 0), 0) if last is None else (last.id, last.seq)
     else:
-        place = service.place_of(account_id, after)
+        place = feed.place_of(account_id, after)
 
     def lines(start: str, place: int) -> Iterator[str]:
         yield f"retry: {RETRY_MS}\nid: {start}\n\n"
@@ -39,7 +39,7 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
             while True:
                 quiet_until = min(time.monotonic() + HEARTBEAT, end)
                 found = bell.until(
-                    partial(service.events_behind, account_id, place, types, _BATCH),
+                    partial(feed.behind, account_id, place, types, _BATCH),
                     bool,
                     max(quiet_until - time.monotonic(), 0) if seated else 0,
                 )

@@ -41,7 +41,7 @@ class DeliverLane(TurnLane[Claim, Outcome]):
         reserved = max(self.seats // RESERVED - (free - room), 0)  # what is left free now is kept as well
         troubled = max(self.seats // TROUBLED, 1) - self._troubled + _failing(outcome.claim for outcome in ended)
         turn = self._service.turn(ended, room, reserved=reserved, troubled=troubled, holder=self._worker_id)
-        return turn.claims, turn.next_due
+        return turn.claims, turn.next_look
 
     def first_due(self) -> int | None:
         """When the next delivery can be attempted."""

@@ -24,7 +24,7 @@ def add(connection: Connection, stage: Stage, now: int = START) -> str:
 
 def behind(stage: Stage, seq: int) -> list[Event]:
     """What a reader gets who has read up to a place."""
-    return list(stage.runtime.deliveries.events_behind(stage.account, seq, (), 100))
+    return list(stage.runtime.feed.behind(stage.account, seq, (), 100))
 
 
 @on_postgresql
@@ -35,12 +35,12 @@ def test_a_reader_waits_for_places_that_are_still_open(stage: Stage) -> None:
         with stage.runtime.store.write() as fast:
             late = add(fast, stage)
         assert behind(stage, 0) == []
-        assert stage.runtime.deliveries.last_event(stage.account) is None
-        newest_first = stage.runtime.deliveries.list_events(stage.account, (), 10, None)
+        assert stage.runtime.feed.newest(stage.account) is None
+        newest_first = stage.runtime.feed.list_page(stage.account, (), 10, None)
         assert not newest_first.items, "who goes on behind the newest of these must miss none"
     seen = behind(stage, 0)
     assert [event.id for event in seen] == [early, late]
-    assert stage.runtime.deliveries.last_event(stage.account) == seen[-1]
+    assert stage.runtime.feed.newest(stage.account) == seen[-1]
 
 
 @on_postgresql

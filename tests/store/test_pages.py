@@ -98,14 +98,14 @@ def test_pages_of_events_hold_every_event_once(stage: Stage, clock: Clock) -> No
     for seconds in (5, -3, -1, 7):
         with stage.runtime.store.write() as connection:
             made.append(add(connection, stage, clock.pass_by(seconds)))
-    service = stage.runtime.deliveries
-    first = service.list_events(stage.account, (), 1, None)
+    feed = stage.runtime.feed
+    first = feed.list_page(stage.account, (), 1, None)
     assert first.next_cursor is not None
 
     def fetch(size: int, cursor: str | None) -> Any:
-        return service.list_events(stage.account, (), size, cursor)
+        return feed.list_page(stage.account, (), size, cursor)
 
-    assert [event.id for event in service.events_behind(stage.account, 0, (), 10)] == made
+    assert [event.id for event in feed.behind(stage.account, 0, (), 10)] == made
     for size in (1, 2, 3, 100):
         assert walk(fetch, size) == made[::-1]
     with stage.runtime.store.write() as connection:

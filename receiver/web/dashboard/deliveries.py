@@ -105,7 +105,7 @@ def _dead(chosen: dict[str, str]) -> list[str]:
 def delivery(delivery_id: str) -> Response:
     """One delivery: what was sent, what came back, attempt by attempt."""
     found, attempts = runtime().deliveries.get(account(), delivery_id)
-    event = runtime().deliveries.get_event(account(), found.event_id)
+    event = runtime().feed.get(account(), found.event_id)
     try:
         subscriber = None if found.task_only else runtime().subscribers.get(account(), found.subscriber_id)
     except NotFound:

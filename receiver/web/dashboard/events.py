@@ -18,7 +18,7 @@ def events() -> Response:
     kind = request.args.get("type", "")
     kind = kind if kind in set(EventType) else ""
     cursor = cursor_of("evt")
-    found = runtime().deliveries.list_events(account(), [kind] if kind else [], PAGE_SIZE, cursor)
+    found = runtime().feed.list_page(account(), [kind] if kind else [], PAGE_SIZE, cursor)
     chosen = {"type": kind} if kind else {}
     return render(
         "events.html",
@@ -33,5 +33,5 @@ def events() -> Response:
 @page("GET", "/events/<id(evt):event_id>", section="events")
 def event(event_id: str) -> Response:
     """One event: its body as it is sent, and where it went."""
-    found = runtime().deliveries.get_event(account(), event_id)
+    found = runtime().feed.get(account(), event_id)
     return render("event.html", event=found, deliveries=runtime().overview.deliveries_of(account(), event_id))

@@ -16,23 +16,23 @@ def test_events_are_read_in_the_order_of_commits(stage: Stage) -> None:
     tasks = [stage.running(f"job-{number}") for number in range(4)]
     for number, task in enumerate(tasks):
         stage.notice(task, f"job-{number}")
-    service = stage.runtime.deliveries
+    feed = stage.runtime.feed
     seen: list[str] = []
-    place = service.place_of(stage.account, None)
-    while batch := service.events_behind(stage.account, place, (), 3):
+    place = feed.place_of(stage.account, None)
+    while batch := feed.behind(stage.account, place, (), 3):
         seen += [event.id for event in batch]
-        place = service.place_of(stage.account, batch[-1].id)
+        place = feed.place_of(stage.account, batch[-1].id)
     assert len(seen) == len(set(seen)) == 8
     assert [event.id for event in stage.events()] == seen
-    ends = service.events_behind(stage.account, 0, ["task.succeeded"], 100)
+    ends = feed.behind(stage.account, 0, ["task.succeeded"], 100)
     assert [event.task_id for event in ends] == [task.id for task in tasks]
-    newest = service.last_event(stage.account)
+    newest = feed.newest(stage.account)
     assert newest is not None
     assert newest.id == seen[-1]
     listed: list[str] = []
     cursor = None
     while True:
-        page = service.list_events(stage.account, (), 3, cursor)
+        page = feed.list_page(stage.account, (), 3, cursor)
         listed += [event.id for event in page.items]
         cursor = page.next_cursor
         if cursor is None:
@@ -49,9 +49,9 @@ def test_a_place_survives_the_purge_of_its_event(build: Any, clock: Clock) -> No
     clock.pass_by(4 * 86_400)
     new = stage.running("job-2")
     stage.runtime.sweeping.step()
-    service = stage.runtime.deliveries
-    place = service.place_of(stage.account, last_read.id)
-    assert [event.task_id for event in service.events_behind(stage.account, place, (), 10)] == [new.id]
+    feed = stage.runtime.feed
+    place = feed.place_of(stage.account, last_read.id)
+    assert [event.task_id for event in feed.behind(stage.account, place, (), 10)] == [new.id]
 
 
 def test_events_hold_the_task_as_it_was_then(stage: Stage) -> None:
@@ -63,6 +63,6 @@ def test_events_hold_the_task_as_it_was_then(stage: Stage) -> None:
     assert (succeeded["type"], succeeded["data"]["status"]) == ("task.succeeded", "succeeded")
     assert succeeded["data"]["metadata"] == {"a": "ü"}
     assert succeeded["data"]["provider_response"]["state"] == "done"
-    assert stage.runtime.deliveries.get_event(stage.account, stage.events(task)[0].id).task_id == task.id
+    assert stage.runtime.feed.get(stage.account, stage.events(task)[0].id).task_id == task.id
     with pytest.raises(NotFound):
-        stage.runtime.deliveries.get_event("acct_other", stage.events(task)[0].id)
+        stage.runtime.feed.get("acct_other", stage.events(task)[0].id)
