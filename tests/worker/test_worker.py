@@ -114,7 +114,7 @@ def test_a_hint_brings_the_query_at_once(
     until(status(stage, task)(TaskStatus.RUNNING))
     assert remote.asked == []
     called = time.monotonic()
-    other.notice(task, "job-1")
+    other.notice(task, f"job-{task.id}")
     until(status(stage, task)(TaskStatus.SUCCEEDED))
     assert time.monotonic() - called < 3
     assert stage.task(task).completed_via is CompletedVia.CALLBACK
