@@ -66,3 +66,9 @@ def test_events_hold_the_task_as_it_was_then(stage: Stage) -> None:
     assert stage.runtime.feed.get(stage.account, stage.events(task)[0].id).task_id == task.id
     with pytest.raises(NotFound):
         stage.runtime.feed.get("acct_other", stage.events(task)[0].id)
+
+
+def test_an_event_of_another_account_is_no_place(stage: Stage) -> None:
+    """It tells nothing of how many events others have."""
+    stage.notice(stage.running())
+    assert stage.runtime.feed.place_of("acct_other", stage.events()[-1].id) == 0

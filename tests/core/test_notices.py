@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from handlers import BadSignature, Malformed
+from handlers._signatures import hmac_sha256_hex
 from receiver.errors import NotFound
 from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
 from receiver.notices import Call
 from receiver.signing import BadToken, CallbackTokens
 from tests import asking
-from tests.core.stage import Clock, Stage, broken, still
+from tests.core.stage import SECRET, Clock, Stage, broken, still
 
 
 def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,3 +171,39 @@ def test_callback_and_poll_together_make_one_end(build: Any, clock: Clock) -> No
         assert stages[0].task(task).status.final
         changes = [step for step in stages[0].steps(task, "state") if step["to"] in ("succeeded", "failed")]
         assert len(changes) == 1
+
+
+def test_a_signed_notice_of_progress_before_the_answer_leaves_the_way_to_it(stage: Stage) -> None:
+    """The submission's answer holds what queries need: it must still be stored."""
+    task = stage.create()
+    start = stage.claim_one()
+    assert stage.notice(task, state="drawing").verdict is Verdict.BELIEVED
+    assert stage.task(task).status is TaskStatus.SUBMITTING
+    stage.accept(start)
+    after = stage.task(task)
+    assert (after.status, json.loads(after.state_json)) == (TaskStatus.RUNNING, {"from": "receipt"})
+
+
+def test_a_notice_about_a_task_that_was_never_handed_over_starts_nothing(stage: Stage) -> None:
+    """Nobody can have begun it: it stays in the queue, and is submitted."""
+    task = stage.create()
+    stage.notice(task, state="drawing")
+    assert stage.task(task).status is TaskStatus.QUEUED
+    assert stage.claim_one().task.id == task.id
+
+
+def test_equal_notices_about_two_tasks_are_no_repetition(stage: Stage) -> None:
+    """A provider's id of a notice counts within its task."""
+    first, second = stage.create(), stage.create()
+    stage.claim()
+    assert [stage.notice(task, "job-1").verdict for task in (first, second)] == [Verdict.BELIEVED] * 2
+
+
+def test_long_headers_of_a_notice_are_cut(stage: Stage) -> None:
+    """Whoever calls decides their length, not how much is kept."""
+    task = stage.running()
+    body = json.dumps({"id": "job-1", "state": "drawing"}).encode()
+    token = stage.runtime.submissions._tokens.make("toy", task.id)
+    headers = {"x-toy-sign": hmac_sha256_hex(SECRET, body), "user-agent": "x" * 5000}
+    stage.runtime.notices.take(Call("toy", token, headers, {}, body))
+    assert stage.notices(task)[0].headers == {"user-agent": "x" * 1024}

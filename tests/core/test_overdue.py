@@ -68,15 +68,18 @@ def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: b
 
 
 def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
-    """A task whose turn comes once in a while is asked after, however late that is: its result is paid for."""
+    """A task whose turn comes once in a while is asked about, however late that is: its result is paid for."""
     stage: Stage = build(TOY_QUERY_RATE="0.01")
-    task = stage.running(deadline=60)
-    clock.now = task.deadline_at + NO_ANSWER + 1
-    asked = asked_for(stage)
-    assert [each.id for each in asked] == [task.id]
-    assert stage.runtime.polling.end_overdue() == 0
-    asking.answered(stage.runtime.polling, asked, {task.id: done()})
-    assert stage.task(task).status is TaskStatus.SUCCEEDED
+    running = [stage.running(f"job-{number}", deadline=60) for number in range(3)]
+    clock.now = running[-1].deadline_at + NO_ANSWER + 1
+    while waiting := [task for task in running if not stage.task(task).status.final]:
+        asked = asked_for(stage)
+        assert len(asked) == min(2, len(waiting)), "a batch of the toy"
+        assert stage.runtime.polling.end_overdue() == 0, "nor those whose turn comes with the next call"
+        jobs = {task.id: task.provider_task_id or "" for task in running}
+        asking.answered(stage.runtime.polling, asked, {task.id: done(jobs[task.id]) for task in asked})
+        clock.pass_by(100)
+    assert {stage.task(task).status for task in running} == {TaskStatus.SUCCEEDED}
 
 
 def test_a_query_of_several_calls_is_no_pause(build: Any, clock: Clock) -> None:

@@ -147,3 +147,11 @@ def test_a_caller_that_comes_late_gets_no_saved_up_slots() -> None:
     """An hour of silence does not entitle to a burst."""
     times, _ = schedule.slots(NOW - 3_600_000, NOW, 10, 250, 100)
     assert times == [NOW, NOW + 100, NOW + 200]
+
+
+def test_slots_taken_one_by_one_keep_the_rate() -> None:
+    """What is lost by whole milliseconds goes to the provider: 300 a second are not 333, however they are taken."""
+    free = NOW
+    for _ in range(300):
+        _, free = schedule.slots(free, free, 300, 250, 1)
+    assert free >= NOW + 1000

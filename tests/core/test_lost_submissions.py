@@ -1,0 +1,68 @@
+"""Submissions whose answer is late or lost: how long they are waited for, and what is noted of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers import Receipt
+from receiver.models import TaskStatus
+from receiver.submissions import KEPT_ANSWER
+from tests.core.stage import Stage
+from tests.core.test_submissions import LEASE, without_callbacks
+
+
+def test_a_lost_answer_whose_notice_came_is_not_repeated(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where repeating is safe: the provider has called back for it, so it runs."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+    task = stage.create()
+    start = stage.claim_one()
+    stage.notice(task, state="drawing")
+    stage.runtime.submissions.lost(start.task, "reset")
+    assert stage.task(task).status is TaskStatus.RUNNING
+    stage.clock.pass_by(3600)
+    assert stage.claim() == []
+
+
+def test_the_receipt_of_a_canceled_task_leaves_its_id(stage: Stage) -> None:
+    """Canceled while it was handed over: what the provider calls it is kept, as it may be charged there."""
+    task = stage.create()
+    start = stage.claim_one()
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    stage.accept(start, "job-9")
+    after = stage.task(task)
+    assert (after.status, after.provider_task_id) == (TaskStatus.CANCELED, "job-9")
+
+
+def test_a_late_answer_is_not_waited_for_beyond_the_deadline(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patience with a worker that seemed lost ends with the task's own time."""
+    without_callbacks(stage, monkeypatch)
+    task = stage.create(deadline=LEASE + 10)
+    stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    stage.claim()
+    waits = stage.task(task)
+    assert (waits.status, waits.due_at) == (TaskStatus.SUBMITTING, waits.deadline_at)
+
+
+def test_a_lost_worker_is_noted_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the task is looked at until it ends, its timeline says so one time."""
+    without_callbacks(stage, monkeypatch)
+    task = stage.create()
+    stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    stage.claim()
+    while not stage.task(task).status.final:
+        stage.wait_until_due(task)
+        stage.claim()
+    assert [step.get("why") for step in stage.steps(task, "submit")] == ["worker lost"]
+
+
+def test_a_long_answer_is_cut_in_the_timeline_only(stage: Stage) -> None:
+    """The step keeps its beginning; the task has all of it."""
+    task = stage.create()
+    raw = "x" * (KEPT_ANSWER + 1)
+    stage.runtime.submissions.accepted(stage.claim_one().task, Receipt("job-1", raw))
+    (step,) = stage.steps(task, "submit")
+    assert step["answer"] == raw[:KEPT_ANSWER]
+    assert stage.task(task).provider_response == raw
