@@ -111,6 +111,22 @@ def test_an_answer_whose_end_is_in_doubt_ends_its_connection(courier: Courier, s
     assert subscriber.connections == 2
 
 
+def test_an_answer_before_all_of_a_request_was_taken_ends_its_connection(courier: Courier) -> None:
+    """What was not read of the one must not be read as the beginning of the next."""
+    said = threading.Event()
+
+    def without_reading(talk: Talk) -> None:
+        talk.send(OK)
+        said.wait(10)
+
+    with Subscriber(without_reading, answer(204)) as subscriber:
+        first = send(courier, subscriber.url, b"x" * 20_000_000, deadline=0.5)
+        second = send(courier, subscriber.url)
+        said.set()
+    assert (first.status, first.error, second.status) == (200, None, 204)
+    assert subscriber.connections == 2
+
+
 def test_what_came_unasked_is_no_answer_to_the_next_request(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that lie on a kept connection end it, also when the next request comes before anybody saw them."""
     monkeypatch.setattr(courier._connections, "_drop", lambda *_: None)  # the reactor has not come to it yet

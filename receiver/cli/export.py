@@ -15,6 +15,7 @@ import click
 
 import handlers
 from receiver import __version__
+from receiver.accounts import DEFAULT
 from receiver.blanking import HIDDEN, blanked, is_secret, secrets_in, shown
 from receiver.cli.alike import told_apart
 from receiver.cli.keys import present_schema
@@ -25,6 +26,7 @@ from receiver.events import rfc3339, task_json
 from receiver.models import Subscriber, Task
 from receiver.runtime import Runtime, secrets_of
 from receiver.signing import without_tokens
+from receiver.store import accounts as stored_accounts
 from receiver.store import dialect
 from receiver.store import subscribers as stored_subscribers
 from receiver.store import tasks as stored_tasks
@@ -153,10 +155,10 @@ def _find(runtime: Runtime, task_id: str) -> Task:
 
 
 def _newest(runtime: Runtime) -> list[dict[str, Any]]:
-    accounts = {key.account_id for key in runtime.accounts.list_keys("default")}
-    return [
-        {"id": task.id} for account in accounts for task in runtime.tasks.list_page(account, Filter(), 100, None).items
-    ]
+    with runtime.store.read() as connection:
+        account = stored_accounts.find(connection, DEFAULT)
+        found = () if account is None else stored_tasks.list_page(connection, account.id, Filter(), 100, None).items
+    return [{"id": task.id} for task in found]
 
 
 def _subscribers(runtime: Runtime, history: History) -> list[Subscriber]:

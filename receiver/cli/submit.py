@@ -184,11 +184,6 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    @property
-    def live_text(self) -> str:
-        """What the live line says now."""
-        return str(self._spinner.text)
-
     def see(self, task: Mapping[str, Any] | None) -> None:
         """Take a look at the task into account; None: the service cannot be reached just now."""
         if task is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -178,11 +177,11 @@ def test_a_task_is_not_asked_about_without_a_breath(service: FakeService) -> Non
 def test_on_a_terminal_a_live_line_shows_state_time_and_progress(ready: FakeService) -> None:
     """The live line moves below the lines of past states, and is gone at the end."""
     screen = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    shots: list[Any] = []
+    shots: list[str] = []
     with Watcher(Api(ready.url, KEY), ID, screen) as watcher:
         for each in (RUNNING, RUNNING, None):
             watcher.see(each)
-            shots.append(watcher.live_text)
+            shots.append(str(watcher._spinner.text))
     assert "running for" in shots[0]
     assert "50%" in shots[0]
     assert "does not answer" in shots[2]

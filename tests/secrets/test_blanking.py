@@ -47,6 +47,8 @@ def test_a_token_is_a_secret_without_its_scheme_too() -> None:
         ("nothing of it", "nothing of it"),
         ('cut: tok-"quo', "cut: ***"),
         ("cut: tok-", "cut: tok-"),
+        ('tok-"quXYZ tok-"quo', 'tok-"quXYZ ***'),
+        ('tok-"quXYZ', 'tok-"quXYZ'),
     ],
 )
 def test_secrets_are_blanked_out_in_every_usual_spelling(text: str, shown: str) -> None:
