@@ -67,7 +67,7 @@ LONGEST_VIDEO = 3600  # seconds; what the provider makes takes minutes, so more 
 
 
 def meaning_of(code: str) -> Meaning:
-    """The table, then: unknown 5xx(x) are failures of the provider, everything else refuses the call."""
+    """What a code means: as the table says, else 5xx and 5xxx are failures of the provider, all others refusals."""
     if code in CODES:
         return CODES[code]
     if code.startswith("5") and len(code) in (3, 4):
@@ -141,7 +141,7 @@ def _data(artefacts: Artefacts, result: Any) -> Iterator[Output]:
 
 
 def _holds(value: Any) -> bool:
-    """Whether there is anything in it: a placeholder has all its fields, and in none of them more than a 0."""
+    """Whether a value holds anything: a placeholder has all its fields, each of them empty or 0."""
     if isinstance(value, dict | list):
         return any(_holds(item) for item in (value.values() if isinstance(value, dict) else value))
     return bool(value)

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 MOST_RESULTS = 100
-"""Results that one task shows at most; some providers set no limit to what may be asked for."""
+"""The most results that one task shows; some providers do not limit how many may be asked for."""
 
 _TYPES = {"png": "image/png", "mp4": "video/mp4", "wav": "audio/wav"}
 _STAMP = "%Y%m%dT%H%M%SZ"

@@ -168,7 +168,7 @@ class Callbacks:
             self._attempts.clear()
 
     def _tell_once(self) -> None:
-        """Whoever runs it on another machine would see no callback, and no reason."""
+        """Log why no callback arrives at another machine; nothing else would tell."""
         with self._lock:
             told, self._told = self._told, True
         if not told:

@@ -21,9 +21,9 @@ from ._world import Task, World
 _T = TypeVar("_T")
 
 _FARTHEST = 1_500_000_000
-"""Seconds, about 47 years: a clock moved so far shows a year that every kind of time stamp can hold."""
+"""How far in seconds the clock can be moved: about 47 years, which every kind of time stamp can hold."""
 _SLOWEST = 86_400
-"""Seconds that an answer can be held up: a day."""
+"""The longest time in seconds that an answer can be held up: a day."""
 
 _LINKS = {
     "calls": "GET: every call received; ?provider=&operation=&limit=",

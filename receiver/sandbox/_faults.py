@@ -40,7 +40,7 @@ TOKENS: Mapping[str, str] = {
 """Every magic token and what it does."""
 
 MOST = 1_000_000_000
-"""What numbers in tokens end at."""
+"""The largest number that a token can hold."""
 
 QUEUED = {"code", "http", "slow", "drop", "drop-before", "rate-limit", "malformed"}
 """Faults that can be queued for the next calls."""

@@ -27,9 +27,9 @@ OUTCOMES = ("success", "fail", "empty", "partial", "blocked")
 """How a task can end, apart from never."""
 
 _LONGEST = 1e9
-"""Seconds, about 31 years, that a delay ends at, whatever its scale: a year that time stamps can hold."""
+"""The longest delay in seconds, whatever its scale: about 31 years, which every kind of time stamp can hold."""
 _MOST_COPIES = 1000
-"""Equal callbacks of one task: as many as a receiver need see, and no load of their own."""
+"""The most equal callbacks of one task: enough to test a receiver with, too few to be a load."""
 _QUEUED_SHARE = 0.2
 _FORGED_SHARE = 0.3
 
