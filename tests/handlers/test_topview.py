@@ -209,6 +209,7 @@ def test_every_call_carries_the_two_credentials(remote: FakeProvider) -> None:
     remote.answer(ACCEPTED, envelope(VIDEOS))
     submitted(handler, "common_task_text2video", INPUTS["common_task_text2video"])
     handler.query([asked()])
+    assert len(remote.requests) == 2
     for request in remote.requests:
         assert dict(request.headers)["Topview-Uid"] == "demo-uid-1"
         assert dict(request.headers)["Authorization"] == "Bearer sk-demo-1-never-shown"

@@ -75,8 +75,9 @@ def test_one_who_stands_still_is_not_waited_for_long(tmp_path: Path, monkeypatch
     monkeypatch.setattr(turns, "PATIENCE", 0.05)
     with (tmp_path / "db-turn").open("w") as still:
         fcntl.flock(still, fcntl.LOCK_EX)
+        began = time.monotonic()
         with Turns(tmp_path / "db").taken():
-            pass
+            assert 0.05 <= time.monotonic() - began < 5
 
 
 def test_a_turn_that_failed_is_given_back(tmp_path: Path) -> None:
