@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from receiver.blanking import blanked, is_secret, secrets_in
+from receiver.blanking import MOST_PARTS, blanked, is_secret, secrets_in
 from receiver.deliveries import Outcome
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
@@ -61,6 +61,7 @@ def test_many_and_long_secrets_cost_an_attempt_little(value: str) -> None:
     """Whoever fills all its headers with secrets does not hold up the worker for the other subscribers."""
     headers = {f"X-Token-{number}": value.replace("1", f"{number:02}")[:1000] for number in range(20)}
     many = {f"X-Key-{number}": " ".join(f"{number:02}{part:04}" for part in range(142)) for number in range(20)}
+    assert len(secrets_in(many)) <= 20 * (MOST_PARTS + 1)
     for secrets in (secrets_in(headers), secrets_in(many)):
         began = time.thread_time()
         for answer in [*["a" * 1024] * 8, "b" * 16_384, value[:900], '"' * 16_384]:
