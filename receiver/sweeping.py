@@ -28,7 +28,8 @@ class SweepService:
         """Purge one small batch of each kind, and end what waits for nobody, in two transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
-        takes them, and whoever sends old ones again waits for nothing that waits for him.
+        takes them, and whoever sends old ones again waits for nothing that waits for him. Subscribers go last,
+        when little else is left: all old ones behind callback URLs that are in use are gone through for that.
 
         Returns how many deliveries were ended, and rows of keys, tasks, notices, events and subscribers went: 0 when
         nothing is left to do.
@@ -41,8 +42,10 @@ class SweepService:
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")
         with self._store.write() as connection:
-            for purge in (purging.purge_notices, purging.purge_events, purging.purge_subscribers):
+            for purge in (purging.purge_notices, purging.purge_events):
                 gone += purge(connection, before, STEP)
+            if gone < STEP:
+                gone += purging.purge_subscribers(connection, before, STEP)
         return gone
 
     def count_old_tasks(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, func, insert, select, update
+from sqlalchemy import CTE, Connection, Select, exists, func, insert, select, update
 
 from receiver import events as event_rules
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
@@ -161,10 +161,13 @@ def end_orphans(connection: Connection, now: int) -> int:
 
     It was written while another transaction deleted the subscriber, or the deletion was cut short.
     """
+    # Only registered ones are deleted: those behind callback URLs, which may be any number, are not looked at.
+    waits = exists().where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at.is_not(None))
     orphaned = select(subscribers.c.id).where(
-        subscribers.c.id.in_(select(waiting().c.subscriber_id)), subscribers.c.deleted_at.is_not(None)
+        subscribers.c.task_only.is_(False), subscribers.c.deleted_at.is_not(None), waits
     )
-    subscriber_id = connection.execute(orphaned.order_by(subscribers.c.id).limit(1)).scalar()
+    ordered = orphaned.order_by(subscribers.c.account_id, subscribers.c.id)  # as the index on registered ones has them
+    subscriber_id = connection.execute(ordered.limit(1)).scalar()
     return 0 if subscriber_id is None else end_pending(connection, subscriber_id, now, "subscriber_deleted")
 
 

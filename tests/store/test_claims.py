@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, text
 
 from receiver.models import Subscriber, TaskStatus
 from receiver.store import claiming, pacing, tasks
+from receiver.store import deliveries as delivery_queries
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.claiming import Claim
 from receiver.store.dialect import database_folder
@@ -266,6 +267,18 @@ def test_hidden_subscribers_are_not_walked_through(stage: Stage, index: str, loo
     lines = plans(stage, lambda connection: look(connection, stage.account))
     assert any(index in line for line in lines), lines
     assert not walks(lines, "subscribers"), lines
+
+
+def test_the_sweep_looks_for_orphans_among_registered_ones_alone(stage: Stage) -> None:
+    """Retries that wait behind ten thousand callback URLs keep the writer's turn no longer than none do."""
+    gone = waiting(stage, 2)
+    lines = plans(stage, lambda c: delivery_queries.end_orphans(c, stage.clock()))
+    assert any("ix_subscribers_registered" in line for line in lines), lines
+    assert not walks(lines, "deliveries"), lines
+    with stage.runtime.store.write() as connection:
+        subscriber_queries.change(connection, gone.id, {"deleted_at": stage.clock()})
+        assert delivery_queries.end_orphans(connection, stage.clock()) == 2
+        assert delivery_queries.end_orphans(connection, stage.clock()) == 0
 
 
 def add_for_later(stage: Stage, subscriber: Subscriber, count: int) -> None:
