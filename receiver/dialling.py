@@ -69,9 +69,9 @@ def _default_tls() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems leave that to a file that anybody may have changed
     context.load_verify_locations(certifi.where())  # slim images come without a list of their own
     # Before TLS 1.3 a server could choose a group of 10,000 bits for Diffie-Hellman without curves: most of a second of
-    # processor for each connection, in the thread that carries all. No browser offers that any more.
+    # processor for each connection. No browser offers that any more.
     known = context.get_ciphers()
-    context.set_ciphers(":".join(cipher["name"] for cipher in known if cipher["kea"] != "kx-dhe"))
+    context.set_ciphers(":".join(cipher["name"] for cipher in known if not cipher["kea"].startswith("kx-dhe")))
     return context
 
 
