@@ -139,6 +139,7 @@ def _told() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             _nobody_reads()
+        _write_the_rest()
         raise Problem(str(error), Exit.FAILED) from None
     except KeyboardInterrupt:
         _interrupted()
@@ -155,8 +156,20 @@ def _interrupted() -> NoReturn:
 
 def _nobody_reads() -> NoReturn:
     """Who read our output went away, like ``| head``: end without a word, also when Python flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_the_rest()
     raise SystemExit(Exit.BROKEN_PIPE)
+
+
+def _write_the_rest() -> None:
+    """Write what is left of the output; if it cannot be, Python must not try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_the_rest()
+
+
+def _drop_the_rest() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 HELP = """Tasks to generative-AI providers, their callbacks in, signed webhooks out.
