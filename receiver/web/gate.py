@@ -112,9 +112,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         an answer until the process ends.
         """
         super().set_accept_enabled(enabled)
-        if self.alive:
+        if enabled or self.alive:
             return
-        for listener in self.sockets:
+        while self.sockets:  # the library may say so twice
+            listener = self.sockets.pop()
             while select.select([listener], [], [], 0)[0] and self.nr_conns < self.worker_connections:
                 self.accept(listener)
             listener.close()

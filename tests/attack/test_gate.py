@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.web.gate import PatientWorker
 from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
 from tests.web import test_server
@@ -123,3 +125,16 @@ def test_a_stop_does_not_wait_for_slow_senders(small: Server) -> None:
     with connections(small.port, 5, b""), connections(small.port, 5, BODY + b"{"):
         assert statuses(exchange(small.port, post("/callbacks/topview/x", b"{}"))) == [403]
         assert small.stop() < 6
+
+
+def test_a_stop_before_it_listens_is_an_orderly_one() -> None:
+    """A process that is told to stop while it starts opens its door and closes it, once, however often it is told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, selectors.DefaultSelector() as poller:
+        worker = PatientWorker.__new__(PatientWorker)
+        worker.sockets, worker.poller = [listener], poller
+        worker.alive = worker._accepting = False
+        worker.nr_conns, worker.worker_connections = 0, 1
+        for enabled in (True, False, False):
+            worker.set_accept_enabled(enabled)
+        assert listener.fileno() == -1
+        assert not poller.get_map()
