@@ -5,6 +5,9 @@ could hold a worker for ever, and longer than the lease on its task.
 
 And connections that are not used again after a pause: when a server hangs up at the very moment of a call, the call is
 lost, and nobody knows whether it has started anything.
+
+And a request that goes out only when its answer can still be waited for: one whose connection took all of the time
+would start work, and nobody would hear of it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import requests
 import urllib3.connection  # of requests' own transport
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 IDLE = 4.0
 """Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
@@ -75,6 +79,50 @@ class _TimedResponse(http.client.HTTPResponse):
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = _TimedResponse
     answered = 0.0
+
+    def connect(self) -> None:
+        """Connect, with TLS where it is asked for. Whatever fails here, nothing of the request was sent."""
+        try:
+            super().connect()
+        except OSError as error:  # of TLS: urllib3 has its own errors for what comes before
+            self.close()
+            raise NewConnectionError(self, f"no TLS session: {error}") from error
+        left = _call.deadline - time.monotonic()
+        if left <= 0:
+            self.close()
+            raise NewConnectionError(self, "connecting took all of the call's time")
+        self.sock.settimeout(left)  # for the sending
+
+    def _new_conn(self) -> socket.socket:
+        """A connection to the first address that takes one; each gets its share of the time for connecting.
+
+        urllib3 would give each of them all of it.
+        """
+        try:
+            places = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise NewConnectionError(self, f"{self.host} has no address: {error}") from error
+        allowed: Any = self.timeout
+        until = time.monotonic() + allowed  # from here on: a name server that does not answer takes seconds of its own
+        first: OSError | None = None  # the resolver gives the most promising address first
+        for number, (family, kind, protocol, _, address) in enumerate(places):
+            share = (until - time.monotonic()) / (len(places) - number)
+            try:
+                return self._dial(socket.socket(family, kind, protocol), address, share)
+            except OSError as error:
+                first = first or error
+        raise NewConnectionError(self, f"no address of {self.host} takes a connection: {first}")
+
+    def _dial(self, sock: socket.socket, address: Any, seconds: float) -> socket.socket:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(max(seconds, 0.001))
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        sock.settimeout(self.timeout)  # for TLS
+        return sock
 
     def getresponse(self) -> Any:
         """The response; when it came is noted."""

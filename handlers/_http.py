@@ -2,8 +2,8 @@
 
 What a failed call means decides whether money may be spent twice, so it is decided here, once:
 
-* the connection was never made (refused, no such host, connect time-out, a certificate that cannot be believed) →
-  ``Unavailable``
+* the connection was never made (refused, no such host, connect time-out, no TLS, a certificate that cannot be
+  believed) → ``Unavailable``
 * HTTP 429 → ``Unavailable`` with the provider's Retry-After; for a call that starts work ``OutcomeUnknown`` where
   the provider's page does not say that nothing was started
 * the answer was lost (reset, time-out while waiting) or is HTTP 5xx → ``OutcomeUnknown`` for a
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -189,7 +188,7 @@ class ProviderSession:
                     {name.lower(): value for name, value in response.raw.headers.items()},
                     self._read(response, deadline),
                 )
-        except (requests.ConnectTimeout, requests.ConnectionError) as error:
+        except requests.ConnectionError as error:
             if _never_connected(error):
                 raise Unavailable(f"{self.title} cannot be reached") from None
             raise lost(f"the connection to {self.title} broke before its answer came") from None
@@ -265,11 +264,7 @@ class _TooMuchError(Exception):
 
 def _never_connected(error: BaseException) -> bool:
     """Whether the failure came before a single byte of the request could have left."""
-    if isinstance(error, requests.ConnectTimeout):
-        return True
     cause = error.args[0] if error.args else None
     if isinstance(cause, reasons.MaxRetryError):
-        if isinstance(cause.reason, reasons.SSLError):  # a request is sent only once the certificate is believed
-            return bool(cause.reason.args) and isinstance(cause.reason.args[0], ssl.SSLCertVerificationError)
-        return isinstance(cause.reason, reasons.NewConnectionError | reasons.ConnectTimeoutError)
+        cause = cause.reason
     return isinstance(cause, reasons.NewConnectionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import socket
@@ -82,6 +83,76 @@ def test_nothing_was_started_where_the_name_does_not_exist(monkeypatch: pytest.M
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(Unavailable):
         http.ProviderSession("http://name.invalid", "Somebody").post("/buy", starts_work=True)
+
+
+@pytest.mark.parametrize("look_up", [0.0, 0.7, 1.6])
+def test_a_request_goes_out_only_while_its_answer_can_be_waited_for(
+    remote: FakeProvider, monkeypatch: pytest.MonkeyPatch, look_up: float
+) -> None:
+    """Nothing is bought whose answer nobody reads: addresses that stay silent share the time for connecting."""
+    found, good = socket.getaddrinfo, remote.url.rpartition(":")[2]
+    with silent_port() as silent:
+
+        def several(*_: object, **__: object) -> list[Any]:
+            time.sleep(look_up)
+            return [found("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in [silent] * 3 + [good]]
+
+        monkeypatch.setattr(socket, "getaddrinfo", several)
+        monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.6)
+        remote.answer(json_answer({"a": 1}))
+        caller = http.ProviderSession(f"http://provider.test:{good}", "Somebody", 1.5)
+        if look_up < 1.5:
+            assert caller.post("/buy", starts_work=True).json_object() == {"a": 1}
+            return
+        with pytest.raises(Unavailable):
+            caller.post("/buy", starts_work=True)
+    assert remote.requests == []
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """A port of this machine where connecting gets no answer: more wait to be accepted than it has room for."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("fault", [b"", b"HTTP/1.1 503 Busy\r\n\r\n", None], ids=["closed", "not TLS", "silent"])
+def test_nothing_was_started_where_no_tls_began(monkeypatch: pytest.MonkeyPatch, fault: bytes | None) -> None:
+    """A purchase that was never sent is try-later: a provider too busy for TLS costs no task."""
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other_side:
+        place = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        call = other_side.submit(http.ProviderSession(place, "Somebody").post, "/buy", starts_work=True)
+        connection, _ = listener.accept()
+        with connection:
+            if fault is not None:
+                connection.recv(65536)
+                connection.sendall(fault)
+                connection.close()
+            with pytest.raises(Unavailable):
+                call.result(5)
+
+
+def test_sending_may_take_longer_than_connecting(remote: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large purchase over a slow line is not given up half-way while its call still has time."""
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.2)
+    body = b"x" * 16_000_000
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other_side:
+        place = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        call = other_side.submit(http.ProviderSession(place, "Somebody").post, "/buy", body=body, starts_work=True)
+        connection, _ = listener.accept()
+        time.sleep(0.5)
+        with connection, connection.makefile("rb") as sent:
+            while sent.readline().strip():
+                pass
+            assert len(sent.read(len(body))) == len(body)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            assert call.result(5).status == 200
 
 
 def test_an_answer_that_never_ends_is_cut_off(remote: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
