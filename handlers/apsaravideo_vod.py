@@ -231,6 +231,8 @@ class ApsaraVideoVod(Handler):
                 raise NotSupported("not an image job event")
         elif job_id is None or notice.task.provider_task_id not in (None, job_id):
             raise Malformed("the notice is not about the job of this address")
+        elif "," in job_id:  # several, to a query: a job of this name would spoil it for the others in its batch
+            raise Malformed("the notice names more than one job")
         data = event.get("AIImageResult") if event.get("Data") is None else event["Data"]
         update = answers.job_update(event, answers.plain_images(data), notice.body.decode())
         if update.error is not None and update.error.code is ErrorCode.EMPTY_RESULT:

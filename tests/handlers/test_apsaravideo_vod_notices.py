@@ -90,6 +90,13 @@ def test_a_notice_that_overtakes_the_submits_answer_is_understood() -> None:
     assert load().read(notice(event(), task=task(provider_task_id=None))).provider_task_id == "remote-1"
 
 
+def test_a_notice_names_one_job() -> None:
+    """Nobody who knows one task's address can have the queries of ten others refused: ids are asked for with commas."""
+    for job_ids in ("remote-1,remote-1", ",".join(f"job{number}" for number in range(11)), ","):
+        with pytest.raises(Malformed):
+            load().read(notice(event(JobId=job_ids), task=task(provider_task_id=None)))
+
+
 def test_notices_of_one_job_and_end_are_one() -> None:
     """Repetitions are known by job and final status, whatever else differs; other notices by their body."""
     handler = load()
