@@ -6,10 +6,13 @@ Providers state the rules (`Notice`); this module keeps the time and makes the c
 from __future__ import annotations
 
 import heapq
+import http.client
+import io
 import ipaddress
 import itertools
 import logging
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
@@ -215,15 +219,55 @@ class Callbacks:
             self._agenda.at(due, lambda: self._attempt(notice, number + 1))
 
 
+_call = threading.local()  # .until: when the call that this thread makes is over, by time.monotonic()
+
+
+class _Incoming(io.RawIOBase):
+    """What comes over a socket until the call is over; a socket's own time-out begins anew with every byte."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock = raw, sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = _call.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp = io.BufferedReader(_Incoming(self.fp.detach(), sock))
+
+
+class _Adapter(HTTPAdapter):
+    def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
+        """The connections to the request's host, which read their answers in time."""
+        pool: Any = super().get_connection_with_tls_context(*args, **more)
+        pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": _Response})
+        return pool
+
+
 def post(notice: Notice, timeout: float) -> Answer:
-    """One POST: no redirects, no proxies of the environment, one deadline for the answer's body too.
+    """One POST: no redirects, no proxies of the environment, one deadline for the whole answer.
 
     Raises requests.RequestException when no whole answer came in time.
     """
-    deadline = time.monotonic() + timeout
+    _call.until = time.monotonic() + timeout
     headers = {"Content-Type": "application/json", **notice.headers()}
     with requests.Session() as session:
         session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter())
         with session.post(
             notice.url, data=notice.body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
         ) as answer:
@@ -232,8 +276,6 @@ def post(notice: Notice, timeout: float) -> Answer:
                 body += piece
                 if len(body) > _MOST_ANSWER:
                     break
-                if time.monotonic() > deadline:
-                    raise requests.Timeout("the answer's body came too slowly")
             return Answer(answer.status_code, body)
 
 

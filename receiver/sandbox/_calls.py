@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +138,7 @@ def _apply(world: World, face: Face, call: Call, fault: str, value: str) -> Resp
         case "rate-limit":
             raise face.throttled
         case "slow":
-            time.sleep(world.scaled(float(value or 3)))
+            world.hold_up(float(value or 3))
         case "drop":
             call.cut = True
         case "drop-before":

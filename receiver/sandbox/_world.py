@@ -28,6 +28,8 @@ OUTCOMES = ("success", "fail", "empty", "partial", "blocked")
 
 _LONGEST = 1e9
 """The longest delay in seconds, whatever its scale: about 31 years, which every kind of time stamp can hold."""
+_LONGEST_HOLD = 600.0
+"""The longest time in seconds that a call is held up, whatever was asked for: longer than any client waits."""
 _MOST_COPIES = 1000
 """The most equal callbacks of one task: enough to test a receiver with, too few to be a load."""
 _QUEUED_SHARE = 0.2
@@ -144,6 +146,7 @@ class World:
         self._by_caller: OrderedDict[tuple[str, str, str], Task] = OrderedDict()
         self._starts: OrderedDict[str, list[str]] = OrderedDict()
         self._numbers = itertools.count(1)
+        self._closed = threading.Event()
 
     # Time
 
@@ -164,6 +167,10 @@ class World:
         self.offset += seconds
         self.agenda.wake()
 
+    def hold_up(self, seconds: float) -> None:
+        """Let the current call wait, by the scale of time; until the end of this world at most."""
+        self._closed.wait(min(self.scaled(seconds), _LONGEST_HOLD))
+
     # Submits
 
     def admit(self, provider: str, *values: object) -> Directives:
@@ -176,7 +183,7 @@ class World:
         for name in directives.unknown():
             log.warning("unknown magic token [sandbox:%s]", name)
         if "slow" in directives:
-            time.sleep(self.scaled(directives.number("slow", 3)))
+            self.hold_up(directives.number("slow", 3))
         if self._cuts(directives, "drop-before"):
             raise ConnectionCut
         self._refuse(directives, "http", "code")
@@ -297,6 +304,7 @@ class World:
 
     def close(self) -> None:
         """Let the threads end."""
+        self._closed.set()
         self.agenda.close()
 
     def _plan_notices(self, task: Task) -> None:

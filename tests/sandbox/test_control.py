@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from receiver.sandbox import _world
 from receiver.sandbox._faults import TOKENS, read_directives
 
 from .clients import ImgOpen, SuperApp, TopView, Vod
@@ -188,6 +189,20 @@ def test_no_answer_is_slow_for_ever(start: Start, number: str) -> None:
     answer = requests.post(f"{url}/_sandbox/faults", data=f'{{"fault": "slow", "value": {number}}}', timeout=10)
     assert (answer.status_code, answer.json()["error"]) == (400, "value must be a number of seconds from 0 to 86400")
     assert get(url, "faults")["data"] == []
+
+
+@pytest.mark.parametrize("value", [600, 86_400, 1_000_000_000])
+def test_no_call_is_held_up_for_long(start: Start, monkeypatch: pytest.MonkeyPatch, value: int) -> None:
+    """Whatever a token or a fault asks for, and however time is stretched, the call's thread is free again."""
+    monkeypatch.setattr(_world, "_LONGEST_HOLD", 0.1)
+    sandbox = start(time_scale=1000)
+    client = TopView(sandbox.url)
+    begun = time.monotonic()
+    client.draw(f"[sandbox:slow={value}]")
+    if value <= 86_400:
+        post(sandbox.url, "faults", fault="slow", value=value)
+        client.draw()
+    assert 0.1 <= time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("token", ["duration=inf", "duration=nan", "slow=-1", "slow=1e300", "duplicate-callbacks=-3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import wave
 from collections.abc import Mapping
 from dataclasses import fields
@@ -24,7 +26,7 @@ import requests
 import receiver.sandbox
 from receiver.sandbox import SandboxSettings, create_sandbox, serve
 from receiver.sandbox._artefacts import Artefacts, Refused, draw_picture, play_tone
-from receiver.sandbox._callbacks import is_loopback
+from receiver.sandbox._callbacks import Notice, is_loopback, post
 from receiver.sandbox._discovery import provider_modules
 from receiver.sandbox._faults import TOKENS
 from receiver.sandbox._settings import EVERY_PROVIDER, Option, declared, kind_of
@@ -247,6 +249,29 @@ def test_a_fifth_provider_is_one_file(start: Start, tmp_path: Path, monkeypatch:
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"colour": "blue"}
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"oops": "slow down"}
     assert [call["operation"] for call in sandbox.world.calls] == ["colour", "colour"]
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"])
+def test_a_dripping_answer_does_not_hold_a_callback(head: bytes) -> None:
+    """The time limit of a callback is one for the whole answer, head and body: threads for callbacks are few."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head)
+                for _ in range(100):
+                    time.sleep(0.05)
+                    connection.sendall(b"x")
+
+        other_side = threading.Thread(target=drip)
+        other_side.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        begun = time.monotonic()
+        with pytest.raises(requests.RequestException):
+            post(Notice("toybox", "1", url, b"{}", 0.3, (), lambda _: True), 0.3)
+        assert time.monotonic() - begun < 3
+        other_side.join()
 
 
 @pytest.mark.parametrize(
