@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -171,11 +172,20 @@ class ApsaraVideoVod(Handler):
         return Receipt(job_id, raw)
 
     def query(self, tasks: Sequence[RemoteTask]) -> Mapping[str, TaskUpdate]:
-        """Ask for up to ten jobs. A job that is not in the answer is still running (assumed)."""
+        """Ask for up to ten jobs. A job that is not in the answer is still running (assumed).
+
+        Where they are refused together, half of them are asked for, by lot: one that the provider does not take
+        (forgotten there, or of other credentials) must not keep the others from their results.
+        """
         asked = {task.provider_task_id: task for task in tasks if task.provider_task_id}
         if not asked:
             return {}
-        body, text = self._call("GetAIImageJobs", {"JobIds": ",".join(asked)}, starts_work=False)
+        try:
+            body, text = self._call("GetAIImageJobs", {"JobIds": ",".join(asked)}, starts_work=False)
+        except Rejected as refusal:
+            if len(asked) == 1 or refusal.error.code not in (ErrorCode.INVALID_INPUT, ErrorCode.NOT_FOUND):
+                raise
+            return self.query(random.sample(list(asked.values()), len(asked) // 2))
         updates: dict[str, TaskUpdate] = {}
         looked_up: dict[str, Any] = {}
         enough = time.monotonic() + LOOK_UPS

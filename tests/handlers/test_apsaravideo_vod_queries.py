@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from handlers import RemoteStatus, Unavailable
-from tests.handlers.fake_provider import Answer, FakeProvider, Reset, Script, json_answer
+from handlers import Rejected, RemoteStatus, Unavailable
+from tests.handlers.fake_provider import Answer, FakeProvider, Request, Reset, Script, json_answer
 from tests.handlers.test_apsaravideo_vod import (
     DONE,
     FAILED,
@@ -35,6 +36,31 @@ def test_ten_jobs_are_asked_for_in_one_call(remote: FakeProvider) -> None:
     assert remote.last.query["JobIds"] == ",".join(f"remote-{n}" for n in range(1, 11))
     assert set(updates) == {"task_1", "task_2", "task_4"}
     assert json.loads(updates["task_2"].raw)["AIImageJobList"] == [entries[1]]
+
+
+@pytest.mark.parametrize("code", ["InvalidParameter", "InvalidJobId.NotFound"])
+def test_one_job_that_is_refused_costs_the_others_no_result(remote: FakeProvider, code: str) -> None:
+    """Nine results are not lost for a tenth job that the provider does not take a question about."""
+
+    def answer(request: Request) -> Answer:
+        ids = request.query["JobIds"].split(",")
+        return refusal(code, 404) if "remote-3" in ids else jobs(*(FAILED | {"JobId": job_id} for job_id in ids))
+
+    remote.answer(answer)
+    handler, left = load(remote), {task(number).task_id: task(number) for number in range(1, 11)}
+    for _ in range(200):
+        with contextlib.suppress(Rejected):
+            left = {name: left[name] for name in left.keys() - handler.query(list(left.values())).keys()}
+    assert set(left) == {"task_3"}
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "Forbidden"])
+def test_what_is_wrong_with_all_jobs_is_asked_once(remote: FakeProvider, code: str) -> None:
+    """Wrong credentials are no reason for more calls."""
+    remote.answer(refusal(code, 403))
+    with pytest.raises(Rejected):
+        load(remote).query([task(number) for number in range(1, 11)])
+    assert len(remote.requests) == 1
 
 
 def test_finished_jobs_get_urls_that_can_be_fetched(remote: FakeProvider) -> None:
