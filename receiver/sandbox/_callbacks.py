@@ -201,7 +201,7 @@ class Callbacks:
             record["status"] = answer.status
             record["answer"] = answer.body[:_SHOWN_ANSWER].decode("utf-8", "replace")
             record["accepted"] = notice.accepted(answer)
-        except (requests.RequestException, OSError, ValueError) as error:
+        except (requests.RequestException, OSError, ValueError, RecursionError) as error:
             record["error"] = f"{type(error).__name__}: {error}"
         record["duration"] = round(self._clock() - record["at"], 3)
         with self._lock:

@@ -247,7 +247,9 @@ def test_a_tool_without_callbacks_calls_nobody(start: Start, listener: Listener)
     assert sandbox.world.tasks("img_open")[0].notice is None
 
 
-@pytest.mark.parametrize("wrong", [(200, b"ok"), (200, b'{"code":"400"}'), (500, b""), (200, b'["200"]')])
+@pytest.mark.parametrize(
+    "wrong", [(200, b"ok"), (200, b'{"code":"400"}'), (500, b""), (200, b'["200"]'), (200, b"[" * 60_000)]
+)
 def test_the_ladder_has_ten_more_attempts(start: Start, listener: Listener, wrong: tuple[int, bytes]) -> None:
     """Only a JSON code of 200 counts; else 3, 5, 15, 30, 60, 600, then 3600 s, ten times after the first."""
     listener.reply = lambda heard, number: wrong
