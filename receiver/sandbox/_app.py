@@ -92,6 +92,8 @@ def _cut_connection(environ: WSGIEnvironment) -> None:
 class _QuietHandler(WSGIRequestHandler):
     """Logs through this module's logger; werkzeug's own would write to the terminal."""
 
+    timeout = 60.0  # seconds of a caller's silence before or within a request, after which its thread is free again
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # werkzeug's name for it
         log.log(logging.ERROR if type == "error" else logging.DEBUG, message, *args)
 

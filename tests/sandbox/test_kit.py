@@ -24,7 +24,7 @@ import pytest
 import requests
 
 import receiver.sandbox
-from receiver.sandbox import SandboxSettings, create_sandbox, serve
+from receiver.sandbox import SandboxSettings, _app, create_sandbox, serve
 from receiver.sandbox._artefacts import Artefacts, Refused, draw_picture, play_tone
 from receiver.sandbox._callbacks import Notice, is_loopback, post
 from receiver.sandbox._discovery import provider_modules
@@ -249,6 +249,16 @@ def test_a_fifth_provider_is_one_file(start: Start, tmp_path: Path, monkeypatch:
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"colour": "blue"}
     assert requests.get(f"{sandbox.url}/toybox/colour", timeout=10).json() == {"oops": "slow down"}
     assert [call["operation"] for call in sandbox.world.calls] == ["colour", "colour"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /topview/", b"POST /topview/x HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_caller_who_falls_silent_is_hung_up_on(start: Start, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    """Half a request does not hold a thread for ever."""
+    monkeypatch.setattr(_app._QuietHandler, "timeout", _app._QuietHandler.timeout / 300)
+    with socket.create_connection(("127.0.0.1", int(start().url.rpartition(":")[2])), 10) as caller:
+        caller.sendall(sent)
+        while caller.recv(4096):
+            pass
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"])
