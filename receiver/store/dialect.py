@@ -90,7 +90,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     event.listen(engine, "before_cursor_execute", _land_postgresql)
     event.listen(engine, "commit", _commit_postgresql)
     event.listen(engine, "checkin", lambda _, record: direct.forget(record.info))
-    event.listen(engine, "handle_error", troubles.leave_standby)
+    event.listen(engine, "handle_error", troubles.leave_outdated)
     return engine
 
 

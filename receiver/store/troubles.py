@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 _STANDBY = "25006"  # PostgreSQL's word for a write where only reading is allowed
-_IDLE_TOO_LONG = "25P03"  # of a transaction
+_NEW_TYPE = "0A000"  # of a statement that was kept, and whose result has columns of another type by now
+_PASSING = (_STANDBY, _NEW_TYPE, "25P03", "25P04")  # the last two: of a transaction that was idle, or took, too long
 _BEYOND_LIMITS = "54"  # class of errors: what was asked is too large or too complex, and will be the next time
 
 
@@ -20,9 +21,9 @@ def trouble(error: SQLAlchemyError) -> str | None:
         return "every connection of the pool is taken"
     if not isinstance(error, DBAPIError):
         return None
-    passing = isinstance(error, InternalError) and _state_of(error.orig) in (_STANDBY, _IDLE_TOO_LONG)
-    lasting = not isinstance(error, OperationalError) or (_state_of(error.orig) or "").startswith(_BEYOND_LIMITS)
-    if lasting and not passing:
+    state = _state_of(error.orig) or ""
+    lasting = not isinstance(error, OperationalError) or state.startswith(_BEYOND_LIMITS)
+    if lasting and state not in _PASSING:
         return None
     return (str(error.orig).splitlines() or ["unknown"])[0]
 
@@ -32,13 +33,14 @@ def is_gone(error: BaseException | None) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def leave_standby(context: ExceptionContext) -> None:
-    """Give up a connection to a server that takes no writes, and the pool with it.
+def leave_outdated(context: ExceptionContext) -> None:
+    """Give up a connection that is good for nothing any more, and the pool with it: a new one is.
 
     After a fail-over an old primary may answer, as a standby, for as long as somebody keeps a connection to it; the
-    same address leads a new one to the primary. Called by SQLAlchemy (``handle_error``).
+    same address leads a new one to the primary. And statements that a connection keeps fail for good once a column
+    that they read has another type. Called by SQLAlchemy (``handle_error``).
     """
-    if _state_of(context.original_exception) == _STANDBY:
+    if _state_of(context.original_exception) in (_STANDBY, _NEW_TYPE):
         context.is_disconnect = True
 
 

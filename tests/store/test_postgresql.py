@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import errors
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import InternalError
 
 from receiver.errors import Busy
 from receiver.store import Store, dialect
 from receiver.store.prepared import Prepared
 from receiver.store.schema import workers
+from receiver.store.troubles import trouble
 from receiver.store.wire import Wire
 from tests import postgres
 
@@ -175,6 +178,28 @@ def test_a_primary_that_became_a_standby_is_left(store: Store, url: str) -> None
     with pytest.raises(Busy, match="read-only"):
         change()
     change()
+
+
+def test_a_column_that_gets_another_type_fails_one_transaction_and_no_more(store: Store, url: str) -> None:
+    """Statements kept on a connection fail for good then; no process must be started anew for that."""
+
+    def change(kind: str) -> None:
+        with store.write() as connection, store.read() as other:
+            assert IDS.fetch(connection) == IDS.fetch(other)
+        postgres.shared().execute(f"ALTER TABLE workers ALTER COLUMN id TYPE {kind}", postgres.name_of(url))
+
+    change("varchar(200)")
+    with pytest.raises(Busy, match="result type"), store.write() as connection:
+        IDS.fetch(connection)
+    change("text")
+    assert store.ask(IDS.fetch) == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(("state", "passes"), [("25P03", True), ("25P04", True), ("XX000", False)])
+def test_a_transaction_that_the_server_ended_for_its_length_is_tried_again(state: str, passes: bool) -> None:
+    """A database may have limits of its own (``transaction_timeout``): no provider's answer is dropped for them."""
+    found = trouble(InternalError("COMMIT", None, errors.lookup(state)("the server ended it")))
+    assert (found is not None) == passes
 
 
 @pytest.mark.process
