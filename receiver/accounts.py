@@ -26,6 +26,7 @@ class AccountService:
         self._store = store
         self._sealer = sealer
         self._clock = clock
+        self._noted: dict[str, int] = {}  # when this process last tried to write a key's use
 
     def bootstrap(self, api_key: str) -> None:
         """Make sure that the account ``default`` exists, and that it owns ``api_key`` unless that is empty."""
@@ -99,7 +100,8 @@ class AccountService:
             key = accounts.find_key(connection, digest_of(text))
         if key is not None and key.last_used_at is None and used_before:
             return None
-        if key is not None and now - (key.last_used_at or 0) > LAST_USE_STEP:
+        if key is not None and now - max(key.last_used_at or 0, self._noted.get(key.id, 0)) > LAST_USE_STEP:
+            self._noted[key.id] = now  # before the try: while the database is locked, others need not wait with it
             with contextlib.suppress(Busy), self._store.write() as connection:  # reading goes on without it
                 accounts.touch_key(connection, key.id, now)
         return key

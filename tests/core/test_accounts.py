@@ -50,6 +50,27 @@ def test_a_use_is_written_now_and_then_only(stage: Stage, monkeypatch: pytest.Mo
     assert accounts.authenticate(text) is not None
 
 
+def test_a_locked_database_holds_up_one_reader_not_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a key's use cannot be written, and each try waits for the lock, it is tried as rarely as it is written."""
+    accounts = stage.runtime.accounts
+    _, text = accounts.create_key("default", "", ["read"])
+    tries = []
+
+    @contextmanager
+    def locked() -> Iterator[sqlite3.Connection]:
+        tries.append(stage.clock())
+        raise Busy("somebody else writes without an end")
+        yield  # a context manager must
+
+    monkeypatch.setattr(stage.runtime.store, "write", locked)
+    for _ in range(5):
+        assert accounts.authenticate(text) is not None
+    assert len(tries) == 1
+    stage.clock.pass_by(61)
+    assert accounts.authenticate(text) is not None
+    assert len(tries) == 2
+
+
 def test_the_key_of_the_settings_always_works(stage: Stage) -> None:
     """It belongs to ``default``; starting twice makes one key; a revoked one is valid after the next start."""
     accounts = stage.runtime.accounts
