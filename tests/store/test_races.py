@@ -98,6 +98,16 @@ def test_a_cancel_sees_what_came_before_it(stage: Stage) -> None:
     assert (canceled.status, canceled.progress) == (TaskStatus.CANCELED, 0.5)
 
 
+def test_a_key_repeated_while_its_task_is_written_anew_gives_that_task(stage: Stage) -> None:
+    """An operator changes the table: whoever began to read before finds it empty, and is answered all the same."""
+    task = stage.create(key="once")
+
+    def rewrite(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE tasks ALTER COLUMN operation TYPE varchar(200)"))
+
+    assert overtaken(stage, rewrite, lambda: stage.create(key="once")).id == task.id
+
+
 def test_a_hint_is_not_lost_to_the_answer_of_the_submission(stage: Stage) -> None:
     """A notice that is being stored when the receipt comes still brings the first query forward."""
     task = stage.create()
