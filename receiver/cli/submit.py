@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -190,9 +189,13 @@ class Watcher:
             self._spinner.update(text=Text().append("the service does not answer; trying again", "yellow"))
             return
         if task["status"] != self._status:
-            with contextlib.suppress(ApiProblem):  # away just now, or busy: shown at the next look
+            try:
                 self._show_states()
                 self._status = task["status"]
+            except ApiProblem:  # away just now, or busy: shown at the next look, if there is one
+                if task["status"] in FINAL:
+                    passed = seconds_between(task["created_at"], task["finished_at"])
+                    self._show_state(passed, task["status"], task["completed_via"])
         progress = "" if task["progress"] is None else f", {task['progress']:.0%}"
         self._spinner.update(text=word(task["status"]).append(f" for {since(task['created_at']):.0f} s{progress}", ""))
 
@@ -201,12 +204,15 @@ class Watcher:
         steps = self._api.get(f"/v1/tasks/{part(self._task_id)}/timeline").json()["data"]
         told_of = [step for step in steps if step["kind"] in ("created", "state")]
         for step in told_of[self._shown :]:
-            passed = seconds_between(steps[0]["at"], step["at"]) or 0.0
             state = "queued" if step["kind"] == "created" else step["detail"]["to"]
-            via = f" by {clean(step['detail']['via'])}" if step["detail"].get("via") else ""
-            line = Text().append(f"{passed:9.1f} s  ", "bright_black").append_text(word(state)).append(via, "")
-            self._screen.print(line)
+            self._show_state(seconds_between(steps[0]["at"], step["at"]), state, step["detail"].get("via"))
         self._shown = len(told_of)
+
+    def _show_state(self, passed: float | None, state: str, via: str | None) -> None:
+        by = f" by {clean(via)}" if via else ""
+        self._screen.print(
+            Text().append(f"{passed or 0.0:9.1f} s  ", "bright_black").append_text(word(state)).append(by, "")
+        )
 
 
 def _judge(task: Mapping[str, Any], wait: float, *, quiet: bool) -> None:

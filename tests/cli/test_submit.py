@@ -158,6 +158,14 @@ def test_a_service_that_is_away_between_two_questions_is_waited_for(run: Run, re
     assert "succeeded by callback" in shown.stdout
 
 
+def test_the_end_is_shown_though_its_timeline_cannot_be_read(run: Run, ready: FakeService) -> None:
+    """The last state line is the last state, also when the service goes away just then, or is busy."""
+    ready.on("GET", f"/v1/tasks/{ID}/timeline", {"data": TIMELINE["data"][:3]}, Said(None, 503))
+    shown = run("submit", "superapp", "text2image", "--wait")
+    assert shown.exit_code == 0, shown.stderr
+    assert "succeeded by callback" in shown.stdout
+
+
 def test_a_service_that_stays_away_ends_the_watching_in_time() -> None:
     """Nobody there until the end: the problem is told then."""
     clock = _Time()
