@@ -111,8 +111,9 @@ def _tried(step: Callable[[bytes], bytes], body: bytes) -> bytes | None:
 
 
 def _parsed(body: bytes) -> Any:
+    """The JSON value, in which numbers are wrapped: for Python true is 1, and false is 0."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_int=lambda text: (int(text),), parse_float=lambda text: (float(text),))
     except (ValueError, RecursionError):
         return None
 

@@ -79,6 +79,24 @@ def test_changed_line_ends_are_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (b'{"done": 1, "ok": false}', "content was changed"),
+        (b'{"done": true, "ok": 0}', "content was changed"),
+        (b'{"done": true, "ok": false }', "wrote it again"),
+    ],
+)
+def test_true_is_not_one(given: bytes, said: str) -> None:
+    """A truth value that became a number is a change of content, and is not told as another way to write it."""
+    assert said in how_changed(b'{"done": true, "ok": false}', given).what
+
+
+def test_a_number_in_another_form_is_the_same_number() -> None:
+    """1.0 for 1, or an exponent, is what writing JSON again may do."""
+    assert "the form of numbers" in how_changed(b'{"n": 100, "m": [0.5]}', b'{"n": 1e2, "m": [5e-1]}').what
+
+
+@pytest.mark.parametrize(
     ("sent", "given", "place"),
     [(b"abc", b"abd", (2, 1, 3)), (b"a\nbc", b"a\nbd", (3, 2, 2)), (b"ab", b"abc", (2, 1, 3)), (b"ab", b"", (0, 1, 1))],
 )
