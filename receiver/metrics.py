@@ -18,6 +18,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
+import handlers
 from receiver import __version__
 from receiver.errors import NO_ROOM
 
@@ -118,9 +119,12 @@ DELIVERIES_ENDED = Counter(
     "receiver_deliveries_ended", "Deliveries that came to their end, by it and the reason.", ["status", "reason"],
     registry=_OURS,
 )  # fmt: skip
+# What alarms wait for counts from zero on: Prometheus takes the first value that it sees for no increase.
 for _reason in ("exhausted", "gone"):
-    # From zero on: Prometheus takes the first value that it sees for no increase, and the alarm would miss the first.
     DELIVERIES_ENDED.labels("dead", _reason)
+for _provider in handlers.available():
+    NOTICES.labels(_provider, "bad_signature")
+    TASKS_RESCUED.labels(_provider)
 CONNECTIONS = Gauge(
     "receiver_database_connections_in_use", "Connections to the database that are in use now.",
     registry=_OURS, multiprocess_mode="livesum",

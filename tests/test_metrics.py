@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import values
 
+import handlers
 from receiver import metrics
 
 
@@ -41,7 +42,7 @@ def test_without_room_a_process_counts_for_itself(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
-def test_dead_deliveries_are_counted_from_zero() -> None:
+def test_what_alarms_wait_for_is_counted_from_zero() -> None:
     """The first one is an increase: Prometheus takes the first value that it sees for none."""
     program = (
         "from prometheus_client import generate_latest; from receiver import metrics;"
@@ -51,3 +52,6 @@ def test_dead_deliveries_are_counted_from_zero() -> None:
     shown = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
     for reason in ("exhausted", "gone"):
         assert f'receiver_deliveries_ended_total{{reason="{reason}",status="dead"}} 0.0' in shown.stdout
+    for provider in handlers.available():
+        assert f'receiver_notices_total{{provider="{provider}",verdict="bad_signature"}} 0.0' in shown.stdout
+        assert f'receiver_tasks_rescued_total{{provider="{provider}"}} 0.0' in shown.stdout
