@@ -293,7 +293,7 @@ class DeliveryService:
                 backlog.bring_forward(connection, delivery_id, now, due)
             else:
                 backlog.revive(connection, [delivery_id], due, Trigger.MANUAL)
-            subscribers.release(connection, subscriber.id)
+            subscribers.release(connection, subscriber, now)
         self._bell.ring(DELIVER)
         return self.get(account_id, delivery_id)[0]
 

@@ -184,6 +184,7 @@ def hold(connection: Connection, subscriber_id: str, until: int) -> None:
     )
 
 
-def release(connection: Connection, subscriber_id: str) -> None:
-    """Let an attempt to a subscriber start now: somebody asked for it by hand, and knows why."""
-    connection.execute(update(subscribers).where(subscribers.c.id == subscriber_id).values(ready_at=0))
+def release(connection: Connection, held: Subscriber, now: int) -> None:
+    """Let an attempt to a subscriber start as soon as its rate limit allows: somebody asked for it, and knows why."""
+    until = min(held.ready_at, now + round(1000 / held.rate_limit)) if held.rate_limit else 0
+    change(connection, held.id, {"ready_at": until})

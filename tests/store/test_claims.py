@@ -114,6 +114,29 @@ def test_a_rate_limit_spaces_attempts(stage: Stage) -> None:
     assert limited.rate_limit == 2.0
 
 
+def test_retries_by_hand_keep_to_the_rate_limit(stage: Stage) -> None:
+    """Who sends many again at once gets them one after the other, as fast as the subscriber can bear."""
+    limited = waiting(stage, 10, rate_limit=2.0)
+    ids = [row.id for row in stage.rows("SELECT id FROM deliveries WHERE subscriber_id = :id", id=limited.id)]
+    times = []
+    for number in range(40):
+        stage.runtime.deliveries.retry(stage.account, ids[number % 10])
+        times += [stage.clock()] * len(claim(stage, 100))
+        stage.clock.pass_by(0.1)
+    assert len(times) == 8
+    assert all(later - earlier >= 500 for earlier, later in pairwise(times))
+
+
+def test_a_retry_by_hand_waits_for_the_rate_limit_alone(stage: Stage) -> None:
+    """A pause that the subscriber asked for ends with it, and the next attempt is a moment away."""
+    limited = waiting(stage, 2, rate_limit=2.0)
+    stage.attempt(503, retry_after="3600")
+    (delivery, *_) = stage.rows("SELECT id FROM deliveries WHERE subscriber_id = :id", id=limited.id)
+    stage.runtime.deliveries.retry(stage.account, delivery.id)
+    stage.clock.pass_by(0.5)
+    assert len(claim(stage, 100)) == 1
+
+
 def test_a_claim_is_exclusive_and_fenced(build: Any) -> None:
     """Two processes never take the same delivery; each claim has the next fence number."""
     one, two = build(), build()
