@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from receiver.faultpoints import reached
 from receiver.schedule import DAY
-from receiver.store import Store, claiming, deliveries, pacing, purging
+from receiver.store import Store, backlog, claiming, deliveries, pacing, purging
 
 STEP = 50
 """Rows of each kind in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
@@ -25,7 +25,7 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody, in two transactions.
+        """Purge one small batch of each kind, and end what waits for nobody or for ever, in two transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
         takes them, and whoever sends old ones again waits for nothing that waits for him. Subscribers go last,
@@ -37,6 +37,7 @@ class SweepService:
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
+            backlog.end_endless_holds(connection, now)
             gone = deliveries.end_orphans(connection, now)
             gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
             gone += purging.purge_tasks(connection, before, STEP)

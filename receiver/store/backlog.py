@@ -9,9 +9,15 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, func, literal, select, update
 
 from receiver.models import DeliveryStatus, Trigger, first_id
+from receiver.schedule import DAY
 from receiver.store import dialect, subscribers
+from receiver.store.deliveries import waiting
 from receiver.store.schema import deliveries
+from receiver.store.schema import subscribers as receivers
 
+LONGEST_HOLD = 2 * DAY
+"""For how long (ms) a subscriber can be held: a pause that it asks for is a day at most, and clocks differ. What lies
+beyond was written by a clock that was wrong, and would hold back all that it is to get until it were right."""
 DRAIN_STEP = 50
 """A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 STEP = 100 * DRAIN_STEP
@@ -145,3 +151,13 @@ def reopen(connection: Connection, subscriber_id: str, now: int) -> None:
     subscribers.enable(connection, subscriber_id)
     while not spread(connection, subscriber_id, now):
         pass
+
+
+def end_endless_holds(connection: Connection, now: int) -> None:
+    """Let subscribers with something waiting have it, that are held for longer than anybody can be.
+
+    Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
+    """
+    endless = receivers.c.ready_at > now + LONGEST_HOLD, receivers.c.id.in_(select(waiting().c.subscriber_id))
+    held = dialect.locked(select(receivers.c.id).where(*endless).order_by(receivers.c.id))
+    connection.execute(update(receivers).where(receivers.c.id.in_(held)).values(ready_at=now))

@@ -10,6 +10,7 @@ from sqlalchemy import event, text
 
 from receiver import sweeping
 from receiver.models import DeliveryStatus, TaskStatus
+from receiver.schedule import CIRCUIT_AFTER
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_postgresql
 
@@ -232,3 +233,23 @@ def test_a_submission_of_a_dead_worker_keeps_its_lease(stage: Stage) -> None:
     assert stage.runtime.sweeping.bury("dead") == 0
     assert stage.rows("SELECT due_at FROM tasks") == due
     assert stage.task(task).status is TaskStatus.SUBMITTING
+
+
+@pytest.mark.parametrize("of", ["rate limit", "circuit"])
+def test_a_clock_that_was_years_ahead_for_a_moment_holds_no_subscriber_for_years(stage: Stage, of: str) -> None:
+    """What is delivered to it later comes once the sweep has found such a hold; an honest pause of a day stays."""
+    years = 10 * 365 * DAY
+    subscriber = stage.subscribe(rate_limit=2.0 if of == "rate limit" else None)
+    polite = stage.subscribe(HOOK + "/polite")
+    stage.clock.pass_by(years)
+    for _ in range(1 if of == "rate limit" else CIRCUIT_AFTER):
+        stage.ping(subscriber)
+    stage.attempt(200 if of == "rate limit" else 500)
+    stage.clock.pass_by(-years)
+    pause = stage.ping(polite)
+    stage.attempt(503, retry_after="86400")
+    wanted = stage.ping(subscriber)
+    assert stage.attempt(200) == []
+    stage.runtime.sweeping.step()
+    assert [claim.delivery.id for claim in stage.attempt(200)] == [wanted.id]
+    assert stage.delivery(pause).attempts == 1
