@@ -20,6 +20,10 @@ fi
 url=${RECEIVER_DATABASE_URL:-sqlite:///var/receiver.db}
 mkdir -p "$folder"
 name=$folder/receiver-$(date -u +%Y%m%dT%H%M%SZ)
+service=
+# Half a backup is none, and would fill the disk for those to come.
+trap 'rm -f "$name".*.part* ${service:+"$service"}' EXIT
+trap 'exit 1' HUP INT TERM
 
 case $url in
 sqlite:///*)
@@ -41,7 +45,6 @@ postgresql*://*)
     made=$name.dump
     # A file that only we can read: an address with a password must not be seen in the list of processes.
     service=$(mktemp)
-    trap 'rm -f "$service"' EXIT
     "${PYTHON:-python3}" - >"$service" <<'PYTHON'
 import os, re
 from urllib.parse import parse_qs, unquote, urlsplit

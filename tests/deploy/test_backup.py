@@ -69,6 +69,20 @@ def test_a_damaged_sqlite_is_told(tmp_path: Path) -> None:
     assert back_up("mysql://x", tmp_path / "backups").returncode == 2
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_backup_that_failed_leaves_nothing(tmp_path: Path, stopped: bool) -> None:
+    """Neither a dump for which there was no room nor one that was stopped stays, night after night, on the disk."""
+    half = '#!/bin/sh\nfor each; do case $each in --file=*) echo half >"${each#--file=}";; esac; done\n'
+    program = tmp_path / "pg_dump"
+    program.write_text(half + ("kill -TERM $PPID\nsleep 1\n" if stopped else "exit 1\n"))
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = back_up("postgresql://x/y", tmp_path / "backups", PATH=path, TMPDIR=str(tmp_path))
+    assert done.returncode != 0
+    assert not list((tmp_path / "backups").iterdir())
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("tmp")] == []
+
+
 def test_the_address_may_be_in_a_file(tmp_path: Path) -> None:
     """RECEIVER_DATABASE_URL_FILE wins, as for the service: an address that is mounted as a secret is backed up."""
     store = Store(f"sqlite:///{tmp_path}/receiver.db")
