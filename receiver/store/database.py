@@ -33,7 +33,10 @@ class Store:
         self._bare = dialect.bare(self.engine)
         self._writer = self.engine.execution_options(writes=True)
         self._hasty_writer = self._writer.execution_options(flushed=False)
-        self._turns = Turns(dialect.database_file(url))
+        self._file = dialect.database_file(url)
+        self._opened: tuple[int, int] | None = None
+        event.listen(self.engine, "connect", self._note_file)
+        self._turns = Turns(self._file)
         event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
         for given_back in ("checkin", "detach"):  # one that listens is none of the pool's any more
             event.listen(self.engine, given_back, lambda *_: metrics.CONNECTIONS.dec())
@@ -76,6 +79,7 @@ class Store:
         committing = False
         try:
             with _busy("the database takes no writes now"), self._turns.taken(), _transaction(writer) as connection:
+                self._check_file()
                 connection.info[_AFTERWARDS] = afterwards
                 yield connection
                 committing = True
@@ -106,11 +110,34 @@ class Store:
     def ping(self) -> None:
         """Raise Busy unless the database answers."""
         with self.read() as connection:
+            self._check_file()
             connection.execute(text("SELECT 1"))
+
+    def _note_file(self, *_: object) -> None:
+        if self._opened is None:
+            self._opened = _identity(self._file)
+
+    def _check_file(self) -> None:
+        """Raise Busy when the file of SQLite is not the one that was opened first.
+
+        Connections to a file that was deleted or replaced go on as if nothing had happened, and what they store is
+        gone with the process.
+        """
+        if self._opened is not None and _identity(self._file) != self._opened:
+            raise Busy(f"{self._file} was removed or replaced while it was in use: restart the service")
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None when there is none."""
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def after_commit(connection: Connection, tell: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -115,3 +116,20 @@ def test_what_need_not_survive_a_power_cut_is_not_waited_for(stage: Stage) -> No
             levels.append(connection.exec_driver_sql(ask).scalar_one())
     full, hasty = (2, 1) if sqlite else ("on", "off")
     assert levels == [full, hasty, hasty, full]
+
+
+@on_sqlite
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(stage: Stage, replaced: bool) -> None:
+    """A file that was deleted, or restored over, in use: what is written would be lost, so it is refused and said."""
+    file = dialect.database_file(stage.runtime.store.url)
+    assert file is not None
+    if replaced:
+        shutil.copy(file, file.with_name("restored"))
+        file.with_name("restored").replace(file)
+    else:
+        file.unlink()
+    with pytest.raises(Busy, match="removed or replaced"):
+        stage.create()
+    with pytest.raises(Busy, match="removed or replaced"):
+        stage.runtime.store.ping()
