@@ -68,6 +68,7 @@ class _Waiting(Collector):
         """The gauges; when the database does not answer, only that."""
         up = GaugeMetricFamily("receiver_database_up", "Whether the database answers.")
         try:
+            self._services.store.ping()
             seen = self._services.stats.read()
         except Busy:
             up.add_metric([], 0)
