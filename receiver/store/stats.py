@@ -97,11 +97,12 @@ def disabled_subscribers(connection: Connection) -> int:
 
 
 def open_circuits(connection: Connection, now: int) -> int:
-    """How many subscribers fail so steadily that only a probe now and then goes to them."""
+    """How many subscribers fail so steadily that only a probe now and then goes to them, of those that wait for one."""
     query = (
         select(func.count())
         .select_from(subscribers)
         .where(
+            subscribers.c.id.in_(select(waiting().c.subscriber_id)),
             subscribers.c.failures >= schedule.CIRCUIT_AFTER,
             subscribers.c.ready_at > now,
             subscribers.c.disabled.is_(False),

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from receiver import outbound, subscribers
 from receiver.errors import Busy, Invalid, NotFound
 from receiver.models import DeliveryStatus, EventType
+from receiver.schedule import CIRCUIT_AFTER
 from receiver.signing import new_secret, verify
 from receiver.store import backlog, deliveries
 from receiver.store.backlog import DRAIN_STEP
@@ -366,3 +368,15 @@ def test_a_large_replay_is_spread(stage: Stage, clock: Clock, monkeypatch: pytes
     assert stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all") == DRAIN_STEP + 20
     (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
     assert row.n == DRAIN_STEP
+
+
+def test_open_circuits_are_looked_for_among_those_that_wait(stage: Stage) -> None:
+    """A scrape costs no more for all the subscribers, hidden ones above all, that are to get nothing."""
+    subscriber = stage.subscribe()
+    for _ in range(CIRCUIT_AFTER):
+        stage.ping(subscriber)
+    stage.attempt(500)
+    assert stage.runtime.stats.read().circuits_open == 1
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("UPDATE deliveries SET due_at = NULL, status = 'dead'"))
+    assert stage.runtime.stats.read().circuits_open == 0
