@@ -272,7 +272,7 @@ class DeliveryService:
     def retry(self, account_id: str, delivery_id: str) -> Delivery:
         """Make an attempt now. A pending one is brought forward and its schedule goes on; an ended one starts anew.
 
-        An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back.
+        An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back; a rate limit does.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
         now = self._clock()

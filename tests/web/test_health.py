@@ -70,9 +70,7 @@ def test_ready_needs_the_database(build: Callable[..., Runtime], tmp_path: Path)
     assert metrics_of(gone)[("receiver_database_up", ())] == 0
 
 
-def test_a_file_that_was_removed_is_a_database_that_is_down(
-    build: Callable[..., Runtime], tmp_path: Path
-) -> None:
+def test_a_file_that_was_removed_is_a_database_that_is_down(build: Callable[..., Runtime], tmp_path: Path) -> None:
     """What still can be read of a deleted file of SQLite must not look well: nothing is taken any more."""
     runtime = build(database_url=f"sqlite:///{tmp_path}/here.db")
     runtime.prepare()
