@@ -25,19 +25,19 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody or for ever, in two transactions.
+        """Purge one small batch of each kind, and end what waits for nobody, in two transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
         takes them, and whoever sends old ones again waits for nothing that waits for him. Subscribers go last,
-        when little else is left: all old ones behind callback URLs that are in use are gone through for that.
+        when little else is left: all old ones behind callback URLs that are in use are gone through for that. Then
+        come those that a wrong clock has held for years.
 
-        Returns how many deliveries were ended, and rows of keys, tasks, notices, events and subscribers went: 0 when
-        nothing is left to do.
+        Returns how many deliveries were ended, subscribers let go, and rows of keys, tasks, notices, events and
+        subscribers went: 0 when nothing is left to do.
         """
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
-            backlog.end_endless_holds(connection, now)
             gone = deliveries.end_orphans(connection, now)
             gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
             gone += purging.purge_tasks(connection, before, STEP)
@@ -47,7 +47,15 @@ class SweepService:
                 gone += purge(connection, before, STEP)
             if gone < STEP:
                 gone += purging.purge_subscribers(connection, before, STEP)
-        return gone
+        return gone or self._end_endless_holds(now)
+
+    def _end_endless_holds(self, now: int) -> int:
+        with self._store.read() as connection:  # all subscribers are gone through: nobody waits for that
+            held = backlog.endless_holds(connection, now)
+        if held:
+            with self._store.write() as connection:
+                backlog.release(connection, held, now)
+        return len(held)
 
     def count_old_tasks(self) -> int:
         """How many tasks ended before the time of retention; those that are kept for a subscriber count too."""

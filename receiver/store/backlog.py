@@ -11,7 +11,6 @@ from sqlalchemy import BigInteger, Connection, Select, and_, func, literal, sele
 from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.schedule import DAY
 from receiver.store import dialect, subscribers
-from receiver.store.deliveries import waiting
 from receiver.store.schema import deliveries
 from receiver.store.schema import subscribers as receivers
 
@@ -153,11 +152,16 @@ def reopen(connection: Connection, subscriber_id: str, now: int) -> None:
         pass
 
 
-def end_endless_holds(connection: Connection, now: int) -> None:
-    """Let subscribers with something waiting have it, that are held for longer than anybody can be.
+def endless_holds(connection: Connection, now: int) -> Sequence[str]:
+    """Subscribers that are held for longer than anybody can be, as many as can be released in one step."""
+    query = select(receivers.c.id).where(receivers.c.ready_at > now + LONGEST_HOLD)
+    return connection.execute(query.limit(STEP)).scalars().all()
+
+
+def release(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
+    """Let subscribers have what they are to get.
 
     Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
     """
-    endless = receivers.c.ready_at > now + LONGEST_HOLD, receivers.c.id.in_(select(waiting().c.subscriber_id))
-    held = dialect.locked(select(receivers.c.id).where(*endless).order_by(receivers.c.id))
-    connection.execute(update(receivers).where(receivers.c.id.in_(held)).values(ready_at=now))
+    named = select(receivers.c.id).where(receivers.c.id.in_(subscriber_ids)).order_by(receivers.c.id)
+    connection.execute(update(receivers).where(receivers.c.id.in_(dialect.locked(named))).values(ready_at=now))
