@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from marshmallow import INCLUDE, Schema
+from marshmallow import INCLUDE, Schema, fields
 
 from handlers._records import (
     BadSignature,
@@ -57,6 +57,25 @@ class InputSchema(Schema):
         """marshmallow's switches."""
 
         unknown = INCLUDE
+
+
+class Number(fields.Float):
+    """A number that stays what it was: ``7`` must not reach the provider as ``7.0``, and ``"7"`` is none."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        super()._deserialize(value, attr, data, **kwargs)
+        return value
+
+
+class Switch(fields.Boolean):
+    """``true`` or ``false`` and nothing that resembles them: inputs are passed on as they came."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

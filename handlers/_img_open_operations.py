@@ -12,7 +12,9 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from handlers._base import (
     InputSchema,
+    Number,
     Operation,
+    Switch,
 )
 from handlers._records import (
     JsonObject,
@@ -62,16 +64,6 @@ class TrainingSchema(OursSchema):
     """Input of a training, in camelCase as the page's table has it."""
 
     ours = OursSchema.ours | {"taskId", "task_id", "callback_url"}
-
-
-class Number(fields.Float):
-    """A number that stays what it was: ``7`` must not reach the provider as ``7.0``."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.make_error("invalid", input=value)
-        super()._deserialize(value, attr, data, **kwargs)
-        return value
 
 
 def _ours(name: str) -> str:
@@ -169,8 +161,8 @@ def _sd(name: str) -> type[InputSchema]:
             "cfg_scale": Number(),
             "denoising_strength": Number(),
             "sampler_index": _text(help="e.g. DPM++ 2M Karras"),
-            "restore_faces": fields.Boolean(truthy={True}, falsy={False}),
-            "enable_hr": fields.Boolean(truthy={True}, falsy={False}),
+            "restore_faces": Switch(),
+            "enable_hr": Switch(),
             "hr_scale": _whole(),
             "hr_second_pass_steps": _whole(),
             "hr_resize_x": _whole(),

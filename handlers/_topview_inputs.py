@@ -13,6 +13,8 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from handlers._base import (
     InputSchema,
+    Number,
+    Switch,
 )
 
 RATIOS = ("9:16", "3:4", "1:1", "4:3", "16:9")
@@ -54,14 +56,18 @@ def _whole(description: str) -> fields.Integer:
     return fields.Integer(strict=True, metadata={"description": description})
 
 
-def _speed() -> fields.Float:
-    return fields.Float(
-        validate=validate.Range(min=0.8, max=1.2), metadata={"description": "Speed of speech, 0.8 to 1.2."}
+def _speed() -> Number:
+    return Number(validate=validate.Range(min=0.8, max=1.2), metadata={"description": "Speed of speech, 0.8 to 1.2."})
+
+
+def _script(description: str, *, required: bool = False) -> fields.Raw:
+    def plain(value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValidationError("Must be a text or a whole number.")
+
+    return fields.Raw(
+        required=required, validate=plain, metadata={"description": description, "type": ["string", "integer"]}
     )
-
-
-def _switch(description: str) -> fields.Boolean:
-    return fields.Boolean(metadata={"description": description})
 
 
 def _files(description: str, least: int = 1) -> fields.List[Any]:
@@ -111,7 +117,7 @@ class M2VInput(TopViewInput):
     endcardBackgroundColor = _text("Behind the end card.", one_of=("black", "white"))
     logoFileId = _file("The logo")
     musicFileId = _file("The music")
-    isDiyScript = _switch("Whether the script is your own.")
+    isDiyScript = Switch(metadata={"description": "Whether the script is your own."})
 
     @validates_schema
     def _some_source(self, data: Mapping[str, Any], **_: Any) -> None:
@@ -127,7 +133,7 @@ class M2VInput(TopViewInput):
 class M2VPreviewInput(M2VInput):
     """M2V_PREVIEW: the service itself sends ``preview`` true."""
 
-    preview = fields.Boolean(
+    preview = Switch(
         validate=validate.Equal(True, error="Must be true; m2v_export makes the whole video."),
         metadata={"description": "Always true for this operation."},
     )
@@ -137,10 +143,8 @@ class M2VExportInput(M2VInput):
     """M2V_EXPORT: of a preview (``taskId`` and ``scriptId``), or in one go from the fields of a video."""
 
     taskId = _text("The provider's task id of the preview to export.")
-    scriptId = fields.Raw(
-        metadata={"description": "Which script of the preview; required with taskId.", "type": ["string", "integer"]}
-    )
-    preview = fields.Boolean(
+    scriptId = _script("Which script of the preview; required with taskId.")
+    preview = Switch(
         validate=validate.Equal(False, error="Must be false; m2v_preview makes previews."),
         metadata={"description": "Always false for this operation."},
     )
@@ -169,7 +173,7 @@ class M2VScriptInput(TopViewInput):
     """M2V_SCRIPT: changes the words of a preview's script."""
 
     taskId = _text("The provider's task id of the preview.", required=True)
-    scriptId = fields.Raw(required=True, metadata={"description": "Which script.", "type": ["string", "integer"]})
+    scriptId = _script("Which script.", required=True)
     scriptContents = fields.List(
         fields.Nested(ScriptSegment),
         required=True,

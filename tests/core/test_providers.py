@@ -50,6 +50,20 @@ def test_a_handler_sees_a_task_as_it_left_it(stage: Stage) -> None:
     assert remote_task(task, 0).age == 0
 
 
+VALUES = [None, True, False, 0, 1, 1.5, "", "1", "yes", "false", [], [1], {}]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_the_input_refuses_what_the_published_schema_refuses(value: Any) -> None:
+    """No task is taken, and no call made, with a kind of value that a field does not have by its JSON Schema."""
+    for name in handlers.available():
+        for called, operation in handlers.find(name).operations.items():
+            schema = operation.schema()
+            for field, shown in input_schema(operation)["properties"].items():
+                refused = schema.validate({field: value}, partial=True)
+                assert field in refused or Draft202012Validator(shown).is_valid(value), (name, called, field)
+
+
 @pytest.mark.parametrize("value", [None, True, [], [1], {}], ids=repr)
 def test_the_published_schema_refuses_what_the_input_refuses(value: Any) -> None:
     """No field takes a kind of value by its JSON Schema that a task with it would be refused for."""
