@@ -33,6 +33,10 @@ class BadToken(Exception):
     """A callback token that we did not make for this provider."""
 
 
+class SecretInUse(ValueError):
+    """The secret that shall sign from now on is one of those that sign already."""
+
+
 # --- Secrets ---------------------------------------------------------------------------------------
 
 
@@ -84,7 +88,7 @@ def rotate(secrets: Iterable[Secret], new: str, now: int, overlap_s: int) -> tup
     """Put a new secret first and let the others sign for ``overlap_s`` more seconds at most.
 
     ``now``: epoch milliseconds. An overlap of 0 ends all others at once. Those that have expired are
-    left out of the answer. Raises ValueError when the new secret is not a valid one or is in use, the
+    left out of the answer. Raises SecretInUse, or ValueError when the new secret is not a valid one, the
     overlap is negative, or more than 10 would sign together.
     """
     check_secret(new)
@@ -99,7 +103,7 @@ def rotate(secrets: Iterable[Secret], new: str, now: int, overlap_s: int) -> tup
         now,
     )
     if any(hmac.compare_digest(secret.key, new) for secret in others):
-        raise ValueError("This signing secret is in use already; choose a new one.")
+        raise SecretInUse("This signing secret is in use already; choose a new one.")
     if len(others) >= MAX_LIVE_SECRETS:
         raise ValueError(f"At most {MAX_LIVE_SECRETS} secrets can sign together; rotate with an overlap of 0, or wait.")
     return (Secret(new, now), *others)

@@ -18,7 +18,7 @@ from receiver.errors import Busy, Conflict, Invalid, NotFound
 from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_id
 from receiver.outbound import OURS
 from receiver.sealing import Sealer
-from receiver.signing import Secret, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
+from receiver.signing import Secret, SecretInUse, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
 from receiver.store import Connection, Store, backlog, deliveries, subscribers
 from receiver.store.backlog import Span
 from receiver.store.settling import publish
@@ -174,7 +174,7 @@ class SubscriberService:
     def rotate_secret(
         self, account_id: str, subscriber_id: str, overlap: int, secret: str | None
     ) -> tuple[Secret, ...]:
-        """A new secret; the old ones still sign for ``overlap`` seconds. Raises Invalid when too many live."""
+        """A new secret; the old ones sign for ``overlap`` seconds more. Raises Invalid for one of them, or too many."""
         new = secret if secret is not None else new_secret()
         errors = self._problems({"secret": new})
         if errors:
@@ -188,7 +188,8 @@ class SubscriberService:
             try:
                 rotated = rotate(self._open(subscriber), new, now, overlap)
             except ValueError as error:
-                raise Invalid({"overlap": [str(error)]}) from None
+                field = "secret" if isinstance(error, SecretInUse) else "overlap"
+                raise Invalid({field: [str(error)]}) from None
             sealed = self._sealer.seal(dump_secrets(rotated), subscriber_id)
             subscribers.change(connection, subscriber_id, {"secrets_sealed": sealed})
         return live(rotated, now)

@@ -260,6 +260,13 @@ def test_bad_replays_are_refused(api: Caller, body: Any, field: str) -> None:
     assert_invalid(api.post(f"/v1/subscribers/{made['id']}/replay", body), field)
 
 
+def test_a_secret_that_signs_already_is_named_as_the_field_that_is_wrong(api: Caller) -> None:
+    """``errors`` names what to change: another secret, not another overlap."""
+    made = register(api)
+    path = f"/v1/subscribers/{made['id']}/rotate-secret"
+    assert_invalid(api.post(path, {"overlap": 60, "secret": made["secret"]}), "secret")
+
+
 def test_the_accounts_signing_secret_rotates_too(api: Caller) -> None:
     """What signs for callback_url is read and replaced in the same way."""
     first = api.get("/v1/signing-secret").json
