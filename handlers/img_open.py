@@ -168,13 +168,14 @@ class ImgOpen(Handler):
     def fetch(self, resource: str, params: Mapping[str, str]) -> Any:
         """A page of a list: ``page_size`` (20), ``page_num`` (1), other parameters as filters.
 
-        Gives the answer's ``data``: ``rows``, ``total``, ``pageSize``, ``pageNum``.
+        The provider's own ``pageSize`` and ``pageNum`` mean the same. Gives the answer's ``data``:
+        ``rows``, ``total``, ``pageSize``, ``pageNum``.
         """
         if resource not in self.resources:
             raise NotSupported(f"{self.title} has no resource {resource!r}")
         body: dict[str, Any] = {n: v for n, v in params.items() if n not in ("page_size", "page_num")}
         for name, field, default in (("page_size", "pageSize", "20"), ("page_num", "pageNum", "1")):
-            text = params.get(name, default)
+            text = params.get(name, params.get(field, default))
             if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
                 raise Rejected(TaskError(ErrorCode.INVALID_INPUT, f"{name} must be a whole number of at least 1"))
             body[field] = int(text)

@@ -169,3 +169,10 @@ def test_lists_are_paged_and_filtered(remote: FakeProvider) -> None:
         handler.fetch("models", {})
     with pytest.raises(NotSupported):
         handler.fetch("hairstyles", {})
+
+
+def test_a_page_is_found_by_the_providers_names_too(remote: FakeProvider) -> None:
+    """Who writes ``pageNum``, as the provider does, gets that page and not the first one again."""
+    remote.answer(envelope({"rows": []}))
+    load(remote).fetch("models", {"pageSize": "5", "pageNum": "2"})
+    assert remote.last.json() == {"pageSize": 5, "pageNum": 2}
