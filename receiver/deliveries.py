@@ -88,25 +88,10 @@ class DeliveryService:
 
     # What the deliver lane does ------------------------------------------------------------------
 
-    def claim(self, room: int, *, reserved: int = 0, troubled: int | None = None) -> Sequence[Claim]:
-        """Take up to ``room`` due deliveries, fairly between subscribers.
-
-        ``reserved``: of these, what is kept for subscribers with nothing in flight. ``troubled``: how many may
-        be for subscribers whose last attempt failed (None: all).
-        """
-        due = self.next_look()  # a look that finds nothing must not take the writer's turn
-        if due is None or due > self._clock():
-            return ()
-        return self.turn((), room, reserved=reserved, troubled=troubled).claims
-
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""
         with self._store.read() as connection:
             return claiming.next_due(connection, self._clock(), self._per_subscriber)
-
-    def finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what came of some attempts, all in one transaction."""
-        self.turn(outcomes, 0)
 
     def turn(
         self,
@@ -117,9 +102,10 @@ class DeliveryService:
         troubled: int | None = None,
         holder: str | None = None,
     ) -> Turn:
-        """Write what came of some attempts and claim the next ones, all in one transaction; see ``claim``.
+        """Write what came of some attempts and claim up to ``room`` due ones, all in one transaction.
 
-        ``holder``: the worker that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
+        ``reserved``, ``troubled``: as for ``claiming.claim``, which is fair between subscribers. ``holder``: the worker
+        that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
 
         ``next_look`` is asked for when there was room for more than was claimed; else more may be due now.
         """

@@ -155,7 +155,7 @@ class Measured:
 
     def claim_alone(self) -> None:
         """Several claims; the results of those before are written first, uncounted."""
-        self._deliveries.finish(self._outcomes)
+        self._deliveries.turn(self._outcomes, 0)
         with self._counted() as spent:
             claims = [claim for _ in range(ALONE) for claim in self._deliveries.turn((), self.table.batch).claims]
         self.claiming += spent()

@@ -163,7 +163,7 @@ def one_delivery(count: int, rounds: int) -> list[str]:
         subscriber = stage.subscribe(f"http://127.0.0.1:{port}/hook")
         with stage.runtime.store.write() as connection:
             publish(connection, stage.account, EventType.TASK_SUCCEEDED, BODY, [subscriber], wall_clock())
-        (claim,) = stage.runtime.deliveries.claim(1)
+        (claim,) = stage.runtime.deliveries.turn((), 1).claims
         for number in range(rounds + 1):
             measured = {"bare": bare(port, claim, stage, count), "ours": ours(claim, stage, count)}
             if number:  # the first is to warm up

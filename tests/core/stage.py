@@ -215,14 +215,14 @@ class Stage:
 
     def attempt(self, status: int | None = 200, room: int = 100, **headers: str) -> list[Claim]:
         """Let what is due be attempted, all with this answer (None: no connection). The claims made."""
-        claims = list(self.runtime.deliveries.claim(room))
+        claims = list(self.runtime.deliveries.turn((), room).claims)
         self.finish(claims, status, **headers)
         return claims
 
     def finish(self, claims: list[Claim], status: int | None = 200, **headers: str) -> None:
         """The attempts of these claims end so; ``retry_after="7"`` gives the header Retry-After."""
         result = answered(status, **headers)
-        self.runtime.deliveries.finish([Outcome(claim, self.clock(), result) for claim in claims])
+        self.runtime.deliveries.turn([Outcome(claim, self.clock(), result) for claim in claims], 0)
 
     def subscriber(self, subscriber: Subscriber) -> Subscriber:
         """The subscriber as it is now."""

@@ -103,7 +103,7 @@ def test_every_attempt_sends_the_same_bytes_signed_anew(stage: Stage) -> None:
     stage.ping(subscriber)
     seen = []
     for _ in range(2):
-        (claim,) = stage.runtime.deliveries.claim(10)
+        (claim,) = stage.runtime.deliveries.turn((), 10).claims
         request = stage.runtime.deliveries.request_of(claim)
         assert request.body == claim.body.encode()
         verify([secret], request.headers, claim.body.encode(), stage.clock() / 1000, 1)
@@ -123,7 +123,7 @@ def test_a_callback_url_is_signed_by_the_account(stage: Stage) -> None:
     stage.running(callback_url=HOOK)
     stage.runtime.accounts.rotate_signing_secret(stage.account, 3600)
     new = stage.runtime.accounts.signing_secrets(stage.account)[0]
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     headers = stage.runtime.deliveries.request_of(claim).headers
     assert headers["webhook-signature"].count("v1,") == 2
     for secret in (old.key, new.key):
@@ -174,7 +174,7 @@ def test_retry_after_slows_the_whole_subscriber(stage: Stage) -> None:
     """A 429 with Retry-After postpones this delivery and all others to the same address, and nobody else."""
     slow, quick = stage.subscribe(), stage.subscribe(OTHER)
     stage.ping(slow)
-    (claim,) = stage.runtime.deliveries.claim(1)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
     stage.ping(slow)
     stage.ping(quick)
     stage.finish([claim], 429, retry_after="60")
@@ -212,7 +212,7 @@ def test_progress_is_not_repeated(stage: Stage) -> None:
 def test_the_attempt_of_a_worker_that_died_is_made_again(stage: Stage) -> None:
     """After its lease another worker takes the delivery; no attempt is used up by the dead one."""
     delivery = stage.ping(stage.subscribe())
-    assert len(stage.runtime.deliveries.claim(10)) == 1
+    assert len(stage.runtime.deliveries.turn((), 10).claims) == 1
     stage.clock.pass_by(29)
     assert stage.attempt() == []
     stage.clock.pass_by(2)
@@ -224,9 +224,9 @@ def test_a_result_after_the_lease_is_not_written(stage: Stage) -> None:
     """The newer claim's result counts; the stale one leaves no attempt and blames nobody."""
     subscriber = stage.subscribe()
     delivery = stage.ping(subscriber)
-    stale = list(stage.runtime.deliveries.claim(10))
+    stale = list(stage.runtime.deliveries.turn((), 10).claims)
     stage.clock.pass_by(31)
-    fresh = list(stage.runtime.deliveries.claim(10))
+    fresh = list(stage.runtime.deliveries.turn((), 10).claims)
     stage.finish(stale, 410)
     assert stage.subscriber(subscriber).disabled is False
     stage.finish(fresh, 200)
@@ -278,7 +278,7 @@ def test_attempts_that_fail_together_open_the_circuit_once(stage: Stage) -> None
     """A short outage that hits eight attempts at once is no reason to pause for minutes."""
     subscriber = stage.subscribe()
     backlog(stage, subscriber, 8)
-    claims = list(stage.runtime.deliveries.claim(100))
+    claims = list(stage.runtime.deliveries.turn((), 100).claims)
     assert len(claims) == 8
     stage.finish(claims, None)
     after = stage.subscriber(subscriber)
@@ -367,7 +367,7 @@ def test_an_ended_delivery_can_be_sent_again(stage: Stage, ended: int) -> None:
 def test_retrying_a_delivery_under_way_makes_no_second_attempt(stage: Stage) -> None:
     """What a worker is sending right now is not sent twice."""
     delivery = stage.ping(stage.subscribe())
-    claims = list(stage.runtime.deliveries.claim(10))
+    claims = list(stage.runtime.deliveries.turn((), 10).claims)
     stage.runtime.deliveries.retry(stage.account, delivery.id)
     assert stage.attempt() == []
     stage.finish(claims, 200)
@@ -402,11 +402,11 @@ def test_headers_that_no_key_opens_fail_an_attempt_and_no_turn(build: Any) -> No
     old: Stage = build()
     sent = old.ping(old.subscribe(headers={"x-token": "s3cret-s3cret"}))
     stage: Stage = build(RECEIVER_SECRET_KEYS=new_secret_key())
-    claims = stage.runtime.deliveries.claim(10)
+    claims = stage.runtime.deliveries.turn((), 10).claims
     with pytest.raises(SealBroken):
         stage.runtime.deliveries.request_of(claims[0])
     failed = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, "no key", 0)
-    stage.runtime.deliveries.finish([Outcome(claims[0], stage.clock(), failed)])
+    stage.runtime.deliveries.turn([Outcome(claims[0], stage.clock(), failed)], 0)
     after = stage.delivery(sent)
     assert (after.status, after.attempts) == (DeliveryStatus.PENDING, 1)
     assert (after.due_at or 0) > stage.clock()
@@ -415,9 +415,9 @@ def test_headers_that_no_key_opens_fail_an_attempt_and_no_turn(build: Any) -> No
 def test_an_attempt_is_kept_with_what_came_back(stage: Stage) -> None:
     """Status, headers of note, the start of the body, and a hint for the frequent mistake."""
     delivery = stage.ping(stage.subscribe())
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     result = replace(answered(301, location="https://elsewhere.example.test/"), body="moved", duration_ms=34)
-    stage.runtime.deliveries.finish([Outcome(claim, stage.clock(), result)])
+    stage.runtime.deliveries.turn([Outcome(claim, stage.clock(), result)], 0)
     _, (attempt,) = stage.runtime.deliveries.get(stage.account, delivery.id)
     assert (attempt.response_status, attempt.response_body, attempt.duration_ms) == (301, "moved", 34)
     assert attempt.response_headers == {"location": "https://elsewhere.example.test/"}

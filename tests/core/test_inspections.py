@@ -15,7 +15,7 @@ from tests.core.stage import Stage
 def sent(stage: Stage, subscriber: Subscriber) -> Claim:
     """A ping that was sent to a subscriber."""
     stage.ping(subscriber)
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     stage.finish([claim])
     return claim
 
@@ -85,7 +85,7 @@ def test_a_callback_urls_webhook_is_checked_with_the_accounts_secret(stage: Stag
     """What went to a task's callback_url is signed by the account."""
     task = stage.create(callback_url="http://127.0.0.1:9/task")
     stage.runtime.tasks.cancel(stage.account, task.id)
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     found = look(stage, None, received(stage, claim, computed="nonsense"))
     assert found.report.genuine
     assert found.about_computed is not None
@@ -97,7 +97,7 @@ def test_the_event_is_found_by_the_task_in_the_body(stage: Stage) -> None:
     subscriber = stage.subscribe()
     task = stage.create()
     stage.runtime.tasks.cancel(stage.account, task.id)
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     got = received(stage, claim)
     headers = {name: value for name, value in got.headers.items() if name != "webhook-id"}
     assert blamed(look(stage, subscriber, Received(headers, got.body))) == ["id"]

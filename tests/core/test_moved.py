@@ -15,7 +15,7 @@ def test_an_answer_of_the_old_address_says_nothing_of_the_new_one(stage: Stage, 
     """A 410 there neither disables the subscriber nor ends the delivery, which goes to the new address in time."""
     subscriber = stage.subscribe()
     delivery = stage.ping(subscriber)
-    (claim,) = stage.runtime.deliveries.claim(1)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
     stage.finish([claim], status, retry_after="3600")
     after = stage.subscriber(subscriber)
@@ -31,7 +31,7 @@ def test_a_success_at_the_old_address_is_one(stage: Stage) -> None:
     """Who took it there has it: it does not come again."""
     subscriber = stage.subscribe()
     delivery = stage.ping(subscriber)
-    (claim,) = stage.runtime.deliveries.claim(1)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
     stage.finish([claim], 200)
     assert stage.delivery(delivery).status is DeliveryStatus.DELIVERED

@@ -98,7 +98,7 @@ def test_rotation_signs_with_both_until_the_overlap_ends(stage: Stage) -> None:
     service.rotate_secret(stage.account, subscriber.id, 60, None)
     new = service.secrets(stage.account, subscriber.id)[0].key
     stage.ping(subscriber)
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     headers = stage.runtime.deliveries.request_of(claim).headers
     for secret in (old, new):
         verify([secret], headers, claim.body.encode(), stage.clock() / 1000, 1)
@@ -132,7 +132,7 @@ def test_changes_take_effect_for_what_is_still_to_be_sent(stage: Stage) -> None:
     changed = stage.runtime.subscribers.change(stage.account, subscriber.id, values)
     assert (changed.url, changed.rate_limit, changed.headers_sealed) == (HOOK + "/new", 5.0, None)
     assert (changed.description, changed.event_types, changed.providers) == ("shop", ("*",), None)
-    (claim,) = stage.runtime.deliveries.claim(10)
+    (claim,) = stage.runtime.deliveries.turn((), 10).claims
     assert stage.runtime.deliveries.request_of(claim).url == HOOK + "/new"
 
 
@@ -218,7 +218,7 @@ def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:
     """What was waiting ends as dead and stays listed; a result on its way is not written; it cannot be found."""
     subscriber = stage.subscribe()
     first, second = stage.ping(subscriber), stage.ping(subscriber)
-    (claim,) = stage.runtime.deliveries.claim(1)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
     stage.runtime.subscribers.delete(stage.account, subscriber.id)
     stage.finish([claim], 200)
     for delivery in (first, second):

@@ -221,7 +221,7 @@ def test_what_was_held_earlier_is_not_taken_from_who_holds_it_now(stage: Stage) 
     stage.finish(list(first), 500)
     assert stage.runtime.sweeping.bury("dead") == 0
     stage.clock.pass_by(60)
-    assert len(stage.runtime.deliveries.claim(1)) == 1  # by a version that names no holder
+    assert len(stage.runtime.deliveries.turn((), 1).claims) == 1  # by a version that names no holder
     assert stage.runtime.sweeping.bury("dead") == 0
 
 

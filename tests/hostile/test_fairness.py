@@ -99,13 +99,13 @@ def test_failing_subscribers_share_half_of_the_seats(stage: Stage) -> None:
     for subscriber in failing:
         for _ in range(8):
             stage.ping(subscriber)
-    claims: list[Any] = list(stage.runtime.deliveries.claim(32, reserved=8, troubled=16))
+    claims: list[Any] = list(stage.runtime.deliveries.turn((), 32, reserved=8, troubled=16).claims)
     assert len(claims) == 16
     assert len({claim.subscriber.id for claim in claims}) == 10, "and they take turns"
     healthy = stage.subscribe(HOOK)
     for _ in range(20):
         stage.ping(healthy)
-    claims = list(stage.runtime.deliveries.claim(16, reserved=8, troubled=0))
+    claims = list(stage.runtime.deliveries.turn((), 16, reserved=8, troubled=0).claims)
     assert {claim.subscriber.id for claim in claims} == {healthy.id}
     assert len(claims) == 8
 
@@ -115,9 +115,9 @@ def test_reserved_seats_are_for_first_attempts(stage: Stage) -> None:
     busy, newcomer = stage.subscribe(HOOK), stage.subscribe(HOOK)
     for _ in range(20):
         stage.ping(busy)
-    assert len(stage.runtime.deliveries.claim(10, reserved=4)) == 6
+    assert len(stage.runtime.deliveries.turn((), 10, reserved=4).claims) == 6
     for _ in range(3):
         stage.ping(newcomer)
-    claims = stage.runtime.deliveries.claim(4, reserved=4)
+    claims = stage.runtime.deliveries.turn((), 4, reserved=4).claims
     assert [claim.subscriber.id for claim in claims] == [newcomer.id]
-    assert stage.runtime.deliveries.claim(3, reserved=4) == ()
+    assert stage.runtime.deliveries.turn((), 3, reserved=4).claims == ()

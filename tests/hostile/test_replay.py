@@ -47,7 +47,7 @@ def delivered(stage: Stage, subscriber: Subscriber, count: int, status: int = 20
 def drain(stage: Stage, sent: Counter[str], seconds: int, status: int = 200) -> None:
     """Let so many seconds pass, and all that is due be attempted."""
     for _ in range(seconds):
-        while claims := list(stage.runtime.deliveries.claim(100)):
+        while claims := list(stage.runtime.deliveries.turn((), 100).claims):
             sent.update(claim.delivery.id for claim in claims)
             stage.finish(claims, status)
         stage.clock.pass_by(1)
@@ -67,7 +67,7 @@ def test_a_replay_of_thousands_that_is_cut_short_and_repeated(build: Any, clock:
     assert replay(before, subscriber) == MANY
     drain(before, sent, 20)
     assert len(sent) == 20 * DRAIN_STEP, "at a bounded rate"
-    lost = list(before.runtime.deliveries.claim(100))  # the worker dies with these in hand
+    lost = list(before.runtime.deliveries.turn((), 100).claims)  # the worker dies with these in hand
     after: Stage = build(RECEIVER_SUBSCRIBER_CONCURRENCY=100)
     assert replay(after, subscriber) == 0
     drain(after, sent, 60)

@@ -207,7 +207,7 @@ class World:
 
     def claim_deliveries(self, side: Runtime, room: int) -> list[Hand]:
         """A worker looks for deliveries."""
-        return self._hold(side, sorted(side.deliveries.claim(room), key=lambda claim: claim.delivery.id))
+        return self._hold(side, sorted(side.deliveries.turn((), room).claims, key=lambda claim: claim.delivery.id))
 
     def call_delivery(self, hand: Hand, answer: Answer) -> None:
         """The worker makes the attempt."""
@@ -237,7 +237,7 @@ class World:
                 hand.answer()
         for side in self.sides:
             if id(side) in outcomes:
-                side.deliveries.finish(outcomes[id(side)])
+                side.deliveries.turn(outcomes[id(side)], 0)
 
     def of_kind(self, kind: type[Any], *, called: bool) -> list[Hand]:
         """The hands that hold this kind of work, before or after their call."""

@@ -141,6 +141,6 @@ def test_a_wait_for_the_database_makes_no_burst(build: Any, clock: Clock, monkey
     assert [at - clock() for at, _ in asked] == [0, 100, 200]
     assert all((task.due_at or 0) >= clock() + 30_000 for _, batch in asked for task in batch)
     delivery = stage.ping(stage.subscribe())
-    (claim,) = stage.runtime.deliveries.claim(1)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
     assert claim.delivery.id == delivery.id
     assert claim.delivery.due_at == clock() + 30_000

@@ -86,10 +86,10 @@ def echoed(api: Caller, runtime: Runtime) -> Callable[[str, dict[str, str]], Any
 
     def show(body: str, headers: dict[str, str]) -> Any:
         delivery = api.post(f"/v1/subscribers/{subscriber}/ping").json["id"]
-        (claim,) = runtime.deliveries.claim(10)
+        (claim,) = runtime.deliveries.turn((), 10).claims
         sent = runtime.deliveries.request_of(claim)
         assert sent.headers["Authorization"] == "Bearer sub-token-0001"
-        runtime.deliveries.finish([Outcome(claim, 0, OutboundResult(200, headers, body, None, "Fine.", 1))])
+        runtime.deliveries.turn([Outcome(claim, 0, OutboundResult(200, headers, body, None, "Fine.", 1))], 0)
         return api.get(f"/v1/deliveries/{delivery}").json["attempts"][0]
 
     return show

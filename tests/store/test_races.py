@@ -74,7 +74,7 @@ def claims_of_three(stage: Stage) -> list[Claim]:
     subscriber = stage.subscribe()
     for _ in range(3):
         stage.ping(subscriber)
-    return sorted(stage.runtime.deliveries.claim(10), key=lambda claim: claim.delivery.id)
+    return sorted(stage.runtime.deliveries.turn((), 10).claims, key=lambda claim: claim.delivery.id)
 
 
 def test_an_account_that_two_make_at_once_is_one(stage: Stage) -> None:
@@ -154,7 +154,7 @@ def test_who_writes_events_keeps_nobody_from_claiming(stage: Stage) -> None:
     with stage.runtime.store.write() as connection:
         change = Change(TaskStatus.CANCELED, None, None, None, EventType.TASK_CANCELED)
         assert settle(connection, task, change, stage.clock())
-        assert waits.id in [claim.delivery.id for claim in stage.runtime.deliveries.claim(10)]
+        assert waits.id in [claim.delivery.id for claim in stage.runtime.deliveries.turn((), 10).claims]
 
 
 def test_a_delete_in_the_midst_of_finished_attempts(stage: Stage) -> None:
@@ -239,7 +239,7 @@ def test_a_purge_in_the_midst_of_finished_attempts(stage: Stage, clock: Clock) -
     subscriber = stage.subscribe()
     task = stage.running()
     stage.runtime.tasks.cancel(stage.account, task.id)
-    claims = sorted(stage.runtime.deliveries.claim(10), key=lambda claim: claim.delivery.id)
+    claims = sorted(stage.runtime.deliveries.turn((), 10).claims, key=lambda claim: claim.delivery.id)
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
     first, *others = [claim.delivery for claim in claims]
     assert others

@@ -17,9 +17,9 @@ HOOK = {"url": "http://127.0.0.1:9/hook", "event_types": ["task.succeeded"]}
 
 def attempt(runtime: Runtime, status: int) -> None:
     """Let every due delivery be answered with this status."""
-    claims = runtime.deliveries.claim(10)
+    claims = runtime.deliveries.turn((), 10).claims
     result = OutboundResult(status, {"content-type": "text/plain"}, "body", None, f"Answered {status}.", 12)
-    runtime.deliveries.finish([Outcome(claim, 1_790_000_000_000, result) for claim in claims])
+    runtime.deliveries.turn([Outcome(claim, 1_790_000_000_000, result) for claim in claims], 0)
 
 
 @pytest.fixture

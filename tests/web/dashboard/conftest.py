@@ -94,8 +94,8 @@ def subscriber(runtime: Runtime, account_id: str) -> Subscriber:
 
 def attempt(runtime: Runtime, status: int | None = 200) -> None:
     """Let what is due be attempted, all with this answer (None: no connection)."""
-    claims = runtime.deliveries.claim(100)
-    runtime.deliveries.finish([Outcome(claim, runtime.clock(), answered(status)) for claim in claims])
+    claims = runtime.deliveries.turn((), 100).claims
+    runtime.deliveries.turn([Outcome(claim, runtime.clock(), answered(status)) for claim in claims], 0)
 
 
 def ping(runtime: Runtime, subscriber: Subscriber, *statuses: int | None) -> Delivery:

@@ -211,7 +211,7 @@ def test_a_replay_is_counted_then_watched(visitor: Visitor, runtime: Runtime, su
 def test_verify_compares_what_was_pasted(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
     """Genuine is called genuine; a changed body is pointed at; a file counts to the byte; secrets do not come back."""
     runtime.subscribers.ping(subscriber.account_id, subscriber.id)
-    (claim,) = runtime.deliveries.claim(10)
+    (claim,) = runtime.deliveries.turn((), 10).claims
     headers = "\n".join(f"{name}: {value}" for name, value in runtime.deliveries.request_of(claim).headers.items())
     form: dict[str, Any] = {"subscriber": subscriber.id, "headers": headers, "body": claim.body}
     assert "This is a genuine webhook" in text(visitor.post("/verify", form))
