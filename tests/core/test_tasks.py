@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,11 +83,24 @@ def test_the_same_key_gives_the_same_task(stage: Stage) -> None:
     assert stage.claim() == []
 
 
-def test_the_same_key_with_another_body_is_refused(stage: Stage) -> None:
-    """A key is a promise about one request."""
-    stage.create("a cat", "key")
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"provider": "superapp"},
+        {"operation": "paint"},
+        {"input": {"prompt": "a dog"}},
+        {"callback_url": HOOK},
+        {"metadata": {"a": "b"}},
+        {"deadline": 60.0},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_the_same_key_with_another_body_is_refused(stage: Stage, other: dict[str, Any]) -> None:
+    """A key is a promise about one request, whatever part of it is another now."""
+    first = NewTask("toy", "draw", {"prompt": "a cat"})
+    stage.runtime.tasks.create(stage.account, first, "key")
     with pytest.raises(IdempotencyMismatch):
-        stage.create("a dog", "key")
+        stage.runtime.tasks.create(stage.account, replace(first, **other), "key")
     assert len(stage.rows("SELECT id FROM tasks")) == 1
 
 
