@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,12 @@ from tests.databases import Template
 from tests.hostile.plant import working
 from tests.subscriber import Subscriber, Talk, answer
 
-SEATS = {"RECEIVER_DELIVERY_CONCURRENCY": "32", "RECEIVER_SUBSCRIBER_CONCURRENCY": "8"}
+SEATS = {
+    "RECEIVER_DELIVERY_CONCURRENCY": "32",
+    "RECEIVER_SUBSCRIBER_CONCURRENCY": "8",
+    "RECEIVER_DELIVERY_TIMEOUT": "60",  # what hangs does so until the test is over
+    "RECEIVER_LEASE": "90",
+}
 
 
 class Hanging:
@@ -46,7 +50,7 @@ def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Temp
     """Its backlog holds its own eight seats; all the others are served before its first attempt has ended."""
     hanging = Hanging()
     with (
-        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="8", **SEATS) as plant,
+        working(tmp_path, migrated, start=False, **SEATS) as plant,
         Subscriber(hanging) as dead,
         Subscriber(answer(200)) as alive,
     ):
@@ -55,12 +59,10 @@ def test_one_that_hangs_beside_twenty_that_do_not(tmp_path: Path, migrated: Temp
         healthy = [plant.subscribe(f"{alive.origin}/{number}", "subscriber.ping") for number in range(20)]
         plant.worker.start()
         plant.until(lambda: hanging.now == 8)
-        began = time.monotonic()
         for _ in range(5):
             for subscriber in healthy:
                 plant.ping(subscriber)
-        alive.wait_for(100)
-        assert time.monotonic() - began < 8
+        alive.wait_for(100, 40)
         assert hanging.most == 8
         served = [request.target for request in alive.requests if request.header("webhook-id")]
         assert sorted(served) == sorted([f"/{number}" for number in range(20)] * 5), "each once, none lost"
@@ -72,7 +74,7 @@ def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrate
     """Twelve subscribers that hang with a backlog each: a quarter of the seats stays free, from the first look on."""
     hanging = Hanging()
     with (
-        working(tmp_path, migrated, start=False, RECEIVER_DELIVERY_TIMEOUT="6", **SEATS) as plant,
+        working(tmp_path, migrated, start=False, **SEATS) as plant,
         Subscriber(hanging) as dead,
         Subscriber(answer(200)) as alive,
     ):
@@ -82,11 +84,9 @@ def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrate
                 plant.ping(stuck)
         plant.worker.start()
         plant.until(lambda: hanging.now == 24)
-        began = time.monotonic()
         for number in range(20):
             plant.ping(plant.subscribe(f"{alive.origin}/{number}", "subscriber.ping"))
-        alive.wait_for(20)
-        assert time.monotonic() - began < 6, "not one attempt that hangs had to end first"
+        alive.wait_for(20, 40)  # not one attempt that hangs had to end first
         assert hanging.most == 24
 
 

