@@ -88,6 +88,17 @@ def test_an_unsigned_notice_is_only_a_hint(stage: Stage, monkeypatch: pytest.Mon
     assert stage.event_types(task) == [EventType.TASK_RUNNING]
 
 
+def test_a_hint_never_puts_a_query_off(stage: Stage, build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken by a machine whose clock is ahead of the worker's, it leaves a query that comes sooner where it was."""
+    task = stage.running()
+    ahead = Clock()
+    ahead.now = stage.clock() + 60_000
+    other: Stage = build(at=ahead)
+    unsigned(other, monkeypatch)
+    assert other.notice(task).verdict is Verdict.HINT
+    assert stage.task(task).due_at == task.due_at
+
+
 def test_a_wrong_signature_stores_nothing(stage: Stage) -> None:
     """The token alone is not enough where the provider signs."""
     task = stage.running()

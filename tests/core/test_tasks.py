@@ -215,6 +215,10 @@ def test_the_timeline_tells_everything_in_order(stage: Stage) -> None:
     stage.attempt(200)
     lines = stage.runtime.tasks.timeline(stage.account, task.id)
     assert [line.at for line in lines] == sorted(line.at for line in lines)
+    delivered = stage.runtime.tasks.history(stage.account, task.id).attempts
+    ends = [attempt.started_at + attempt.duration_ms for attempt in delivered]
+    assert [line.at for line in lines if line.kind == "attempt"] == ends
+    assert stage.clock() not in ends, "an attempt takes its time"
     kinds = [line.kind for line in lines]
     assert kinds == ["created", "submit", "state", "event", "poll", "state", "notice", "event", "attempt", "attempt"]
     json.dumps([dict(line.detail) for line in lines])
