@@ -297,6 +297,19 @@ def test_idle_connections_are_bounded(courier: Courier, monkeypatch: pytest.Monk
         courier.close()
 
 
+def test_all_idle_connections_together_are_bounded(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever they lead; one that serves again counts once, however often it does."""
+    monkeypatch.setattr(courier_module, "IDLE_ALL", 1)
+    with Subscriber(keep(OK, OK, OK, OK)) as first, Subscriber(keep(OK, OK)) as second:
+        for _ in range(3):
+            send(courier, first.url)
+        assert first.connections == 1
+        for _ in range(2):
+            send(courier, second.url)
+        assert second.connections == 2
+        courier.close()
+
+
 def test_a_kept_connection_is_used_for_its_own_place_only(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another name at the same address and port gets a connection of its own, judged by itself."""
     monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])

@@ -123,13 +123,15 @@ def test_one_that_cannot_be_kept_does_not_fail_its_neighbours(stage: Stage, monk
 
 
 def test_a_commit_that_fails_answers_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are told to come again, and nothing is stored."""
+    """All are told to come again, nothing is stored, and a database in trouble is not asked for each of them."""
     running = [stage.running(f"job-{number}") for number in range(2)]
     calls = [call(stage, task, f"job-{at}") for at, task in enumerate(running)]
     write = Store.write
+    tries: list[None] = []
 
     @contextmanager
     def failing(store: Store) -> Iterator[Any]:
+        tries.append(None)
         with write(store) as connection:
             yield connection
             raise Busy("the disk is full")
@@ -137,6 +139,7 @@ def test_a_commit_that_fails_answers_nobody(stage: Stage, monkeypatch: pytest.Mo
     monkeypatch.setattr(Store, "write", failing)
     results = stage.runtime.notices.take_all(calls)
     assert [type(result) for result in results] == [Busy, Busy]
+    assert len(tries) == 1
     monkeypatch.undo()
     assert [stage.notices(task) for task in running] == [[], []]
     assert verdicts(stage.runtime.notices.take_all(calls)) == [Verdict.BELIEVED] * 2
