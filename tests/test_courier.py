@@ -297,6 +297,25 @@ def test_idle_connections_are_bounded(courier: Courier, monkeypatch: pytest.Monk
         courier.close()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        OK + b"HTTP/1.1",
+        OK.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        OK.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+    ids=["more than it says", "two lengths", "chunks and a length", "HTTP/1.0"],
+)
+def test_an_answer_whose_end_can_be_doubted_ends_its_connection(courier: Courier, said: bytes) -> None:
+    """What is left of it is never taken for the answer to the next request."""
+    with Subscriber(keep(said, OK)) as subscriber:
+        for _ in range(2):
+            assert send(courier, subscriber.url).status == 200
+        assert subscriber.connections == 2
+        courier.close()
+
+
 def test_all_idle_connections_together_are_bounded(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever they lead; one that serves again counts once, however often it does."""
     monkeypatch.setattr(courier_module, "IDLE_ALL", 1)
