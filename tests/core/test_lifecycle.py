@@ -252,6 +252,7 @@ def test_a_subscriber_is_disabled_after_long_and_frequent_failure(
 ) -> None:
     """Five days of nothing but failure, and ten of them at least; neither alone disables anybody."""
     assert judge(Result(500, None, None), since=since, failures=before).disable == disable
+    assert judge(Result(500, None, None), plan=(), since=since, failures=before).disable == disable, "its last attempt"
     assert judge(Result(200, None, None), since=since, failures=before).disable is None
 
 

@@ -357,3 +357,29 @@ def test_attempts_are_judged_by_what_others_stored_before(stage: Stage) -> None:
 
     overtaken(stage, failed, lambda: stage.finish(claims[:1], 500))
     assert stage.subscriber(subscriber).failures == 4
+
+
+def test_a_success_undoes_no_pause_that_was_just_asked_for(stage: Stage) -> None:
+    """Who stores the success of one that failed before waits for what others store of it, and leaves their pause."""
+    claims = claims_of_three(stage)
+    subscriber = claims[0].subscriber
+    stage.finish(claims[:1], 500)
+    until = stage.clock() + 60_000
+    overtaken(
+        stage,
+        lambda connection: subscribers.hold(connection, subscriber.id, until),
+        lambda: stage.finish(claims[1:2], 200),
+    )
+    after = stage.subscriber(subscriber)
+    assert (after.failures, after.failing_since, after.ready_at) == (0, None, until)
+
+
+def test_a_success_of_one_that_was_well_leaves_its_record_alone(stage: Stage) -> None:
+    """Who stores it waits for nobody who stores a failure, and undoes none."""
+    claims = claims_of_three(stage)
+    subscriber = claims[0].subscriber
+    until = stage.clock() + 60_000
+    with stage.runtime.store.write() as connection:
+        subscribers.hold(connection, subscriber.id, until)
+        stage.finish(claims[:1], 200)
+    assert stage.subscriber(subscriber).ready_at == until
