@@ -60,13 +60,14 @@ def test_sqlite_is_copied_while_somebody_writes(tmp_path: Path) -> None:
     assert accounts_in(f"sqlite:///{made}") == 1
 
 
-def test_a_damaged_sqlite_is_told(tmp_path: Path) -> None:
+def test_a_backup_that_fails_is_told(tmp_path: Path) -> None:
     """No backup that cannot be restored, and no half one: the script fails, and cron tells."""
     (tmp_path / "receiver.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     done = back_up(f"sqlite:///{tmp_path}/receiver.db", tmp_path / "backups")
     assert done.returncode != 0
-    assert not list((tmp_path / "backups").glob("*.db"))
+    assert back_up("postgresql://nobody@127.0.0.1:1/receiver", tmp_path / "backups").returncode != 0
     assert back_up("mysql://x", tmp_path / "backups").returncode == 2
+    assert not list((tmp_path / "backups").iterdir()), "half backups would fill the disk, night by night"
 
 
 @pytest.mark.parametrize("stopped", [False, True])
