@@ -12,6 +12,7 @@ from playwright.sync_api import ConsoleMessage, Page, Response
 SCREENSHOTS = "SCREENSHOTS"
 """Environment variable: a folder for pictures of every page; none are made without it."""
 PHONE = {"width": 390, "height": 844}
+TABLET = {"width": 768, "height": 1024}
 DESKTOP = {"width": 1280, "height": 860}
 
 
@@ -50,7 +51,7 @@ class Tab:
     def check(self, name: str) -> None:
         """Nothing was said in the console, and nothing on the page hinders anybody; pictures of it when wanted.
 
-        Light, dark, and on a phone, where nothing may need scrolling sideways.
+        Light, dark, and on a phone and a tablet, where nothing may need scrolling sideways.
         """
         page = self.page
         for scheme in ("light", "dark"):
@@ -58,19 +59,24 @@ class Tab:
             self._look(f"{name}-{scheme}")
             self._examine(f"{name}, {scheme}")
         page.emulate_media(color_scheme="light")
-        page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict is one
-        self._look(f"{name}-phone")
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        for _ in range(50):  # a live part may just be laid out anew
-            left = page.evaluate(wide)
-            if left <= 0:
-                break
-            page.wait_for_timeout(100)
-        assert left <= 0, f"{name}: {left} pixels too wide for a phone"
-        away = "links => links.filter(link => link.getBoundingClientRect().right > innerWidth).length"
-        assert page.eval_on_selector_all(".pages a", away) == 0, f"{name}: some pages are out of a phone's sight"
+        for device, size in (("phone", PHONE), ("tablet", TABLET)):
+            page.set_viewport_size(size)  # type: ignore[arg-type]  # a plain dict is one
+            self._look(f"{name}-{device}")
+            self._fits(f"{name}, {device}")
         page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]  # a plain dict is one
         assert self.trouble == [], f"{name}: {self.trouble}"
+
+    def _fits(self, name: str) -> None:
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        for _ in range(50):  # a live part may just be laid out anew
+            left = self.page.evaluate(wide)
+            if left <= 0:
+                break
+            self.page.wait_for_timeout(100)
+        assert left <= 0, f"{name}: {left} pixels too wide"
+        away = """links => links.filter(link => link.getBoundingClientRect().right
+            > Math.min(innerWidth, link.parentElement.getBoundingClientRect().right + 1)).length"""
+        assert self.page.eval_on_selector_all(".pages a", away) == 0, f"{name}: some pages are out of sight"
 
     def _examine(self, name: str) -> None:
         found: dict[str, Any] = Axe().run(self.page).response

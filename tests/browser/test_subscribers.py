@@ -126,3 +126,16 @@ def test_the_other_pages(tab: Tab, system: System) -> None:
     tab.open("/events")
     tab.page.locator("tbody a.id").first.click()
     tab.check("event")
+
+
+def test_a_long_name_and_shown_secrets(tab: Tab, system: System) -> None:
+    """A name without spaces fits; the page that shows secrets does not say that the service is away."""
+    made = system.subscribe("http://127.0.0.1:9/hook", ["*"], description="W" * 200)
+    tab.open(f"/subscribers/{made['id']}")
+    tab.check("subscriber-long-name")
+    tab.page.get_by_role("button", name="Rotate").click()
+    tab.page.get_by_role("button", name="Show all").click()
+    expect(tab.page.get_by_text("Old, signs until")).to_be_visible()
+    tab.page.wait_for_timeout(2_500)  # a live part of this page is read again every two seconds
+    expect(tab.page.get_by_text("The service does not answer")).to_be_hidden()
+    tab.check("subscriber-secrets")

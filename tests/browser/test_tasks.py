@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.tab import Tab
+from tests.browser.tab import PHONE, Tab
 from tests.story.samples import ALL, SUPERAPP, TOPVIEW, Sample
 from tests.story.system import System
 from tests.subscriber import Subscriber, answer
@@ -150,6 +150,22 @@ def test_the_list_is_live_and_works_with_the_keyboard(tab: Tab, system: System) 
     link.focus()
     tab.page.keyboard.press("Enter")
     expect(tab.page.get_by_role("heading", name=SUPERAPP.operation)).to_be_visible()
+
+
+def test_a_live_part_leaves_its_reader_where_they_are(tab: Tab, system: System) -> None:
+    """A part that comes anew takes neither the place of the keyboard nor how far a table was scrolled."""
+    system.finished(system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given()))
+    tab.page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict is one
+    tab.open("/tasks")
+    link = tab.page.locator("td a.id").first
+    link.focus()
+    tab.page.evaluate("document.querySelector('.scroll').scrollLeft = 150")
+    name = link.get_attribute("title")
+    for _ in range(2):  # the second time it is an element that came anew itself
+        task = system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given())
+        expect(tab.page.locator(f"a[title='{task['id']}']")).to_be_attached(timeout=15_000)
+        expect(tab.page.locator(f"a[title='{name}']")).to_be_focused()
+        assert tab.page.evaluate("document.querySelector('.scroll').scrollLeft") == 150
 
 
 def test_preferences_and_errors(tab: Tab, system: System) -> None:

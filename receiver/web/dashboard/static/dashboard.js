@@ -15,7 +15,7 @@
 
   // Live parts are asked for only while somebody can see them.
   const last = new Map();
-  let open = [];
+  let restore = () => {};
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && document.hidden) event.preventDefault();
   });
@@ -26,14 +26,41 @@
     const text = event.detail.serverResponse;
     if (last.get(part.id) === text || busy(part)) event.detail.shouldSwap = false;
     else last.set(part.id, text);
-    open = [...part.querySelectorAll("details[id][open]")].map((details) => details.id);
+    restore = event.detail.shouldSwap ? kept(part) : () => {};
   });
   document.addEventListener("htmx:afterSwap", () => {
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    open = [];
+    restore();
+    restore = () => {};
   });
   for (const failure of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
     document.addEventListener(failure, () => { document.getElementById("offline").hidden = false; });
+  }
+
+  // What a part that comes anew would lose: what is open, how far it is scrolled, and where the keyboard is.
+  function kept(part) {
+    const open = [...part.querySelectorAll("details[id][open]")].map((details) => details.id);
+    const scrolled = [...part.querySelectorAll(".scroll, .timeline, pre")]
+      .filter((element) => element.scrollLeft || element.scrollTop)
+      .map((element) => [path(element), element.scrollLeft, element.scrollTop]);
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const place = focused && path(focused);
+    return () => {
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      for (const [where, left, top] of scrolled) at(where)?.scrollTo({ left, top, behavior: "instant" });
+      if (place) at(place)?.focus({ preventScroll: true });
+    };
+  }
+
+  // An element in a part that comes anew: the nearest id, and which of those alike below it. Links are alike that
+  // lead to the same place, so that a link is found again when a row has come above it.
+  function path(element) {
+    const root = element.parentElement.closest("[id]");
+    const href = element.getAttribute("href");
+    const alike = href === null ? element.localName : `${element.localName}[href="${CSS.escape(href)}"]`;
+    return [root.id, alike, [...root.querySelectorAll(alike)].indexOf(element)];
+  }
+  function at([id, alike, number]) {
+    return document.getElementById(id)?.querySelectorAll(alike)[number];
   }
 
   // Whoever is writing or marking a text inside of a live part is not disturbed.
