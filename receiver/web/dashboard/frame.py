@@ -52,7 +52,12 @@ def page(
                     return _to_sign_in()
                 g.api_key = key
             if method == "POST":
-                sessions.check_form()
+                try:
+                    sessions.check_form()
+                except sessions.StaleForm:
+                    if signed_in and (form := sessions.sent_form()):
+                        return ask_again(_here(), form, 403)
+                    raise
             return view(**parts)
 
         name = view.__name__
@@ -88,12 +93,32 @@ def relative(path: str) -> str:
 
 
 def _to_sign_in() -> Response:
-    """Sign in, then come back here (to what can be asked for with GET)."""
-    back = request.full_path.rstrip("?") if request.method == "GET" else None
+    """Sign in, then come back here (to what can be asked for with GET), or to the form that was sent."""
+    back = _here() if request.method == "GET" else None
     address = link("sign_in", next=None if back == "/" else back)
     if "HX-Request" in request.headers:  # a redirect would be followed, and the sign-in page put into this one
         return Response(status=401, headers={"HX-Redirect": address})
+    if request.method == "POST":
+        flask.flash("You were signed out by then: nothing was done.")
+        if form := sessions.sent_form():
+            return ask_key(_here(), form)
     return Response(status=303, headers={"Location": address})
+
+
+def ask_key(onward: str, form: str = "", wrong: str | None = None) -> Response:
+    """The sign-in. ``onward``: where to go then. ``form``: what was typed into a form that is to be sent there."""
+    status = 422 if wrong else 403 if form else 200
+    return render("sign_in.html", status, onward=onward, form=form, wrong=wrong)
+
+
+def ask_again(path: str, form: str, status: int = 200) -> Response:
+    """A form that was made before its sender signed in: not taken, but shown, to be sent by one press."""
+    return render("not_sent.html", status, path=path, fields=sessions.fields_of(form))
+
+
+def _here() -> str:
+    """The path that is asked for, with its query."""
+    return request.full_path.rstrip("?")
 
 
 def cursor_of(prefix: str) -> str | None:
@@ -118,8 +143,11 @@ def _fingerprint(name: str) -> str:
 def live(seconds: float, identity: str = "live") -> Markup:
     """Attributes of an element with this id that reads its own page again and again, and picks itself out of it.
 
-    ``dashboard.js`` holds it back while the page is hidden, and drops answers that change nothing.
+    ``dashboard.js`` holds it back while the page is hidden, and drops answers that change nothing. The answer to a
+    form has no address that it could be read again at: it stays as it is.
     """
+    if request.method != "GET":
+        return Markup()
     return Markup(
         'data-live hx-get="{}" hx-trigger="every {}ms" hx-select="#{}" hx-target="this" hx-swap="outerHTML"'
     ).format(relative(request.full_path.rstrip("?")), round(seconds * 1000), identity)

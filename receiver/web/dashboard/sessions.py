@@ -8,6 +8,7 @@ key that is revoked ends its sessions at once.
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 from datetime import timedelta
 
@@ -77,3 +78,25 @@ def check_form() -> None:
     given = request.form.get("csrf", "")
     if not expected or not hmac.compare_digest(expected.encode(), given.encode(errors="replace")):
         raise StaleForm
+
+
+def sent_form() -> str:
+    """What was typed into the form that is sent, as JSON, to be given back; empty when there is nothing to give.
+
+    Only of a form that stood on a page of ours, by the word of the browser (which it does not give over plain http,
+    but for localhost): no other site puts words into a form here. Files are not given back, nor is what is so long
+    that it could not be sent a second time.
+    """
+    if request.headers.get("Sec-Fetch-Site") != "same-origin" or any(file.filename for file in request.files.values()):
+        return ""
+    fields = [pair for pair in request.form.items(multi=True) if pair[0] != "csrf"]
+    text = json.dumps(fields, ensure_ascii=False) if any(value for _, value in fields) else ""
+    return text if len(text) <= runtime().settings.max_body // 10 else ""
+
+
+def fields_of(form: str) -> list[tuple[str, str]]:
+    """The fields of what ``sent_form`` returned; none of anything else."""
+    try:
+        return [(name, value) for name, value in json.loads(form) if isinstance(name, str) and isinstance(value, str)]
+    except (ValueError, TypeError, RecursionError):
+        return []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import flask
-from flask import Response, request
+from flask import Response, g, request
 
 from receiver.models import Scope
 from receiver.web import auth
 from receiver.web.dashboard import formatting, sessions
-from receiver.web.dashboard.frame import THEMES, page, redirect, relative, render
+from receiver.web.dashboard.frame import THEMES, ask_again, ask_key, page, redirect, relative, render
 
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20]{0,2000}")
 _YEAR = 365 * 86_400
@@ -21,13 +21,13 @@ def sign_in() -> Response:
     """The form; who is signed in already goes on."""
     if sessions.key_of_visitor() is not None:
         return _onward()
-    return render("sign_in.html", wrong=None)
+    return ask_key(_wanted())
 
 
 @page("POST", "/sign-in", signed_in=False)
 def check_key() -> Response:
     """Begin a session with a key that may manage; wrong keys are held back as in the API."""
-    text = request.form.get("key", "").strip()
+    text, form = request.form.get("key", "").strip(), request.form.get("form", "")
     key = auth.identify(text) if text else None
     if key is None:
         wrong = "This API key is not known, or was revoked." if text else "Paste an API key."
@@ -35,8 +35,9 @@ def check_key() -> Response:
         wrong = "This API key lacks the scope manage, which the dashboard needs."
     else:
         sessions.begin(key)
-        return _onward()
-    return render("sign_in.html", 422, wrong=wrong)
+        g.api_key = key
+        return ask_again(_wanted(), form) if sessions.fields_of(form) else _onward()
+    return ask_key(_wanted(), form, wrong)
 
 
 @page("POST", "/sign-out")
@@ -66,6 +67,11 @@ def prefer() -> Response:
 
 
 def _onward() -> Response:
-    """To the page that was asked for before, if it is one of ours."""
+    """To the page that was asked for before."""
+    return Response(status=303, headers={"Location": relative(_wanted())})
+
+
+def _wanted() -> str:
+    """What was asked for before, if it is one of our pages; else the first of them."""
     wanted = request.values.get("next", "/")
-    return Response(status=303, headers={"Location": relative(wanted if _LOCAL.fullmatch(wanted) else "/")})
+    return wanted if _LOCAL.fullmatch(wanted) else "/"

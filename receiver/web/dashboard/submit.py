@@ -40,6 +40,7 @@ def new_task(provider: str, operation: str) -> Response:
         earlier = runtime().tasks.get(account(), _task_id(request.args["like"]))
         typed, further = forms.typed_from(groups, json.loads(earlier.input_json))
         metadata = "\n".join(f"{key}={value}" for key, value in earlier.metadata.items())
+        typed["callback_url"] = earlier.callback_url or ""
     return _show(provider, operation, title, groups, {**typed, "further": further, "metadata": metadata})
 
 

@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from receiver.errors import Busy
 from receiver.models import Scope
@@ -21,7 +24,7 @@ from receiver.tasks import TaskService
 from receiver.web import create_app
 from receiver.web.dashboard import frame
 from tests.web.conftest import KEY, Caller
-from tests.web.dashboard.conftest import Visitor
+from tests.web.dashboard.conftest import HOOK, Visitor
 
 STATIC = Path(frame.__file__).parent / "static"
 
@@ -124,6 +127,60 @@ def test_sessions_survive_a_rotation_of_the_secret_keys(visitor: Visitor, build:
         client = create_app(build(secret_keys=keys)).test_client()
         client.set_cookie("receiver_session", cookie.value)
         assert client.get("/tasks").status_code == status
+
+
+PAGE_OF_OURS = {"Sec-Fetch-Site": "same-origin"}
+TYPED = {"csrf": "of an earlier session", "url": HOOK, "description": "a <b>\r\n\u202e", "kinds": ["task.*", "*"]}
+
+
+def pressed(visitor: Visitor, answer: TestResponse) -> TestResponse:
+    """What follows when the form of a page is sent as it is."""
+    (action,) = re.findall(r'<form method="post" action="([^"]+)" class="below">', answer.text)
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', answer.text.rpartition("<form")[2])
+    data: dict[str, list[str]] = {}
+    for name, value in fields:
+        data.setdefault(unescape(name), []).append(unescape(value))
+    return visitor.client.post(urljoin(answer.request.path, unescape(action)), data=data)
+
+
+def test_a_form_that_came_too_late_is_not_lost(guest: Visitor, runtime: Runtime, account_id: str) -> None:
+    """Sent after the session ended: nothing is done until its sender has signed in and sends it again, as typed."""
+    asked = guest.client.post("/subscribers/new", data=TYPED, headers=PAGE_OF_OURS)
+    assert (asked.status_code, "nothing was done" in asked.text) == (403, True)
+    action = unescape(re.findall(r'action="([^"]+)"', asked.text)[0])
+    hidden = {name: unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', asked.text)}
+    for key, status in (("rk_wrong", 422), (KEY, 200)):
+        shown = guest.client.post(urljoin("/subscribers/new", action), data={**hidden, "key": key})
+        assert shown.status_code == status
+        assert not runtime.subscribers.list_page(account_id, 5, None).items
+    assert "a &lt;b&gt;" in shown.text
+    assert pressed(guest, shown).status_code == 303
+    (made,) = runtime.subscribers.list_page(account_id, 5, None).items
+    assert (made.url, made.description) == (HOOK, TYPED["description"])
+    assert set(made.event_types) == {"task.*", "*"}
+
+
+def test_a_form_from_before_signing_in_anew_is_not_lost(visitor: Visitor, runtime: Runtime, account_id: str) -> None:
+    """As when one signed in in another tab: it is not taken, but shown, and taken when it is sent from there."""
+    shown = visitor.client.post("/subscribers/new", data=TYPED, headers=PAGE_OF_OURS)
+    assert (shown.status_code, "Not sent yet" in shown.text) == (403, True)
+    assert not runtime.subscribers.list_page(account_id, 5, None).items
+    assert pressed(visitor, shown).status_code == 303
+    assert len(runtime.subscribers.list_page(account_id, 5, None).items) == 1
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "none", None])
+def test_no_other_site_puts_words_into_a_form(visitor: Visitor, guest: Visitor, site: str | None) -> None:
+    """What did not stand on a page of ours is not given back, signed in or not."""
+    headers = {"Sec-Fetch-Site": site} if site else {}
+    assert visitor.client.post("/subscribers/new", data=TYPED, headers=headers).status_code == 403
+    for somebody in (visitor, guest):
+        assert HOOK not in somebody.client.post("/subscribers/new", data=TYPED, headers=headers).text
+    nothing = guest.client.post(
+        "/sign-in?next=//evil.example", data={"csrf": "x", "form": "[[]]"}, headers=PAGE_OF_OURS
+    )
+    assert nothing.status_code == 403
+    assert "evil" not in nothing.text
 
 
 def test_forms_without_the_token_are_refused(app: Flask, visitor: Visitor) -> None:

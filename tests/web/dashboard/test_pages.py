@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from receiver.models import Subscriber
 from receiver.overview import ProviderView, Times
 from receiver.runtime import Runtime
+from receiver.subscribers import NewSubscriber
 from receiver.web.dashboard import overview
 from tests.markdown import ROOT
 from tests.web.conftest import Caller, Clock, Progress
@@ -305,3 +306,16 @@ def test_only_what_should_have_called_back_counts_as_rescued() -> None:
     nothing = Times(None, None)
     view = ProviderView("img_open", {}, {}, {"face_swap_v1": 4, "face_fusion": 2, "of_old": 1}, nothing, nothing)
     assert overview.rescued(view) == 2
+
+
+def test_a_description_of_blanks_is_none(visitor: Visitor, runtime: Runtime, account_id: str) -> None:
+    """A subscriber that was named so with the API still has a link that can be seen."""
+    found, _ = runtime.subscribers.create(account_id, NewSubscriber(HOOK, ["*"], description=" \t "))
+    assert re.search(rf'href="[^"]*{found.id}">{HOOK}</a>', visitor.get("/subscribers").text)
+    assert "<h1>Subscriber</h1>" in visitor.get(f"/subscribers/{found.id}").text
+
+
+def test_the_answer_to_a_form_is_not_read_again(visitor: Visitor, subscriber: Subscriber) -> None:
+    """The page with the secrets has an address that takes forms only: read again, all would look as if it was down."""
+    assert "data-live" in visitor.get(f"/subscribers/{subscriber.id}").text
+    assert "data-live" not in visitor.post(f"/subscribers/{subscriber.id}/secret").text

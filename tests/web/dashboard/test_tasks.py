@@ -299,3 +299,9 @@ def test_a_session_asks_the_database_for_its_key_alone(visitor: Visitor, monkeyp
     """A page does not look the key's text up again, nor write its use."""
     monkeypatch.setattr(AccountService, "authenticate", None)
     assert visitor.get("/tasks").status_code == 200
+
+
+def test_another_one_like_it_reports_to_the_same_address(visitor: Visitor, api: Caller) -> None:
+    """Submitted again from its page, a task is told to the callback URL of the first one, too."""
+    task = api.submit(callback_url="https://shop.example.com/hook")
+    assert 'value="https://shop.example.com/hook"' in visitor.get(f"{FORM}?like={task['id']}").text
