@@ -168,6 +168,16 @@ def test_a_live_part_leaves_its_reader_where_they_are(tab: Tab, system: System) 
         assert tab.page.evaluate("document.querySelector('.scroll').scrollLeft") == 150
 
 
+def test_a_service_that_hangs_is_told(tab: Tab) -> None:
+    """What takes a question and never answers it does not pass for quiet; once it is back, that is seen too."""
+    tab.open("/tasks")
+    tab.page.route("**/tasks", lambda _: None)
+    told = tab.page.get_by_text("The service does not answer")
+    expect(told).to_be_visible(timeout=30_000)
+    tab.page.unroute("**/tasks")
+    expect(told).to_be_hidden(timeout=30_000)
+
+
 def test_preferences_and_errors(tab: Tab, system: System) -> None:
     """The browser's zone is taken at first, another one when chosen; a mistyped address says what to do."""
     tab.open("/preferences")
