@@ -178,6 +178,17 @@ def test_a_service_that_hangs_is_told(tab: Tab) -> None:
     expect(told).to_be_hidden(timeout=30_000)
 
 
+def test_the_keyboard_is_seen_wherever_it_is(tab: Tab) -> None:
+    """Whatever Tab leads to on the way through a page is marked, buttons without a frame too."""
+    tab.open("/tasks")
+    for _ in range(16):
+        tab.page.keyboard.press("Tab")
+        marked = "(e => getComputedStyle(e).outlineStyle !== 'none' || getComputedStyle(e).boxShadow !== 'none')"
+        assert tab.page.evaluate(f"{marked}(document.activeElement)"), tab.page.evaluate(
+            "document.activeElement.outerHTML.slice(0, 200)"
+        )
+
+
 def test_preferences_and_errors(tab: Tab, system: System) -> None:
     """The browser's zone is taken at first, another one when chosen; a mistyped address says what to do."""
     tab.open("/preferences")
