@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, g, request
@@ -39,7 +40,7 @@ def new_task(provider: str, operation: str) -> Response:
     if "like" in request.args:
         earlier = runtime().tasks.get(account(), _task_id(request.args["like"]))
         typed, further = forms.typed_from(groups, json.loads(earlier.input_json))
-        metadata = "\n".join(f"{key}={value}" for key, value in earlier.metadata.items())
+        metadata = _metadata_text(earlier.metadata)
         typed["callback_url"] = earlier.callback_url or ""
     return _show(provider, operation, title, groups, {**typed, "further": further, "metadata": metadata})
 
@@ -85,12 +86,9 @@ def _wanted(provider: str, operation: str, groups: list[forms.Group], typed: Map
         body["input"] = forms.input_from(groups, typed, typed.get("further", ""))
     except forms.NotJson as error:
         errors["further"] = [str(error)]
-    pairs = [line.partition("=") for line in typed.get("metadata", "").splitlines() if line.strip()]
-    body["metadata"] = {key.strip(): value.strip() for key, _, value in pairs}
-    if not all(equals for _, equals, _ in pairs):
-        errors["metadata"] = ["Write one pair on each line, like order=4711."]
-    elif len(body["metadata"]) < len(pairs):
-        errors["metadata"] = ["One name stands on two lines: each has one value."]
+    body["metadata"], wrong = _metadata(typed.get("metadata", ""))
+    if wrong:
+        errors["metadata"] = [wrong]
     if typed.get("callback_url", "").strip():
         body["callback_url"] = typed["callback_url"].strip()
     if typed.get("deadline", "").strip():
@@ -105,6 +103,25 @@ def _wanted(provider: str, operation: str, groups: list[forms.Group], typed: Map
     if errors:
         raise Invalid(errors)
     return NewTask(**loaded)
+
+
+def _metadata(text: str) -> tuple[dict[str, Any], str]:
+    """Pairs as they were typed, one on each line or as a JSON object, and what is wrong with them."""
+    with suppress(ValueError, RecursionError):
+        made = json.loads(text)
+        if isinstance(made, dict):
+            return made, ""
+    pairs = [line.partition("=") for line in text.splitlines() if line.strip()]
+    metadata = {key.strip(): value.strip() for key, _, value in pairs}
+    if not all(equals for _, equals, _ in pairs):
+        return metadata, "Write one pair on each line, like order=4711."
+    return metadata, "One name stands on two lines: each has one value." if len(metadata) < len(pairs) else ""
+
+
+def _metadata_text(metadata: Mapping[str, str]) -> str:
+    """Pairs as they would be typed: as lines, or as JSON when lines would be read as something else."""
+    lines = "\n".join(f"{key}={value}" for key, value in metadata.items())
+    return lines if _metadata(lines) == (dict(metadata), "") else json.dumps(dict(metadata), ensure_ascii=False)
 
 
 def _create(wanted: NewTask, once: str) -> Task:

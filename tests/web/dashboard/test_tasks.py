@@ -305,3 +305,17 @@ def test_another_one_like_it_reports_to_the_same_address(visitor: Visitor, api: 
     """Submitted again from its page, a task is told to the callback URL of the first one, too."""
     task = api.submit(callback_url="https://shop.example.com/hook")
     assert 'value="https://shop.example.com/hook"' in visitor.get(f"{FORM}?like={task['id']}").text
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"order": "4711", "b": "x=y"}, {"a=b": "c"}, {"note": "one\nx=y"}, {" a": "b "}, {'{"a"': "1}"}, {}]
+)
+def test_another_one_like_it_has_the_same_metadata(visitor: Visitor, api: Caller, metadata: dict[str, str]) -> None:
+    """Pairs that lines cannot tell apart stand there as JSON; none becomes another one silently."""
+    first = api.submit(metadata=metadata)["id"]
+    text = visitor.get(f"{FORM}?like={first}").text
+    typed = re.findall(r'<textarea name="metadata"[^>]*>\n(.*?)</textarea>', text, re.DOTALL)
+    fields = {"input.inputText": "x", "input.width": "64", "input.height": "64", "metadata": unescape(typed[0])}
+    sent = visitor.post(FORM, fields)
+    assert sent.status_code == 303, sent.text
+    assert api.get(f"/v1/tasks/{sent.headers['Location'].rpartition('/')[2]}").json["metadata"] == metadata
