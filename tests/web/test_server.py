@@ -39,6 +39,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         more = {"RECEIVER_BIND": f"127.0.0.1:{self.port}", "RECEIVER_MAX_BODY": str(LIMIT), **environment}
+        more["RECEIVER_SHUTDOWN_TIMEOUT"] = str(4 * PATIENCE)
         self.process = subprocess.Popen(
             [sys.executable, *PROGRAM],
             env={**os.environ, **more},
@@ -79,12 +80,10 @@ class Server:
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return {int(pid) for pid in listed.split()}
 
-    def stop(self) -> float:
-        """SIGTERM; how many seconds the end took."""
-        began = time.monotonic()
+    def stop(self) -> None:
+        """SIGTERM; it has to end by itself, long before its processes would be killed."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE) == 0
-        return time.monotonic() - began
 
 
 @pytest.fixture
@@ -158,23 +157,22 @@ def test_a_disk_that_fills_up_later_kills_no_process_that_serves(settings: Setti
 
 
 def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
-    """SIGTERM: streams and waits are answered and end at once, and the exit is clean."""
+    """SIGTERM: streams and waits are answered and end at once, not when they are killed, and the exit is clean."""
     request = f"GET /v1/events{{}} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nAccept: {{}}\r\n\r\n"
-    callers: list[socket.socket] = []
-    for query, accept in (("?after=&wait=60", "*/*"), ("", "text/event-stream")):
-        caller = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-        caller.sendall(request.format(query, accept).encode())
-        callers.append(caller)
-    assert callers[1].recv(100).startswith(b"HTTP/1.1 200")
-    time.sleep(0.2)
-    assert server.stop() < 10
-    received = b""
-    while piece := callers[0].recv(65536):
-        received += piece
-    assert received.startswith(b"HTTP/1.1 200")
-    assert b'"data":[]' in received
-    for caller in callers:
-        caller.close()
+    with contextlib.ExitStack() as stack:
+        callers: list[socket.socket] = []
+        for query, accept in (("?after=&wait=60", "*/*"), ("", "text/event-stream")):
+            caller = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+            callers.append(stack.enter_context(caller))
+            caller.sendall(request.format(query, accept).encode())
+        assert callers[1].recv(100).startswith(b"HTTP/1.1 200")
+        time.sleep(0.2)
+        server.stop()
+        received = b""
+        while piece := callers[0].recv(65536):
+            received += piece
+        assert received.startswith(b"HTTP/1.1 200")
+        assert b'"data":[]' in received
 
 
 @pytest.mark.parametrize("head", [b"", b"TE: trailers\r\n"], ids=["plain", "odd"])
@@ -186,11 +184,11 @@ def test_senders_that_never_pause_do_not_keep_it_from_stopping(server: Server, h
         senders = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(6)]
         last = [pool.submit(_go_on, sender, request) for sender in senders]
         time.sleep(0.5)
-        took = pool.submit(server.stop)
+        stopped = pool.submit(server.stop)
         assert all(b"connection: close" in answer.result().lower() for answer in last)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=PATIENCE)
-        assert took.result() < 10
+        stopped.result()
 
 
 def _go_on(sender: socket.socket, request: bytes) -> bytes:
