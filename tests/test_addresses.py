@@ -271,6 +271,8 @@ BAD = {
         "https:example.com",
         "https:/example.com",
         "javascript:alert(1)",
+        "http\u017f://example.com/",  # a long s, which is an s where case does not matter
+        "http\u017f://example.com:8443/",
         "",
     ],
     "host": [
