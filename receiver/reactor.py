@@ -19,7 +19,13 @@ from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from receiver import logs
+
+TROUBLE = 0.1
+"""Seconds of rest after a round that failed."""
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+log = logs.get("reactor")
 
 T = TypeVar("T")
 _Thing: TypeAlias = "socket.socket | Future[Any]"
@@ -184,30 +190,37 @@ class Reactor:
             self._ringer.send(b"1")
 
     def _run(self) -> None:
-        bell = self._bell.fileno()
         while not self._closed:
-            pause = None if self._check_at == float("inf") else max(self._check_at - time.monotonic(), 0)
-            for key, _ in self._selector.select(pause):
-                if key.fd == bell:
-                    self._take_calls()
-                    continue
-                if self._watched.get(key.fd, (None,))[0] is not key.data:
-                    continue  # it was closed while others of these were served, and its number is another's now
-                waiting = self._waiting.pop(key.fd, None)
-                if waiting is None:  # nobody wants to know
-                    self._selector.unregister(key.fd)
-                    del self._watched[key.fd]
-                else:
-                    waiting.wake(True)
-            if time.monotonic() >= self._check_at:
-                self._end_waits(time.monotonic())
+            try:
+                self._go_round()
+            except Exception:  # one exchange's trouble, or a passing one: all others depend on this thread
+                log.exception("a round failed", thread=self._name)
+                time.sleep(TROUBLE)
 
-    def _take_calls(self) -> None:
+    def _go_round(self) -> None:
+        """Serve all that is ready, once something is; whatever a failure leaves undone is there in the next round."""
+        pause = None if self._check_at == float("inf") else max(self._check_at - time.monotonic(), 0)
+        for key, _ in self._selector.select(0 if self._calls else pause):
+            if key.data is None:
+                self._hear()
+                continue
+            if self._watched.get(key.fd, (None,))[0] is not key.data:
+                continue  # it was closed while others of these were served, and its number is another's now
+            waiting = self._waiting.pop(key.fd, None)
+            if waiting is None:  # nobody wants to know
+                self._selector.unregister(key.fd)
+                del self._watched[key.fd]
+            else:
+                waiting.wake(True)
+        while self._calls:
+            self._calls.popleft()()
+        if time.monotonic() >= self._check_at:
+            self._end_waits(time.monotonic())
+
+    def _hear(self) -> None:
         with contextlib.suppress(OSError):
             self._bell.recv(4096)
         self._rung = False  # before the calls are taken: one that comes now rings again
-        while self._calls:
-            self._calls.popleft()()
 
     def _end_waits(self, now: float) -> None:
         over = [key for key, waiting in self._waiting.items() if waiting.until <= now]

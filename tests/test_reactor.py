@@ -77,6 +77,25 @@ def test_what_comes_too_late_wakes_nobody(reactor: Reactor, pair: Pair) -> None:
     assert over.result(10) == b"here"
 
 
+def test_nothing_that_fails_ends_the_thread(reactor: Reactor, pair: Pair) -> None:
+    """A wake, a call and the end of a wait that raise cost nobody else anything: the next exchange is carried."""
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    async def watch() -> None:
+        reactor.watch(pair[0], READ, time.monotonic() + 60, fail)
+        reactor.watch(pair[1], READ, time.monotonic(), fail)
+        pair[1].send(b"x")
+        for _ in range(2):
+            reactor.start(lambda: ready(pair[0], READ, 0), fail)  # whose end cannot be told
+
+    begin(reactor, watch()).result(10)
+    pair[1].send(b"here")
+    time.sleep(0.5)
+    begin(reactor, ready(pair[0], READ, time.monotonic() + 10)).result(10)
+
+
 def test_a_socket_that_nobody_waited_for_is_watched_again(reactor: Reactor, pair: Pair) -> None:
     """What came for nobody ends the watching, so that the thread does not spin; the next to wait is told at once."""
     pair[1].send(b"here")
