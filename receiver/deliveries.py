@@ -173,8 +173,9 @@ class DeliveryService:
             record = records.get(outcome.claim.delivery.subscriber_id)
             if record is not None and record.url != outcome.claim.subscriber.url:
                 record = None  # changed meanwhile: what it tells is about the address before
-            # Those that were under way when the circuit opened tell nothing new: they must not open it further.
-            counts = record is None or record.failures < schedule.CIRCUIT_AFTER or record.ready_at <= now
+            # Those that were under way when the circuit opened tell nothing new: only a probe opens it further.
+            probe = outcome.claim.subscriber.failures >= schedule.CIRCUIT_AFTER
+            counts = record is None or record.failures < schedule.CIRCUIT_AFTER or probe
             judgement = self._judge(outcome, record, now, counts=counts)
             results.append(_written(outcome, judgement, now))
             if record is not None:

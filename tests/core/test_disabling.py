@@ -23,6 +23,25 @@ def test_of_two_pauses_the_longer_one_holds(stage: Stage, order: tuple[int, int]
     assert stage.subscriber(subscriber).ready_at == now + 600_000
 
 
+@pytest.mark.parametrize("rate_limit", [None, 2.0, 0.05])
+def test_a_rate_limit_spares_nobody_the_circuit(stage: Stage, rate_limit: float | None) -> None:
+    """Probes that fail sooner than the next attempt may start: the pauses grow, and days of failure disable."""
+    subscriber = stage.subscribe(rate_limit=rate_limit)
+    for _ in range(12):
+        stage.ping(subscriber)
+    pauses = []
+    for _ in range(8):
+        assert stage.attempt(500, room=1)
+        pauses.append((stage.subscriber(subscriber).ready_at - stage.clock()) / 1000)
+        stage.clock.pass_by(400)
+    assert all(low <= pause <= low * 1.1 for pause, low in zip(pauses[5:], (30, 60, 300), strict=True))
+    stage.clock.pass_by(6 * 86_400)
+    for _ in range(2):
+        stage.attempt(500, room=1)
+        stage.clock.pass_by(400)
+    assert stage.subscriber(subscriber).disabled_reason == "failing"
+
+
 def test_who_disabled_a_subscriber_first_is_named(stage: Stage) -> None:
     """A 410 to an attempt that was under way when its owner disabled it changes no reason, and is not announced."""
     subscriber = stage.subscribe()
