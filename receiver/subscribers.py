@@ -144,6 +144,9 @@ class SubscriberService:
         if enabled and not backlog.spread(connection, subscriber_id, self._clock()):
             return False
         columns = self._columns(values, subscriber_id)
+        if values.get("url", before.url) != before.url:  # what is noted tells of the address before
+            columns.update(failures=0, failing_since=None)
+            subscribers.release(connection, before, self._clock())
         if columns:
             subscribers.change(connection, subscriber_id, columns)
         return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from receiver.models import DeliveryStatus
-from tests.core.stage import Stage
+from tests.core.stage import HOOK, Stage
 
 NEW = "http://127.0.0.1:9/new"
 
@@ -25,6 +27,29 @@ def test_an_answer_of_the_old_address_says_nothing_of_the_new_one(stage: Stage, 
     stage.clock.pass_by(6)
     (again,) = stage.attempt(200)
     assert again.subscriber.url == NEW
+
+
+@pytest.mark.parametrize("rate_limit", [None, 2.0])
+def test_what_the_old_address_did_is_forgotten_with_it(stage: Stage, rate_limit: float | None) -> None:
+    """Neither a pause that it asked for, nor its circuit, nor its days of failure; a rate limit holds anywhere."""
+    subscriber = stage.subscribe(rate_limit=rate_limit)
+    for _ in range(5):
+        stage.ping(subscriber)
+        stage.clock.pass_by(1)
+        stage.attempt(500, room=1)
+    stage.ping(subscriber)
+    stage.clock.pass_by(11)
+    stage.attempt(503, room=1, retry_after="86400")
+    before = stage.subscriber(subscriber)
+    assert (before.failures, before.ready_at) == (6, stage.clock() + 86_400_000)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": HOOK, "description": "the same address"})
+    assert replace(stage.subscriber(subscriber), description="") == before
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
+    after = stage.subscriber(subscriber)
+    assert (after.failures, after.failing_since) == (0, None)
+    stage.ping(subscriber)
+    stage.clock.pass_by(0.5)
+    assert {claim.subscriber.url for claim in stage.attempt(200)} == {NEW}
 
 
 def test_a_success_at_the_old_address_is_one(stage: Stage) -> None:
