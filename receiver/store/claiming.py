@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from sqlalchemy import (
@@ -209,7 +210,7 @@ def claim(
         ids.extend(taken)
         chosen[subscriber.id] = subscriber
         if subscriber.rate_limit and taken:
-            subscriber_queries.hold(connection, subscriber.id, now + round(1000 * len(taken) / subscriber.rate_limit))
+            subscriber_queries.hold(connection, subscriber.id, now + ceil(1000 * len(taken) / subscriber.rate_limit))
         return len(taken)
 
     for place, each in enumerate(ready):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, bindparam, literal_column, select, update
@@ -186,5 +187,5 @@ def hold(connection: Connection, subscriber_id: str, until: int) -> None:
 
 def release(connection: Connection, held: Subscriber, now: int) -> None:
     """Let an attempt to a subscriber start as soon as its rate limit allows: somebody asked for it, and knows why."""
-    until = min(held.ready_at, now + round(1000 / held.rate_limit)) if held.rate_limit else 0
+    until = min(held.ready_at, now + ceil(1000 / held.rate_limit)) if held.rate_limit else 0
     change(connection, held.id, {"ready_at": until})

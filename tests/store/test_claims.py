@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from math import ceil
 from typing import Any
 from unittest import mock
 
@@ -112,6 +113,21 @@ def test_a_rate_limit_spaces_attempts(stage: Stage) -> None:
     assert len(times) == 8
     assert all(later - earlier >= 500 for earlier, later in pairwise(times))
     assert limited.rate_limit == 2.0
+
+
+@pytest.mark.parametrize("rate", [1000.0, 700.0, 225.0, 80.0, 30.0, 0.3])
+def test_no_rate_limit_is_rounded_up(stage: Stage, rate: float) -> None:
+    """At most so many a second, also where that does not divide the second into whole milliseconds."""
+    waiting(stage, 3, rate_limit=rate)
+    for by_hand in (False, True):
+        (taken,) = claim(stage, 1)
+        if by_hand:
+            (left,) = stage.rows("SELECT id FROM deliveries WHERE NOT leased")
+            stage.runtime.deliveries.retry(stage.account, left.id)
+        stage.clock.now += ceil(1000 / rate) - 1
+        assert not claim(stage, 1), taken
+        stage.clock.now += 1
+    assert claim(stage, 1)
 
 
 def test_retries_by_hand_keep_to_the_rate_limit(stage: Stage) -> None:
