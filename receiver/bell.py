@@ -193,19 +193,25 @@ class Listener:
     """One sleeper. ``wait`` ends early when the bell rings."""
 
     def __init__(self, folder: Path, ear: Ear | None = None) -> None:
-        """Binds a socket of its own; without one (odd file systems) it just sleeps. ``ear``: for other machines."""
+        """Binds a socket of its own; while there is none (odd file systems, too many open files) it just sleeps.
+
+        ``ear``: for other machines.
+        """
         self._ear = ear
         self._here = "" if ear is None else _here(folder)
-        self._socket: socket.socket | None = None
         self._path = folder / f"{os.getpid()}-{threading.get_ident()}-{id(self)}.bell"
         self._fallback = threading.Event()
         self._lanes: set[str] = set()
+        self._socket = self._place()
+
+    def _place(self) -> socket.socket | None:
+        """A socket in the folder, which is made where it is missing; None where there can be none."""
+        folder = self._path.parent
         for _ in range(3):  # another listener's close may take the folder away between making and binding
             with contextlib.suppress(OSError):
                 folder.mkdir(mode=0o700, exist_ok=True)
-                if folder.stat().st_uid == os.getuid():
-                    self._socket = self._bind()
-                return
+                return self._bind() if folder.stat().st_uid == os.getuid() else None
+        return None
 
     def _bind(self) -> socket.socket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -220,6 +226,11 @@ class Listener:
     def wait(self, seconds: float) -> bool:
         """Sleep until the bell rings or the time is over; whether it rang."""
         end = time.monotonic() + max(seconds, 0)
+        if self._socket is None:
+            self._socket = self._place()
+            if self._socket is not None:
+                self._lanes.add(_ANY)
+                return True  # perhaps, while there was none
         while True:
             left = max(end - time.monotonic(), 0)
             if self._wait_once(left):

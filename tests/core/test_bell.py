@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import queue
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -73,6 +75,22 @@ def test_without_a_socket_it_just_sleeps(tmp_path: Path) -> None:
     blocked.write_text("")
     listener = Listener(blocked / "below")
     assert not listener.wait(0.01)
+    listener.close()
+
+
+def test_who_found_no_socket_is_not_deaf_for_good(bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made while no file could be opened, it hears from the first wait on at which one can; what rang may be missed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", mock.Mock(side_effect=OSError(24, "Too many open files")))
+        listener = bell.listen()
+        assert not listener.wait(0)
+    bell.ring(DELIVER)
+    assert listener.wait(0)
+    assert listener.lanes() == {"1"}
+    assert not listener.wait(0)
+    bell.ring(DELIVER)
+    assert listener.wait(5)
+    assert listener.lanes() == {"deliver"}
     listener.close()
 
 
