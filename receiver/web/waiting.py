@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 from receiver.bell import Bell
@@ -43,7 +43,7 @@ class Alarm:
         """Send the waiting away, within a second. Takes no lock: a signal handler may call it."""
         self._stopping = True
 
-    @contextmanager
+    @contextlib.contextmanager
     def seat(self, account_id: str) -> Iterator[bool]:
         """Whether there is a seat for the account to wait on; it is given back at the end of the block."""
         with self._seating:
@@ -93,15 +93,14 @@ class Alarm:
             self._listening = True  # only now: a thread that could not be started is started by who waits next
 
     def _hear(self) -> None:
-        listener = self._bell.listen()
         try:
-            while not self._stopping:
-                if listener.wait(TICK / 2):
-                    with self._changed:
-                        self._rings += 1
-                        self._changed.notify_all()
+            with contextlib.closing(self._bell.listen()) as listener:
+                while not self._stopping:
+                    if listener.wait(TICK / 2):
+                        with self._changed:
+                            self._rings += 1
+                            self._changed.notify_all()
         finally:
-            listener.close()
             with self._changed:
                 self._listening = False
                 self._changed.notify_all()

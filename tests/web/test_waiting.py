@@ -216,3 +216,21 @@ def test_who_cannot_start_a_listener_leaves_it_to_the_next(runtime: Runtime, mon
 
     until(rung)
     alarm.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_is_replaced(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits next starts another, whether it failed at its start or later."""
+    alarm = Alarm(runtime.bell, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bell, "listen", lambda _: 1 / 0)
+        assert alarm.rings == 0
+        until(lambda: not alarm._listening)
+    heard = alarm.rings
+
+    def rung() -> bool:
+        runtime.bell.ring()
+        return alarm.rings != heard
+
+    until(rung)
+    alarm.stop()
