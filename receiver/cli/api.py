@@ -101,7 +101,8 @@ class Api:
 
     def _resembling(self, path: str, answer: requests.Response) -> list[str]:
         """What else may have been meant, when the thing of this path is not there."""
-        if answer.status_code != requests.codes.not_found or "problem+json" not in answer.headers["Content-Type"]:
+        kind = answer.headers.get("Content-Type", "")
+        if answer.status_code != requests.codes.not_found or "problem+json" not in kind:
             return []
 
         def newest(collection: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import requests
 
 from receiver.cli.api import Api, ApiProblem, default_url, local_url, part
 from tests.cli.conftest import KEY, Run
@@ -133,6 +134,15 @@ def test_every_refusal_is_one_plain_message(
     result = run("tasks")
     assert result.exit_code == code
     assert said in result.stderr
+
+
+def test_a_404_that_names_no_type_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program answers there, as bare as HTTP allows: a sentence, no traceback."""
+    bare = requests.Response()
+    bare.status_code, bare._content = 404, b""
+    monkeypatch.setattr(requests.Session, "request", lambda *_, **__: bare)
+    with pytest.raises(ApiProblem, match="another program"):
+        Api("http://127.0.0.1:1", KEY).get("/v1/tasks")
 
 
 def test_the_problem_knows_its_status(service: FakeService) -> None:
