@@ -112,7 +112,10 @@ class AccountService:
             return accounts.get_key(connection, key_id)
 
     def signing_secrets(self, account_id: str) -> tuple[Secret, ...]:
-        """The live secrets that sign what goes to tasks' callback URLs, newest first."""
+        """The live secrets that sign what goes to tasks' callback URLs, newest first.
+
+        Raises SealBroken when no secret key opens them any more.
+        """
         with self._store.read() as connection:
             sealed = accounts.secrets_sealed(connection, account_id)
         if sealed is None:
@@ -120,16 +123,19 @@ class AccountService:
         return live(load_secrets(self._sealer.open(sealed, account_id)), self._clock())
 
     def rotate_signing_secret(self, account_id: str, overlap: int) -> tuple[Secret, ...]:
-        """A new secret; the old ones still sign for ``overlap`` seconds. Raises Invalid when too many live."""
+        """A new secret; the old ones still sign for ``overlap`` seconds. Raises Invalid when too many live.
+
+        Old ones that no secret key opens any more cannot sign on: they end with an overlap of 0, else Invalid.
+        """
         now = self._clock()
         with self._store.write() as connection:
             accounts.lock(connection, account_id)
             sealed = accounts.secrets_sealed(connection, account_id)
             if sealed is None:
                 raise NotFound("There is no such account.")
-            present = load_secrets(self._sealer.open(sealed, account_id))
+            opened = self._sealer.opened(sealed, account_id)
             try:
-                rotated = rotate(present, new_secret(), now, overlap)
+                rotated = rotate(None if opened is None else load_secrets(opened), new_secret(), now, overlap)
             except ValueError as error:
                 raise Invalid({"overlap": [str(error)]}) from None
             accounts.set_secrets(connection, account_id, self._sealer.seal(dump_secrets(rotated), account_id))

@@ -91,7 +91,8 @@ class InspectionService:
         return sorted(found, key=lambda signer: not signer.chosen)
 
     def _opened(self, sealed: str, owner_id: str, owner: str, now: int, *, chosen: bool) -> list[Signer]:
-        secrets = load_secrets(self._sealer.open(sealed, owner_id))
+        opened = self._sealer.opened(sealed, owner_id)
+        secrets = () if opened is None else load_secrets(opened)
         signing = live(secrets, now)
         return [
             Signer(secret.key, owner, chosen, None if secret in signing else secret.expires_at) for secret in secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from receiver.sealing import SealBroken, Sealer
+from receiver.sealing import Sealer
 from receiver.store import Store, sealed
 from receiver.store.sealed import Sealed
 
@@ -42,7 +42,7 @@ class ResealService:
         lost: dict[str, list[str]] = {kind: [] for kind in sealed.KINDS}
         for found in self._older():
             for each in found:
-                if self._opened(each) is None:
+                if self._sealer.opened(each.text, each.owner) is None:
                     lost[each.kind].append(each.owner)
                 else:
                     older[each.kind] += 1
@@ -60,8 +60,8 @@ class ResealService:
         for _ in range(PASSES):
             overtaken = False
             for found in self._older():
-                opened = [(each, plain) for each in found if (plain := self._opened(each)) is not None]
-                fresh = [(each, self._sealer.seal(plain, each.owner)) for each, plain in opened]
+                opened = ((each, self._sealer.opened(each.text, each.owner)) for each in found)
+                fresh = [(each, self._sealer.seal(plain, each.owner)) for each, plain in opened if plain is not None]
                 if not fresh:
                     continue
                 with self._store.write() as connection:
@@ -73,12 +73,6 @@ class ResealService:
             if not overtaken:
                 break
         return done
-
-    def _opened(self, found: Sealed) -> str | None:
-        try:
-            return self._sealer.open(found.text, found.owner)
-        except SealBroken:
-            return None
 
     def _older(self) -> Iterator[Sequence[Sealed]]:
         """Everything that the first key has not sealed, a step at a time."""

@@ -88,6 +88,13 @@ class Sealer:
         except (InvalidTag, ValueError):  # ValueError: cut so short that no nonce is left
             raise SealBroken("this sealed text was changed or belongs elsewhere") from None
 
+    def opened(self, sealed: str, bound_to: str) -> str | None:
+        """As ``open``; None for what does not open, which can still be shown as such and set anew."""
+        try:
+            return self.open(sealed, bound_to)
+        except SealBroken:
+            return None
+
 
 def _derive(key: bytes, purpose: bytes, length: int) -> bytes:
     """A key for one purpose only, so that no two uses of a secret key can meet."""

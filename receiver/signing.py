@@ -84,16 +84,24 @@ def live(secrets: Iterable[Secret], now: int) -> tuple[Secret, ...]:
     return tuple(secret for secret in secrets if secret.expires_at is None or secret.expires_at > now)
 
 
-def rotate(secrets: Iterable[Secret], new: str, now: int, overlap_s: int) -> tuple[Secret, ...]:
+def rotate(secrets: Iterable[Secret] | None, new: str, now: int, overlap_s: int) -> tuple[Secret, ...]:
     """Put a new secret first and let the others sign for ``overlap_s`` more seconds at most.
 
-    ``now``: epoch milliseconds. An overlap of 0 ends all others at once. Those that have expired are
-    left out of the answer. Raises SecretInUse, or ValueError when the new secret is not a valid one, the
-    overlap is negative, or more than 10 would sign together.
+    ``secrets``: None when they cannot be read any more. ``now``: epoch milliseconds. An overlap of 0 ends all
+    others at once. Those that have expired are left out of the answer. Raises SecretInUse, or ValueError when
+    the new secret is not a valid one, the overlap is negative, more than 10 would sign together, or others
+    that cannot be read are to sign on.
     """
     check_secret(new)
     if overlap_s < 0:
         raise ValueError("The overlap is a number of seconds from 0 on.")
+    if secrets is None:
+        if overlap_s:
+            raise ValueError(
+                "No secret key at hand opens the present secret, so it cannot sign on: put its key back into "
+                "RECEIVER_SECRET_KEYS, or rotate with an overlap of 0."
+            )
+        secrets = ()
     end = now + overlap_s * 1000
     others = live(
         (

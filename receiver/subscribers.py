@@ -30,6 +30,7 @@ REPLAYED_LATELY = 600_000
 MOST_COUNTED = 100_000
 """Deliveries that are counted for display; it stands for this many or more."""
 
+_LOST = "No secret key at hand opens those that are set: put its key back, or take all away first."
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,1000}")
 _NOT_CHOSEN = OURS | {
@@ -136,7 +137,10 @@ class SubscriberService:
         if before is None:
             raise NotFound("There is no such subscriber.")
         if values.get("headers"):
-            values = {**values, "headers": _merged(self.headers(before), values["headers"])}
+            present = self._opened_headers(before)
+            if present is None:
+                raise Invalid({"headers": [_LOST]})
+            values = {**values, "headers": _merged(present, values["headers"])}
         errors = self._problems(values)
         if errors:
             raise Invalid(errors)
@@ -164,20 +168,29 @@ class SubscriberService:
                     more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
 
     def headers(self, subscriber: Subscriber) -> dict[str, str]:
-        """The extra headers as set by the caller."""
+        """The extra headers as set by the caller; none where no secret key opens them any more."""
+        return self._opened_headers(subscriber) or {}
+
+    def _opened_headers(self, subscriber: Subscriber) -> dict[str, str] | None:
+        """The extra headers; None where no secret key opens them."""
         if subscriber.headers_sealed is None:
             return {}
-        opened: dict[str, str] = json.loads(self._sealer.open(subscriber.headers_sealed, subscriber.id))
-        return opened
+        opened = self._sealer.opened(subscriber.headers_sealed, subscriber.id)
+        return None if opened is None else json.loads(opened)
 
     def secrets(self, account_id: str, subscriber_id: str) -> tuple[Secret, ...]:
-        """The live secrets, newest first."""
-        return live(self._open(self.get(account_id, subscriber_id)), self._clock())
+        """The live secrets, newest first. Raises SealBroken when no secret key opens them any more."""
+        subscriber = self.get(account_id, subscriber_id)
+        assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
+        return live(load_secrets(self._sealer.open(subscriber.secrets_sealed, subscriber.id)), self._clock())
 
     def rotate_secret(
         self, account_id: str, subscriber_id: str, overlap: int, secret: str | None
     ) -> tuple[Secret, ...]:
-        """A new secret; the old ones sign for ``overlap`` seconds more. Raises Invalid for one of them, or too many."""
+        """A new secret; the old ones sign for ``overlap`` seconds more. Raises Invalid for one of them, or too many.
+
+        Old ones that no secret key opens any more cannot sign on: they end with an overlap of 0, else Invalid.
+        """
         new = secret if secret is not None else new_secret()
         errors = self._problems({"secret": new})
         if errors:
@@ -188,8 +201,10 @@ class SubscriberService:
             subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
             if subscriber is None:
                 raise NotFound("There is no such subscriber.")
+            assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
+            opened = self._sealer.opened(subscriber.secrets_sealed, subscriber_id)
             try:
-                rotated = rotate(self._open(subscriber), new, now, overlap)
+                rotated = rotate(None if opened is None else load_secrets(opened), new, now, overlap)
             except ValueError as error:
                 field = "secret" if isinstance(error, SecretInUse) else "overlap"
                 raise Invalid({field: [str(error)]}) from None
@@ -272,10 +287,6 @@ class SubscriberService:
             if not values["disabled"]:
                 columns.update(ready_at=0, failures=0, failing_since=None)
         return columns
-
-    def _open(self, subscriber: Subscriber) -> tuple[Secret, ...]:
-        assert subscriber.secrets_sealed is not None  # only task-only subscribers have none
-        return load_secrets(self._sealer.open(subscriber.secrets_sealed, subscriber.id))
 
     def _seal_headers(self, headers: Mapping[str, str] | None, subscriber_id: str) -> str | None:
         return self._sealer.seal(json.dumps(dict(headers)), subscriber_id) if headers else None

@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -25,6 +26,7 @@ from receiver.errors import NotFound
 from receiver.events import rfc3339, task_json
 from receiver.models import Subscriber, Task
 from receiver.runtime import Runtime, secrets_of
+from receiver.sealing import SealBroken
 from receiver.signing import without_tokens
 from receiver.store import accounts as stored_accounts
 from receiver.store import dialect
@@ -174,11 +176,14 @@ def _subscriber(runtime: Runtime, subscriber: Subscriber) -> dict[str, Any]:
 
 
 def _known_secrets(runtime: Runtime, task: Task, receivers: Sequence[Subscriber]) -> list[str]:
-    """Every secret at hand: of the settings, of the account, and of the subscribers; with and without their prefix."""
-    found = [secret.key for secret in runtime.accounts.signing_secrets(task.account_id)]
+    """Every secret that can be read: of settings, account and subscribers; with and without their prefix."""
+    found: list[str] = []
+    with suppress(SealBroken):
+        found += [secret.key for secret in runtime.accounts.signing_secrets(task.account_id)]
     for subscriber in receivers:
         if not subscriber.task_only:
-            found += [secret.key for secret in runtime.subscribers.secrets(task.account_id, subscriber.id)]
+            with suppress(SealBroken):
+                found += [secret.key for secret in runtime.subscribers.secrets(task.account_id, subscriber.id)]
         found += secrets_in(runtime.subscribers.headers(subscriber))
         found += [text for _, name, text in _PARAMETER.findall(subscriber.url) if is_secret(name)]
     found += [text.removeprefix("whsec_") for text in found]

@@ -70,7 +70,8 @@ def seals_of(store: Store, keys: Sequence[bytes]) -> Iterator[Finding]:
                 Level.PROBLEM,
                 about,
                 _lost(kind, seals),
-                "Put the key that sealed them back, behind the others. If it is gone for good, set them anew.",
+                "Put the key that sealed them back, behind the others. If it is gone for good, rotate the secrets with "
+                "an overlap of 0; take the headers of a subscriber away, then set them anew.",
             )
     if older:
         yield Finding(

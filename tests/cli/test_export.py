@@ -15,6 +15,7 @@ from receiver.cli.export import without_secrets
 from receiver.config import read_settings
 from receiver.models import Scope
 from receiver.runtime import Runtime, secrets_of
+from receiver.sealing import new_secret_key
 from receiver.subscribers import NewSubscriber
 from receiver.tasks import NewTask
 from tests.cli.conftest import Run
@@ -119,6 +120,21 @@ def test_no_secret_is_in_an_export(run: Run, runtime: Runtime, account: str, tmp
     assert made["settings"]["TOPVIEW_API_KEY"] == "(set)"
     assert {"receiver", "python", "database"} <= set(made["versions"])
     assert json.loads(run("export", "tv-1").stdout)["task"]["id"] == task
+
+
+def test_a_task_is_exported_though_its_secrets_do_not_open(
+    run: Run, runtime: Runtime, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a secret key was lost, which is when somebody asks for help, the document is written all the same."""
+    subscriber, _ = runtime.subscribers.create(
+        account, NewSubscriber("http://127.0.0.1:9/hook", ["*"], headers={"Authorization": HEADER})
+    )
+    task = submitted(runtime, account)
+    runtime.tasks.cancel(account, task)
+    monkeypatch.setenv("RECEIVER_SECRET_KEYS", new_secret_key())
+    shown = run("export", task)
+    assert shown.exit_code == 0, shown.stderr
+    assert [each["id"] for each in json.loads(shown.stdout)["subscribers"]] == [subscriber.id]
 
 
 def test_an_export_goes_to_a_file_that_only_its_owner_reads(

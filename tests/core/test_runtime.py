@@ -6,14 +6,18 @@ import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver import logs
 from receiver.config import Settings
-from receiver.errors import SettingsError
+from receiver.errors import Invalid, SettingsError
+from receiver.inspections import Received
+from receiver.models import first_id
 from receiver.runtime import Runtime, secrets_of, with_secret_keys
 from receiver.sealing import SealBroken, new_secret_key, parse_secret_keys
+from receiver.signing import sign
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, ONE_KEY, Clock, Stage, settings_in
 from tests.toy import SECRET
@@ -82,3 +86,42 @@ def test_a_secret_key_can_be_rotated(stage: Stage, clock: Clock) -> None:
             with pytest.raises(SealBroken):
                 runtime.subscribers.secrets(stage.account, subscriber.id)
         runtime.close()
+
+
+def test_what_a_lost_key_sealed_can_be_set_anew(build: Any) -> None:
+    """Nothing of it signs on in silence, but subscribers are shown, and secrets and headers replaced on request."""
+    old: Stage = build()
+    subscriber = old.subscribe(headers={"x-token": "s3cret-s3cret", "x-team": "a"})
+    stage: Stage = build(RECEIVER_SECRET_KEYS=new_secret_key())
+    service, accounts = stage.runtime.subscribers, stage.runtime.accounts
+    assert service.headers(service.get(stage.account, subscriber.id)) == {}
+    for rotated in (
+        lambda overlap: service.rotate_secret(stage.account, subscriber.id, overlap, None),
+        lambda overlap: accounts.rotate_signing_secret(stage.account, overlap),
+    ):
+        with pytest.raises(Invalid) as refused:
+            rotated(60)
+        assert "overlap of 0" in refused.value.errors["overlap"][0]
+        assert len(rotated(0)) == 1
+    assert len(service.secrets(stage.account, subscriber.id)) == len(accounts.signing_secrets(stage.account)) == 1
+    with pytest.raises(Invalid) as refused:
+        service.change(stage.account, subscriber.id, {"headers": {"x-team": "b"}})
+    assert "headers" in refused.value.errors
+    service.change(stage.account, subscriber.id, {"headers": None})
+    changed = service.change(stage.account, subscriber.id, {"headers": {"x-team": "b"}})
+    assert service.headers(changed) == {"x-team": "b"}
+
+
+def test_a_webhook_is_examined_though_one_key_is_lost(build: Any) -> None:
+    """Secrets that no key opens are passed over; what the others have signed is told."""
+    old: Stage = build()
+    old.subscribe()
+    stage: Stage = build(RECEIVER_SECRET_KEYS=new_secret_key())
+    fresh, secret = stage.runtime.subscribers.create(stage.account, NewSubscriber(HOOK, ("*",)))
+    now = stage.clock() // 1000
+    headers = {
+        "webhook-id": first_id("evt", stage.clock()),
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign(secret, first_id("evt", stage.clock()), now, b"{}"),
+    }
+    assert stage.runtime.inspections.inspect(stage.account, fresh.id, Received(headers, b"{}")).report.genuine

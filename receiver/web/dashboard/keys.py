@@ -12,7 +12,7 @@ from receiver.models import ApiKey, Scope
 from receiver.signing import Secret
 from receiver.web.auth import account
 from receiver.web.dashboard.frame import page, redirect, render
-from receiver.web.dashboard.subscribers import NEW, OVERLAPS
+from receiver.web.dashboard.subscribers import NEW, OVERLAPS, those_that_open
 from receiver.web.face import runtime
 
 LONGEST_NAME = 100
@@ -28,7 +28,7 @@ def _show(
     *, made: str = "", secrets_too: bool = False, name: str = "", wrong: dict[str, list[str]] | None = None
 ) -> Response:
     """``made``: the text of a key that was just made."""
-    secrets = runtime().accounts.signing_secrets(account())
+    secrets = those_that_open(lambda: runtime().accounts.signing_secrets(account()))
     return render(
         "keys.html",
         422 if wrong else 200,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,8 @@ from receiver.errors import Conflict, Invalid, NotFound, field_errors
 from receiver.models import EventType, Subscriber
 from receiver.overview import Cell
 from receiver.schedule import DAY
+from receiver.sealing import SealBroken
+from receiver.signing import Secret
 from receiver.store.deliveries import Filter
 from receiver.subscribers import MOST_COUNTED, NewSubscriber
 from receiver.web.auth import account
@@ -55,6 +58,14 @@ def to_choose_from(chosen: str | None) -> list[Subscriber]:
         with suppress(NotFound):
             found.append(runtime().subscribers.get(account(), chosen))
     return found
+
+
+def those_that_open(read: Callable[[], tuple[Secret, ...]]) -> tuple[Secret, ...]:
+    """Secrets to be shown; none where no secret key opens them any more, so that they can be rotated."""
+    try:
+        return read()
+    except SealBroken:
+        return ()
 
 
 def state_of(subscriber: Subscriber) -> str:
@@ -203,7 +214,7 @@ def subscriber(subscriber_id: str) -> Response:
 def _page_of(subscriber_id: str, *, secrets_too: bool = False) -> Response:
     service, now = runtime().subscribers, runtime().clock()
     found = service.get(account(), subscriber_id)
-    secrets = service.secrets(account(), subscriber_id)
+    secrets = those_that_open(lambda: service.secrets(account(), subscriber_id))
     last = runtime().deliveries.list_page(account(), Filter(subscriber=subscriber_id), 10, None)
     tried = runtime().overview.last_attempts([delivery.id for delivery in last.items])
     waiting, by_hand = service.waiting(account(), subscriber_id)

@@ -15,9 +15,10 @@ from receiver.models import Subscriber
 from receiver.overview import ProviderView, Times
 from receiver.runtime import Runtime
 from receiver.subscribers import NewSubscriber
+from receiver.web import create_app
 from receiver.web.dashboard import overview
 from tests.markdown import ROOT
-from tests.web.conftest import Caller, Clock, Progress
+from tests.web.conftest import KEY, Caller, Clock, Progress
 from tests.web.dashboard.conftest import HOOK, Visitor, attempt, ping, text
 
 # --- Overview ----------------------------------------------------------------------------------------
@@ -282,6 +283,24 @@ def test_the_signing_secret_is_shown_on_demand_and_rotated(visitor: Visitor, run
     assert secret in unescape(visitor.post("/keys/secret").text)
     after = visitor.follow(visitor.post("/keys/rotate", {"overlap": "3600"}))
     assert runtime.accounts.signing_secrets(account_id)[0].key in unescape(after.text)
+
+
+def test_what_a_lost_key_sealed_is_set_anew_by_hand(
+    visitor: Visitor, subscriber: Subscriber, runtime: Runtime, account_id: str, build: Callable[..., Runtime]
+) -> None:
+    """The pages of secrets are shown without what no key opens, and rotate it where it is to end at once."""
+    runtime.subscribers.change(account_id, subscriber.id, {"headers": {"X-Token": "hush-hush"}})
+    changed = build(secret_keys=(b"n" * 32,))
+    other = Visitor(create_app(changed).test_client())
+    other.sign_in(KEY)
+    for path in ("/subscribers", f"/subscribers/{subscriber.id}", f"/subscribers/{subscriber.id}/edit", "/keys"):
+        assert other.get(path).status_code == 200, path
+    for path in (f"/subscribers/{subscriber.id}/rotate", "/keys/rotate"):
+        refused = other.follow(other.post(path, {"overlap": "3600"}))
+        assert "No secret key at hand" in text(refused)
+        other.post(path, {"overlap": "0"})
+    assert len(changed.subscribers.secrets(account_id, subscriber.id)) == 1
+    assert len(changed.accounts.signing_secrets(account_id)) == 1
 
 
 def test_strangers_see_nothing(
