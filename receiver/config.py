@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from environs import FileAwareEnv
 
 import handlers
-from receiver.addresses import Network
+from receiver.addresses import BadUrl, Network, parse_url
 from receiver.errors import SettingsError
 from receiver.sealing import parse_secret_keys
 
@@ -96,6 +96,10 @@ def _public_url(text: str) -> str:
         raise ValueError("must not hold credentials")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
         raise ValueError("must be the http(s) address under which providers reach this service, without a query")
+    try:
+        parse_url(text.strip())
+    except BadUrl as error:
+        raise ValueError(f"cannot be called by a provider. {error}") from None
     return text.strip().rstrip("/")
 
 
