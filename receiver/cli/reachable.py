@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import handlers
 from handlers import ErrorCode, HandlerError, Rejected, RemoteTask
+from receiver.addresses import parse_url
 from receiver.cli.findings import Finding, Level
 from receiver.config import Settings
 
@@ -125,7 +126,7 @@ def _call(url: str, mark: str) -> tuple[int, str | None]:
     connection = _open(url)
     try:
         connection.request(
-            "POST", urlsplit(url).path, b"{}", {"X-Request-Id": mark, "Content-Type": "application/json"}
+            "POST", parse_url(url).path, b"{}", {"X-Request-Id": mark, "Content-Type": "application/json"}
         )
         answer = connection.getresponse()
         return answer.status, answer.getheader("X-Request-Id")

@@ -294,6 +294,14 @@ def test_online_the_public_url_must_lead_here(
     assert service.asked[0].path.startswith("/callbacks/")
 
 
+def test_online_a_public_url_in_other_letters_is_called(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is not ASCII goes out escaped, as providers send it."""
+    set_all(monkeypatch, RECEIVER_PUBLIC_URL=f"{service.url}/bücher")
+    assert "something else answers (HTTP 404)" in about(check_all(online=True), "public URL")[-1].text
+    (asked,) = service.asked
+    assert asked.path.startswith("/b%C3%BCcher/callbacks/")
+
+
 def test_online_a_public_url_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens: a problem, with what to look at."""
     set_all(monkeypatch, RECEIVER_PUBLIC_URL="http://127.0.0.1:1")
