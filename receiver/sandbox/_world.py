@@ -144,7 +144,7 @@ class World:
         self._wall = wall
         self._tasks: OrderedDict[tuple[str, str], Task] = OrderedDict()
         self._by_caller: OrderedDict[tuple[str, str, str], Task] = OrderedDict()
-        self._starts: OrderedDict[str, list[str]] = OrderedDict()
+        self._starts: OrderedDict[str, deque[str]] = OrderedDict()
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
 
@@ -231,7 +231,7 @@ class World:
         self._tasks[task.provider, task.id] = task
         if task.caller_id is not None:
             self._by_caller[task.provider, scope, task.caller_id] = task
-        self._starts.setdefault(task.start_key, []).append(task.id)
+        self._starts.setdefault(task.start_key, deque(maxlen=self.settings.max_tasks)).append(task.id)
         for kept in (self._tasks, self._by_caller, self._starts):
             while len(kept) > self.settings.max_tasks:
                 kept.popitem(last=False)
@@ -270,7 +270,7 @@ class World:
             return [task for task in self._tasks.values() if provider in (None, task.provider)]
 
     def starts(self) -> dict[str, list[str]]:
-        """Ids of the tasks that were started, by what they are counted under."""
+        """Ids of the tasks that were started, by what they are counted under; the last ones of each name."""
         with self.lock:
             return {key: list(ids) for key, ids in self._starts.items()}
 

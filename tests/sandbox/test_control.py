@@ -349,6 +349,9 @@ def test_memory_is_bounded(start: Start) -> None:
     assert [task.id for task in sandbox.world.tasks()] == ["3", "4", "5", "6", "7"]
     assert client.drawn("0")["code"] == "402"
     assert get(sandbox.url, "calls")["total"] == 5
+    for _ in range(8):  # of callers who give neither an id nor a callback URL: counted under one name
+        TopView(sandbox.url).draw()
+    assert get(sandbox.url, "starts", key="")["starts"] == 5
 
 
 def test_many_callers_at_once(start: Start) -> None:
