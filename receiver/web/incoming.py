@@ -46,12 +46,13 @@ class Incoming:
         """The sender waits for ``100 Continue`` before it sends the body. Who sends that sets it to False."""
         self._limit = body_limit
         self._head: int | None = None
-        self._until = 0  # with a declared length: where the body ends
-        self._chunk: int | None = (
-            None  # with chunks: where the next one begins, right behind the contents of the others
-        )
-        self._streamed = False  # and nobody waits for the last one here
-        self._overhead = 0  # bytes that they had beside
+        # With a declared length: where the body ends.
+        self._until = 0
+        # With chunks: where the next one begins, right behind the contents of those that have come; whether a thread
+        # reads the rest, so that the last one is not waited for; and how many bytes were sizes and line ends.
+        self._chunk: int | None = None
+        self._streamed = False
+        self._overhead = 0
 
     def take(self, piece: bytes) -> Arrival:
         """More bytes, as they came."""

@@ -125,7 +125,7 @@ def test_forbidden_address_is_never_dialled(polling: System) -> None:
 
 def test_consuming_events_without_a_webhook(polling: System) -> None:
     """A caller that no webhook can reach reads the same events in order, waiting for the next one."""
-    first = one_task(polling)
+    earlier = one_task(polling)
     newest = polling.call("GET", "/v1/events?limit=1")["data"][0]
     task = polling.submit("superapp", "text2image", SUPERAPP.given("duration=5"))
     seen: list[str] = []
@@ -134,11 +134,11 @@ def test_consuming_events_without_a_webhook(polling: System) -> None:
     while "task.succeeded" not in seen and time.monotonic() < deadline:
         for event in polling.call("GET", f"/v1/events?after={after}&wait=5")["data"]:
             after = event["id"]
+            assert event["data"].get("id") != earlier["id"], "it was told before the place to go on from"
             if event["data"].get("id") == task["id"]:
                 seen.append(event["type"])
     assert seen[0] == "task.running"
     assert seen[-1] == "task.succeeded"
-    assert first["id"] != task["id"]
 
 
 def test_stream_of_events(polling: System) -> None:

@@ -75,7 +75,7 @@ def test_empty_path_is_no_success(polling: System) -> None:
 
 @pytest.mark.parametrize("sample", ALL, ids=str)
 def test_deadline_passes(polling: System, sample: Sample) -> None:
-    """A task that never ends at its provider expires at its deadline, after one last query."""
+    """A task that never ends at its provider expires at its deadline, and subscribers are told."""
     with Subscriber(answer(200)) as subscriber:
         secret = polling.subscribe(subscriber.url, ["task.expired"])["secret"]
         task = polling.submit(sample.provider, sample.operation, sample.given("stuck"), deadline=2)

@@ -54,7 +54,7 @@ def test_consuming_in_order_misses_and_repeats_nothing(api: Caller, progress: Pr
     for _ in range(3):
         api.submit()
         progress.finish()
-    listed = [event["id"] for event in api.get("/v1/events?limit=100").json["data"]]
+    newest_first = [event["id"] for event in api.get("/v1/events?limit=100").json["data"]]
     consumed: list[str] = []
     after = ""
     while True:
@@ -64,7 +64,7 @@ def test_consuming_in_order_misses_and_repeats_nothing(api: Caller, progress: Pr
             break
         consumed += [event["id"] for event in page["data"]]
         after = consumed[-1]
-    assert sorted(consumed) == sorted(listed)
+    assert consumed == newest_first[::-1]
     assert len(consumed) == len(set(consumed)) == 6
 
 

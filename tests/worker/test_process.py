@@ -24,8 +24,6 @@ from tests.worker.conftest import until
 
 ROOT = Path(__file__).parents[2]
 CODE = """
-from tests.subscriber import Subscriber as HttpSubscriber
-from tests.subscriber import answer, hang
 from tests.toy import visible
 from receiver.config import read_settings
 from receiver.worker import serve, worker

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from receiver.answers import MAX_BODY
 from receiver.models import Step, Task
 from receiver.submissions import KEPT_ANSWER
 from receiver.tasks import History
@@ -37,10 +38,6 @@ class Line:
     facts: Mapping[str, str]
     messages: tuple[Message, ...]
     curl: str | None = None
-
-
-KEPT_BODY = 16 * 1024
-"""Bytes of an answer that are kept of an attempt (contract §6)."""
 
 
 def lines_of(history: History, url: str) -> list[Line]:
@@ -99,7 +96,7 @@ def _attempt(step: Step, history: History) -> list[Message]:
     if attempt.response_status is None:
         messages.append(Message("No answer", attempt.message))
     else:
-        long = len(attempt.response_body.encode()) >= KEPT_BODY
+        long = len(attempt.response_body.encode()) >= MAX_BODY
         title = f"What came back: {attempt.response_status}, after {attempt.duration_ms} ms"
         messages.append(Message(title, attempt.response_body, attempt.response_headers, cut=long))
     return messages
