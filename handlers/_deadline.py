@@ -28,28 +28,38 @@ from urllib3.exceptions import NewConnectionError
 IDLE = 4.0
 """Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
 
-_call = threading.local()  # .deadline: of the call that this thread is making, by time.monotonic()
+_call = threading.local()  # .deadline and .sent: of the call that this thread makes, by time.monotonic()
 
 
-def set_deadline(deadline: float) -> None:
-    """Answers that this thread reads from now on must be complete by then (``time.monotonic()``)."""
-    _call.deadline = deadline
+def begin_call(deadline: float) -> None:
+    """The call that this thread makes next must be over, its answer complete, by then (``time.monotonic()``)."""
+    _call.deadline, _call.sent = deadline, False
+
+
+def was_sent() -> bool:
+    """Whether a byte of this thread's last call may have left; if not, it has certainly started nothing."""
+    return bool(_call.sent)
+
+
+def _left() -> float:
+    """Seconds that are left of the call. Raises TimeoutError."""
+    left: float = _call.deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 class _TimedReader(io.RawIOBase):
     """A socket's incoming bytes, each wait limited to what is left of the call's time."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
-        self._raw, self._sock, self._deadline = raw, sock, deadline
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock = raw, sock
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(left)
+        self._sock.settimeout(_left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -62,7 +72,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, _call.deadline))
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
 
     def begin(self) -> None:
         """Read status and headers; interim ones (1xx) are passed over, of which http.client knows 100 alone.
@@ -80,18 +90,16 @@ class _Connection(urllib3.connection.HTTPConnection):
     response_class = _TimedResponse
     answered = 0.0
 
-    def connect(self) -> None:
-        """Connect, with TLS where it is asked for. Whatever fails here, nothing of the request was sent."""
-        try:
-            super().connect()
-        except OSError as error:  # of TLS: urllib3 has its own errors for what comes before
-            self.close()
-            raise NewConnectionError(self, f"no TLS session: {error}") from error
-        left = _call.deadline - time.monotonic()
-        if left <= 0:
-            self.close()
-            raise NewConnectionError(self, "connecting took all of the call's time")
-        self.sock.settimeout(left)  # for the sending
+    def send(self, data: Any) -> None:
+        """Send a part of the request within what is left of the call's time, connecting first where need be.
+
+        urllib3 would give each part the time for connecting.
+        """
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(_left())
+        _call.sent = True
+        super().send(data)
 
     def _new_conn(self) -> socket.socket:
         """A connection to the first address that takes one; each gets its share of the time for connecting.
@@ -150,7 +158,7 @@ class _TlsPool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' transport to a provider, keeping the deadline of ``set_deadline``.
+    """requests' transport to a provider, keeping the deadline of ``begin_call``.
 
     What requests works out anew for every call, since one may go through a proxy or need cookies, is known here.
     """

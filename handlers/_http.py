@@ -2,8 +2,8 @@
 
 What a failed call means decides whether money may be spent twice, so it is decided here, once:
 
-* the connection was never made (refused, no such host, connect time-out, no TLS, a certificate that cannot be
-  believed) → ``Unavailable``
+* not a byte of the request was sent (refused, no such host, connect time-out, no TLS, a certificate that cannot be
+  believed, a header that cannot be written) → ``Unavailable``
 * HTTP 429 → ``Unavailable`` with the provider's Retry-After; for a call that starts work ``OutcomeUnknown`` where
   the provider's page does not say that nothing was started
 * the answer was lost (reset, time-out while waiting) or is HTTP 5xx → ``OutcomeUnknown`` for a
@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
 
-from handlers._deadline import DeadlineAdapter, set_deadline
+from handlers._deadline import DeadlineAdapter, begin_call, was_sent
 from handlers._reading import json_object
 from handlers._records import (
     ErrorCode,
@@ -175,7 +175,7 @@ class ProviderSession:
         """Send what ``make`` makes, whose errors are those of a call that was lost."""
         lost: Callable[[str], HandlerError] = OutcomeUnknown if starts_work else Unavailable
         deadline = time.monotonic() + self.total_timeout
-        set_deadline(deadline)
+        begin_call(deadline)
         try:
             with self._adapter.send(
                 make(),
@@ -188,11 +188,11 @@ class ProviderSession:
                     {name.lower(): value for name, value in response.raw.headers.items()},
                     self._read(response, deadline),
                 )
-        except requests.ConnectionError as error:
-            if _never_connected(error):
+        except (requests.RequestException, reasons.HTTPError, OSError, ValueError) as error:
+            if not was_sent():
                 raise Unavailable(f"{self.title} cannot be reached") from None
-            raise lost(f"the connection to {self.title} broke before its answer came") from None
-        except (requests.RequestException, reasons.HTTPError, OSError) as error:
+            if isinstance(error, requests.ConnectionError):
+                raise lost(f"the connection to {self.title} broke before its answer came") from None
             raise lost(f"the answer of {self.title} was lost ({type(error).__name__})") from None
         except _TooMuchError as error:
             raise lost(str(error)) from None
@@ -260,11 +260,3 @@ def _place(url: str) -> tuple[str, Mapping[str, str]]:
 
 class _TooMuchError(Exception):
     """The answer is too large or too slow."""
-
-
-def _never_connected(error: BaseException) -> bool:
-    """Whether the failure came before a single byte of the request could have left."""
-    cause = error.args[0] if error.args else None
-    if isinstance(cause, reasons.MaxRetryError):
-        cause = cause.reason
-    return isinstance(cause, reasons.NewConnectionError)

@@ -138,23 +138,6 @@ def test_nothing_was_started_where_no_tls_began(monkeypatch: pytest.MonkeyPatch,
                 call.result(5)
 
 
-def test_sending_may_take_longer_than_connecting(remote: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large purchase over a slow line is not given up half-way while its call still has time."""
-    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.2)
-    body = b"x" * 16_000_000
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other_side:
-        place = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        call = other_side.submit(http.ProviderSession(place, "Somebody").post, "/buy", body=body, starts_work=True)
-        connection, _ = listener.accept()
-        time.sleep(0.5)
-        with connection, connection.makefile("rb") as sent:
-            while sent.readline().strip():
-                pass
-            assert len(sent.read(len(body))) == len(body)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            assert call.result(5).status == 200
-
-
 def test_an_answer_that_never_ends_is_cut_off(remote: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """More bytes than any answer needs are not kept in memory."""
     monkeypatch.setattr(http, "MAX_ANSWER", 1000)

@@ -1,0 +1,117 @@
+"""Whether anything of a call was sent, and for how long it is: what decides if it may be made again."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import OutcomeUnknown, Unavailable, _deadline
+from handlers import _http as http
+from tests.handlers.fake_provider import FakeProvider, json_answer
+from tests.handlers.test_kit_http import self_signed
+
+
+@pytest.mark.parametrize("when", ["first call", "later"])
+def test_nothing_was_started_where_no_certificate_can_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Authorities that cannot be read, as while their package is renewed, cost no task: the call was never sent."""
+    context, certificate = self_signed(tmp_path)
+    monkeypatch.setattr(_deadline, "IDLE", 0.0)
+    with FakeProvider(tls=context) as remote:
+        remote.answer(json_answer({"a": 1}))
+        caller = http.ProviderSession(remote.url, "Somebody", 10)
+        caller._verify = certificate
+        if when == "later":
+            assert caller.post("/buy", starts_work=True).status == 200
+        hidden = Path(certificate).rename(tmp_path / "hidden.pem")
+        with pytest.raises(Unavailable):
+            caller.post("/buy", starts_work=True)
+        hidden.rename(certificate)
+        assert caller.post("/buy", starts_work=True).status == 200
+        assert len(remote.requests) == (2 if when == "later" else 1)
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "ключ"], ids=["two headers", "not latin-1"])
+def test_nothing_was_started_by_a_request_that_cannot_be_written(value: str) -> None:
+    """A key that no header can hold costs no task: its caller is not told that the task may have been charged."""
+    with FakeProvider() as remote:
+        with pytest.raises(Unavailable):
+            http.ProviderSession(remote.url, "Somebody").post("/buy", headers={"X-Key": value}, starts_work=True)
+        assert remote.requests == []
+
+
+BODY = b"x" * 16_000_000
+
+
+@pytest.mark.parametrize("kind", ["plain", "kept", "tls"])
+def test_sending_may_take_longer_than_connecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A large purchase over a slow line is not given up half-way while its call has time, TLS or a kept connection."""
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.3)
+    with listener(tmp_path, kind) as (provider, caller), sent(provider, caller, kind) as (line, call):
+        time.sleep(0.8)
+        with line.makefile("rb") as request:
+            answer(line, request, len(BODY))
+            assert call.result(20).status == 200
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_a_provider_that_reads_slowly_cannot_hold_a_call(tmp_path: Path, kind: str) -> None:
+    """Sending ends with the call's time, however the bytes are taken: else its worker's lease would end before it."""
+    with listener(tmp_path, kind) as (provider, caller):
+        caller.total_timeout = 1.0
+        began = time.monotonic()
+        with sent(provider, caller, kind) as (line, call):
+            line.settimeout(5)
+            while not call.done() and time.monotonic() - began < 8:
+                line.recv(16_384)
+                time.sleep(0.05)
+            with pytest.raises(OutcomeUnknown):
+                call.result(0)
+
+
+@contextmanager
+def listener(folder: Path, kind: str) -> Iterator[tuple[Any, http.ProviderSession]]:
+    """A provider's open port, and a session with it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        scheme = "https" if kind == "tls" else "http"
+        caller = http.ProviderSession(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", "Somebody")
+        if kind == "tls":
+            context, caller._verify = self_signed(folder)
+            with context.wrap_socket(server, server_side=True) as provider:
+                yield provider, caller
+        else:
+            yield server, caller
+
+
+@contextmanager
+def sent(provider: Any, caller: http.ProviderSession, kind: str) -> Iterator[tuple[socket.socket, Future[Any]]]:
+    """A large purchase on its way, of which nothing was read, on a connection that was used before when ``kept``."""
+    with ThreadPoolExecutor(1) as other_side:
+        first = other_side.submit(caller.get, "/") if kind == "kept" else None
+        call = other_side.submit(caller.post, "/buy", body=BODY, starts_work=True)
+        with provider.accept()[0] as line:
+            if first is not None:
+                with line.makefile("rb") as request:
+                    answer(line, request, 0)
+                assert first.result(5).status == 200
+            try:
+                yield line, call
+            finally:
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+
+def answer(line: socket.socket, request: Any, length: int) -> None:
+    """Read a request whose body has this length, and answer it."""
+    while request.readline().strip():
+        pass
+    assert len(request.read(length)) == length
+    line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
