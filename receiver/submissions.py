@@ -1,8 +1,8 @@
 """Tasks on their way to a provider, as the submit lane sees them.
 
 Each method is one transaction; the call to the provider lies between two of them, never inside. A
-claim is a lease with a fence number: a worker that lost its lease writes nothing. What may have
-been started is never started again, unless the handler says that repeating is safe.
+claim is a lease: a worker that lost it writes nothing once the task was submitted again or has moved
+on. What may have been started is never started again, unless the handler says that repeating is safe.
 """
 
 from __future__ import annotations
@@ -207,7 +207,6 @@ class SubmissionService:
                 "outcome_unknown": False,
                 "provider_response": receipt.raw,
                 "due_at": now if hinted else min(now + first, task.deadline_at),
-                "fence": current.fence + 1,  # whoever repeats the submission now has nothing to add
             }
             settled = settle(
                 connection, current, change, now, update=receipt.update, fence=current.fence, values=values
@@ -230,11 +229,12 @@ class SubmissionService:
             if current.noticed_id is not None:  # the provider has called back for it: it was started after all
                 adopt(connection, current, current.noticed_id, now)
             elif now >= task.deadline_at:
-                settle(connection, current, lifecycle.past_deadline(current), now, fence=task.fence)
-            elif current.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
-                tasks.move(connection, task.id, values, fence=task.fence)
+                settle(connection, current, lifecycle.past_deadline(task), now)
+            elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
+                tasks.move(connection, task.id, values)
             else:
-                tasks.move(connection, task.id, {**values, "status": TaskStatus.QUEUED}, fence=task.fence)
+                values |= {"status": TaskStatus.QUEUED, "outcome_unknown": False}
+                tasks.move(connection, task.id, values)
         self._bell.ring()
 
     def expired(self, task: Task) -> None:
@@ -243,7 +243,7 @@ class SubmissionService:
         with self._store.write() as connection:
             current = self._ours(connection, task)
             if current is not None:
-                settle(connection, current, lifecycle.past_deadline(current), now, fence=task.fence)
+                settle(connection, current, lifecycle.past_deadline(task), now)
         self._bell.ring()
 
     def lost(self, task: Task, why: str, pause: float | None = None) -> None:
@@ -263,7 +263,7 @@ class SubmissionService:
             if current.noticed_id is None and handler.submit_is_safe_to_repeat:
                 wait = max(schedule.submit_delay(task.submits, pause, random()), round(handler.repeat_after * 1000))
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
-                tasks.move(connection, task.id, values, fence=task.fence)
+                tasks.move(connection, task.id, values)
             else:
                 self._await_news(connection, handler, current, now, why=why)
         self._bell.ring()
@@ -278,13 +278,16 @@ class SubmissionService:
             detail = {"outcome": "rejected", "code": error.code, "provider_code": error.provider_code}
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {} if raw is None else {"provider_response": raw}
-            settle(connection, current, lifecycle.rejected(current, error), now, fence=task.fence, values=values)
+            settle(connection, current, lifecycle.rejected(current, error), now, values=values)
         self._bell.ring()
 
     def _ours(self, connection: Connection, task: Task) -> Task | None:
-        """The claimed task as it is now, held; None when it has moved on, or another worker has the lease."""
+        """The claimed task as it is now, held; None when it has moved on, or was submitted once more since.
+
+        Whoever has the lease now, what became of its only call is known to the worker that made it.
+        """
         current = tasks.hold(connection, [task.id]).get(task.id)
-        if current is None or current.status is not TaskStatus.SUBMITTING or current.fence != task.fence:
+        if current is None or current.status is not TaskStatus.SUBMITTING or current.submits != task.submits:
             return None
         return current
 

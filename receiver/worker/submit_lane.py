@@ -20,6 +20,8 @@ NOT_MADE = TaskError(
     ErrorCode.INTERNAL, "The submission could not be made, perhaps because the provider no longer has the operation."
 )
 
+STOOD_STILL = Unavailable("this process stood still until its lease was over; the call was not made")
+
 log = logs.get("worker")
 
 
@@ -56,7 +58,8 @@ class SubmitLane(Lane):
         wait_until(start.at, self.clock)
         if task.due_at is not None and self.clock() >= task.due_at:
             log.warning("lease over before the call", provider=self._provider, task=task.id)
-            return  # this process stood still; to others the task is lost, and may have been given up
+            persist(partial(self._service.unavailable, task, STOOD_STILL), self._stopping)
+            return  # to others the task is lost: if none of them has repeated it or given it up, it is queued again
         began = self.clock()
         outcome, write = self._submit(start)
         try:

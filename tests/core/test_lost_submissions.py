@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from handlers import Receipt
 from receiver.models import TaskStatus
 from receiver.submissions import KEPT_ANSWER
 from tests.core.stage import Stage
-from tests.core.test_submissions import LEASE, without_callbacks
+from tests.core.test_submissions import LEASE, REFUSED, tell, without_callbacks
 
 
 def test_a_lost_answer_whose_notice_came_is_not_repeated(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +34,36 @@ def test_the_receipt_of_a_canceled_task_leaves_its_id(stage: Stage) -> None:
     stage.accept(start, "job-9")
     after = stage.task(task)
     assert (after.status, after.provider_task_id) == (TaskStatus.CANCELED, "job-9")
+
+
+@pytest.mark.parametrize("callbacks", [True, False])
+@pytest.mark.parametrize("word", ["rejected", "unavailable", "lost", "expired"])
+def test_what_came_of_the_only_call_is_believed_after_its_lease(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str, callbacks: bool
+) -> None:
+    """The database was away for longer than a lease: nobody is told that a task may be charged which was refused."""
+    if not callbacks:
+        without_callbacks(stage, monkeypatch)
+    task = stage.create(deadline=3600)
+    late = stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    assert stage.claim() == []
+    assert stage.task(task).outcome_unknown
+    tell(stage, word, late.task)
+    after = stage.task(task)
+    code = None if after.error_json is None else json.loads(after.error_json)["code"]
+    match word:
+        case "rejected":
+            assert (after.status, code) == (TaskStatus.FAILED, REFUSED.code)
+        case "unavailable":
+            assert (after.status, after.outcome_unknown) == (TaskStatus.QUEUED, False)
+            stage.wait_until_due(task)
+            assert not stage.claim_one().repeated
+        case "lost":
+            waits = TaskStatus.SUBMITTING if callbacks else TaskStatus.FAILED
+            assert (after.status, code) == (waits, None if callbacks else "submission_unknown")
+        case "expired":
+            assert after.status is TaskStatus.EXPIRED
 
 
 def test_a_late_answer_is_not_waited_for_beyond_the_deadline(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

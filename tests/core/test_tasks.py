@@ -29,6 +29,7 @@ def test_a_created_task_waits_to_be_submitted(stage: Stage) -> None:
     assert task.deadline_at == stage.clock() + 600_000
     assert task.input_json == '{"prompt":"ein Hund 🐕"}'
     assert stage.event_types(task) == []
+    assert stage.create(deadline=MAX_DEADLINE).deadline_at == stage.clock() + MAX_DEADLINE * 1000
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from handlers import OutcomeUnknown, Receipt, Submission
@@ -64,3 +66,11 @@ def test_a_free_slot_in_years_is_looked_at_now_and_set_right(stage: Stage, call:
     assert (service.next_look("toy") or 0) <= stage.clock()
     stage.poll() if call == "query" else stage.claim()
     assert stage.clock() < (service.next_look("toy") or 0) < stage.clock() + 71 * 60_000
+
+
+def test_a_cap_makes_no_worker_take_more_than_it_has_seats_for(build: Any) -> None:
+    """What it has claimed waits for a seat while its lease runs out: no provider's cap adds to its room."""
+    stage: Stage = build(TOY_MAX_IN_FLIGHT=5)
+    for _ in range(3):
+        stage.create()
+    assert len(stage.claim(room=1)) == 1

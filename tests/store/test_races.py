@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
 
 from receiver.lifecycle import Change
 from receiver.models import Account, DeliveryStatus, EventType, StoredNotice, TaskStatus, Trigger, Verdict, new_id
@@ -25,6 +25,7 @@ from receiver.store import (
     tasks,
 )
 from receiver.store.claiming import Claim
+from receiver.store.schema import deliveries as delivery_rows
 from receiver.store.schema import tasks as task_rows
 from receiver.store.settling import settle
 from tests import postgres
@@ -187,6 +188,22 @@ def test_failed_attempts_in_the_midst_of_a_delete(stage: Stage) -> None:
         rest,
     )
     assert {stage.delivery(claim.delivery).status for claim in claims} == {DeliveryStatus.DEAD}
+
+
+def test_what_was_delivered_in_the_midst_of_a_delete_stays_delivered(stage: Stage) -> None:
+    """The webhook has taken it: that its subscriber is deleted while that is written does not call it dead."""
+    claims = claims_of_three(stage)
+    made = claims[0].delivery.id
+    delivered = {"status": DeliveryStatus.DELIVERED.value, "due_at": None, "leased": False}
+    overtaken(
+        stage,
+        lambda connection: connection.execute(
+            update(delivery_rows).where(delivery_rows.c.id == made).values(finished_at=stage.clock(), **delivered)
+        ),
+        lambda: stage.runtime.subscribers.delete(stage.account, claims[0].subscriber.id),
+    )
+    statuses = [stage.delivery(claim.delivery).status for claim in claims]
+    assert statuses == [DeliveryStatus.DELIVERED, DeliveryStatus.DEAD, DeliveryStatus.DEAD]
 
 
 def test_a_retry_by_hand_in_the_midst_of_a_failed_attempt(stage: Stage) -> None:

@@ -165,17 +165,28 @@ def test_an_operation_that_is_gone_is_refused_without_a_call(
     assert '"internal"' in (stage.task(task).error_json or "")
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "taken for lost", "given up"])
 def test_a_worker_that_stood_still_hands_nothing_over(
-    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Its lease is over: others take the task for lost, and what they gave up must not be bought after all."""
+    """Its lease is over: what others gave up is not bought after all, and what they have not is queued again."""
     stage: Stage = build()
     remote = Toy(stage, monkeypatch)
-    stage.create()
+    task = stage.create()
     (piece,) = SubmitLane(stage.runtime, "toy").look(1)
     clock.pass_by(30)
+    if meanwhile != "nothing":
+        assert stage.claim() == []
+    if meanwhile == "given up":
+        stage.wait_until_due(task)
+        assert stage.claim() == []
     piece()
     assert remote.submitted == []
+    after = stage.task(task)
+    if meanwhile == "given up":
+        assert after.status is TaskStatus.FAILED
+    else:
+        assert (after.status, after.outcome_unknown) == (TaskStatus.QUEUED, False)
 
 
 def test_a_query_that_breaks_is_asked_again_by_the_plan(
