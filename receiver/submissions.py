@@ -269,7 +269,7 @@ class SubmissionService:
         self._bell.ring()
 
     def rejected(self, task: Task, error: TaskError, raw: str | None) -> None:
-        """The provider refused the task for good."""
+        """The provider refused the task for good, unless it has called back for it: then a query tells."""
         now = self._clock()
         with self._store.write() as connection:
             current = self._ours(connection, task)
@@ -278,7 +278,10 @@ class SubmissionService:
             detail = {"outcome": "rejected", "code": error.code, "provider_code": error.provider_code}
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {} if raw is None else {"provider_response": raw}
-            settle(connection, current, lifecycle.rejected(current, error), now, values=values)
+            if current.noticed_id is not None:  # perhaps an earlier call, which seemed to start nothing, took the credit
+                adopt(connection, current, current.noticed_id, now)
+            else:
+                settle(connection, current, lifecycle.rejected(current, error), now, values=values)
         self._bell.ring()
 
     def _ours(self, connection: Connection, task: Task) -> Task | None:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from handlers import Receipt
-from receiver.models import TaskStatus
+from handlers import Receipt, Unavailable
+from receiver.models import EventType, TaskStatus
 from receiver.submissions import KEPT_ANSWER
-from tests.core.stage import Stage
+from tests.core.stage import Stage, done
 from tests.core.test_submissions import LEASE, REFUSED, tell, without_callbacks
 
 
@@ -34,6 +34,34 @@ def test_the_receipt_of_a_canceled_task_leaves_its_id(stage: Stage) -> None:
     stage.accept(start, "job-9")
     after = stage.task(task)
     assert (after.status, after.provider_task_id) == (TaskStatus.CANCELED, "job-9")
+
+
+def test_a_refusal_of_what_the_provider_calls_back_for_is_asked_about(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that seemed to start nothing took the last credit: what it bought is not thrown away for want of more."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+    task = stage.create()
+    stage.runtime.submissions.unavailable(stage.claim_one().task, Unavailable("busy"))
+    stage.wait_until_due(task)
+    second = stage.claim_one()
+    stage.notice(task)
+    stage.runtime.submissions.rejected(second.task, REFUSED, None)
+    assert stage.task(task).status is TaskStatus.RUNNING
+    assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+
+
+def test_a_short_deadline_is_kept_by_the_first_query_and_by_a_repetition(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is over before the provider's plan would have it asked about is asked about at its deadline."""
+    taken = stage.running(deadline=1)
+    assert taken.due_at == taken.deadline_at
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    lost = stage.create(deadline=5)
+    stage.runtime.submissions.lost(stage.claim_one().task, "reset", pause=60)
+    assert stage.task(lost).due_at == lost.deadline_at
 
 
 @pytest.mark.parametrize("callbacks", [True, False])

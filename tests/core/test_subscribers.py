@@ -163,6 +163,7 @@ def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: 
     assert [row.due_at for row in due] == sorted(row.due_at for row in due)
     counts = [sum(row.due_at <= clock() + 1000 * step for row in due) for step in range(3)]
     assert counts == [DRAIN_STEP, 2 * DRAIN_STEP, 2 * DRAIN_STEP + 10]
+    assert DRAIN_STEP == 50, "as the documents say"
 
 
 def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
