@@ -15,6 +15,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import threading
 import time
 from typing import Any
@@ -148,7 +149,9 @@ class _Pool(urllib3.connectionpool.HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
-        if time.monotonic() - connection.answered > IDLE:
+        # What an answer had too much is no answer to the next call; of what TLS has read already urllib3 knows nothing.
+        more = isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending() > 0
+        if more or time.monotonic() - connection.answered > IDLE:
             connection.close()  # it is opened anew when it is used
         return connection
 

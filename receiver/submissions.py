@@ -278,7 +278,7 @@ class SubmissionService:
             detail = {"outcome": "rejected", "code": error.code, "provider_code": error.provider_code}
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {} if raw is None else {"provider_response": raw}
-            if current.noticed_id is not None:  # perhaps an earlier call, which seemed to start nothing, took the credit
+            if current.noticed_id is not None:  # an earlier call, which seemed to start nothing, took the credit
                 adopt(connection, current, current.noticed_id, now)
             else:
                 settle(connection, current, lifecycle.rejected(current, error), now, values=values)

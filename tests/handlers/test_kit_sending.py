@@ -14,7 +14,7 @@ import pytest
 
 from handlers import OutcomeUnknown, Unavailable, _deadline
 from handlers import _http as http
-from tests.handlers.fake_provider import FakeProvider, json_answer
+from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
 from tests.handlers.test_kit_http import self_signed
 
 
@@ -58,7 +58,7 @@ def test_sending_may_take_longer_than_connecting(tmp_path: Path, monkeypatch: py
     with listener(tmp_path, kind) as (provider, caller), sent(provider, caller, kind) as (line, call):
         time.sleep(0.8)
         with line.makefile("rb") as request:
-            answer(line, request, len(BODY))
+            reply(line, request, len(BODY))
             assert call.result(20).status == 200
 
 
@@ -100,7 +100,7 @@ def sent(provider: Any, caller: http.ProviderSession, kind: str) -> Iterator[tup
         with provider.accept()[0] as line:
             if first is not None:
                 with line.makefile("rb") as request:
-                    answer(line, request, 0)
+                    reply(line, request, 0)
                 assert first.result(5).status == 200
             try:
                 yield line, call
@@ -109,9 +109,30 @@ def sent(provider: Any, caller: http.ProviderSession, kind: str) -> Iterator[tup
                     line.shutdown(socket.SHUT_RDWR)
 
 
-def answer(line: socket.socket, request: Any, length: int) -> None:
+def reply(line: socket.socket, request: Any, length: int) -> None:
     """Read a request whose body has this length, and answer it."""
     while request.readline().strip():
         pass
     assert len(request.read(length)) == length
     line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+class TooLong(Answer):
+    """An answer whose header does not count the last 40 bytes."""
+
+    def head(self, length: int) -> bytes:
+        """The head of an answer that is shorter."""
+        return super().head(length - 40)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_an_answer_has_too_much_is_not_the_next_answer(tmp_path: Path, tls: bool) -> None:
+    """A provider that counts its bytes wrongly cannot make one call's answer that of another, TLS or not."""
+    context, certificate = self_signed(tmp_path)
+    with FakeProvider(tls=context if tls else None) as remote:
+        caller = http.ProviderSession(remote.url, "Somebody", 10)
+        caller._verify = certificate
+        wrong = b"HTTP/1.1 200 OK\r\nContent-Length:  1\r\n\r\n2"
+        remote.answer(TooLong(b"1" * 9000 + wrong), json_answer({"right": True}))
+        assert caller.get("/ask").body == b"1" * 9000
+        assert caller.post("/buy", starts_work=True).json_object() == {"right": True}
