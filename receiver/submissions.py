@@ -233,8 +233,8 @@ class SubmissionService:
             elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
                 tasks.move(connection, task.id, values)
             else:
-                values |= {"status": TaskStatus.QUEUED, "outcome_unknown": False}
-                tasks.move(connection, task.id, values)
+                again = {**values, "status": TaskStatus.QUEUED, "outcome_unknown": False}
+                tasks.move(connection, task.id, again)
         self._bell.ring()
 
     def expired(self, task: Task) -> None:
