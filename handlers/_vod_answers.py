@@ -42,11 +42,9 @@ _REFUSALS: tuple[tuple[str, ErrorCode], ...] = (
     ("invalidsecuritytoken", ErrorCode.AUTHENTICATION),
     ("invalidtimestamp", ErrorCode.AUTHENTICATION),
 )
-_NOTHING_HAPPENED = ("throttling", "serviceunavailable")
-# The second (assumed) is the gateway's name for a nonce seen before. Each call has its own, so this very call came
-# there twice, as through a proxy that repeats what it thinks is lost; the first of the two may have been carried out.
-_MAY_HAVE_HAPPENED = ("internalerror", "signaturenonceused")
-_TRANSIENT = (*_NOTHING_HAPPENED, *_MAY_HAVE_HAPPENED)
+# Assumed: the gateway's name for a nonce seen before; the call itself was not carried out.
+_NOTHING_HAPPENED = ("throttling", "serviceunavailable", "signaturenonceused")
+_TRANSIENT = (*_NOTHING_HAPPENED, "internalerror")
 
 
 def error_code(code: str) -> ErrorCode:
@@ -85,7 +83,7 @@ def failure(code: str, answer: Answer, body: JsonObject, *, starts_work: bool) -
     if word.startswith(_NOTHING_HAPPENED):
         return Unavailable(error.message, _retry_after(answer.headers), error)
     known = error.code is not ErrorCode.PROVIDER_ERROR
-    if word.startswith(_MAY_HAVE_HAPPENED) or (answer.status >= 500 and not known):
+    if word.startswith("internalerror") or (answer.status >= 500 and not known):
         return OutcomeUnknown(error.message) if starts_work else Unavailable(error.message, error=error)
     return Rejected(error, raw=answer.text)
 

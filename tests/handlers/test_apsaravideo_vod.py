@@ -152,7 +152,7 @@ class TestConformance(HandlerConformance):
         ErrorSample(refusal("InvalidTimeStamp.Expired"), ErrorCode.AUTHENTICATION, ErrorCode.AUTHENTICATION),
         ErrorSample(refusal("IncompleteSignature"), ErrorCode.AUTHENTICATION),
         ErrorSample(refusal("UnsupportedOperation"), ErrorCode.PROVIDER_ERROR),
-        ErrorSample(refusal("SignatureNonceUsed"), OutcomeUnknown, Unavailable),
+        ErrorSample(refusal("SignatureNonceUsed"), Unavailable, Unavailable),
         ErrorSample(refusal("Throttling.User", x_acs_retry_after="1500"), Unavailable, Unavailable, retry_after=1.5),
         ErrorSample(refusal("Throttling"), Unavailable, Unavailable),
         ErrorSample(refusal("Throttling.Api"), Unavailable, Unavailable),
