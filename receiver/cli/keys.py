@@ -15,6 +15,7 @@ from receiver.errors import Conflict
 from receiver.events import rfc3339
 from receiver.models import ApiKey, Scope
 from receiver.runtime import Runtime
+from receiver.store.dialect import database_file
 
 
 @click.group()
@@ -89,8 +90,14 @@ def revoke(key_id: str) -> None:
 
 @contextmanager
 def present_schema() -> Iterator[Runtime]:
-    """The services on the database of the settings. Raises Conflict unless its schema is up to date."""
-    with database(ready("keys")) as runtime:
+    """The services on the database of the settings. Raises Conflict unless it is there, with its schema up to date."""
+    settings = ready("keys")
+    if (file := database_file(settings.database_url)) is not None and not file.exists():
+        raise Conflict(
+            f"There is no database at {file}. Run this in the service's folder, or with its RECEIVER_DATABASE_URL; "
+            "`receiver migrate` makes a new one."
+        )
+    with database(settings) as runtime:
         if not runtime.store.schema_is_current():
             raise Conflict("The database's schema is not that of this version; `receiver migrate` brings it up.")
         yield runtime

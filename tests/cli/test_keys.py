@@ -33,8 +33,22 @@ def test_migrate_says_what_it_did_and_can_be_repeated(run: Run) -> None:
     assert run("migrate").stdout == "The schema was up to date.\n"
 
 
-def test_keys_need_the_schema(run: Run) -> None:
+@pytest.mark.parametrize("command", [["keys", "create"], ["purge", "--count"], ["reseal"], ["export", "task_1"]])
+def test_the_wrong_folder_is_named_and_left_as_it_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    """The default address is relative: elsewhere no empty database is made, and nobody is told to migrate that one."""
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path}/var/receiver.db")
+    result = run(*command)
+    assert result.exit_code == 1
+    assert f"There is no database at {tmp_path}/var/receiver.db. Run this in the service's folder" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_need_the_schema(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a schema the message names the command that makes it."""
+    (tmp_path / "empty.db").touch()
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", f"sqlite:///{tmp_path}/empty.db")
     result = run("keys", "list")
     assert result.exit_code == 1
     assert "receiver migrate" in result.stderr
