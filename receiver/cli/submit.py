@@ -123,13 +123,18 @@ def submit(
                 f"{clean(task['id'])} {clean(task['status'])}" + (" (submitted before)" if replayed else "")
             )
         return
-    if as_json:
-        last = watch(api, task["id"], wait, lambda _: None)
-        show_json(last.text)
-    else:
-        console().print(f"{clean(task['id'])}  {clean(provider)} {clean(operation)}", style="bold")
-        with Watcher(api, task["id"], console()) as watcher:
-            last = watch(api, task["id"], wait, watcher.see)
+    try:
+        if as_json:
+            last = watch(api, task["id"], wait, lambda _: None)
+            show_json(last.text)
+        else:
+            console().print(f"{clean(task['id'])}  {clean(provider)} {clean(operation)}", style="bold")
+            with Watcher(api, task["id"], console()) as watcher:
+                last = watch(api, task["id"], wait, watcher.see)
+    except (ApiProblem, KeyboardInterrupt):
+        told = f"The task goes on: `receiver task {task['id']}` shows it, `receiver cancel {task['id']}` ends it."
+        click.echo(f"\n{clean(told)}", err=True)
+        raise
     _judge(last.json(), wait, quiet=as_json)
 
 

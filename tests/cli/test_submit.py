@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -172,6 +173,18 @@ def test_a_service_that_stays_away_ends_the_watching_in_time() -> None:
     with pytest.raises(ApiProblem, match="no service"):
         watch(Api("http://127.0.0.1:1", KEY), ID, 1, lambda _: None, clock, clock.sleep)
     assert clock.now >= 1
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (ApiProblem("gone", None), 5)])
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_whoever_stops_watching_is_told_where_the_task_is(
+    run: Run, ready: FakeService, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int, more: tuple[str, ...]
+) -> None:
+    """Ctrl-C, or a service that went away: the task goes on, may cost money, and is named with what can be done."""
+    monkeypatch.setattr("receiver.cli.submit.watch", Mock(side_effect=end))
+    shown = run("submit", "superapp", "text2image", "--wait", *more)
+    assert shown.exit_code == code
+    assert f"The task goes on: `receiver task {ID}` shows it, `receiver cancel {ID}` ends it." in shown.stderr
 
 
 def test_a_task_is_not_asked_about_without_a_breath(service: FakeService) -> None:
