@@ -69,6 +69,8 @@ def list_all(api: Api, limit: int, cursor: str | None, as_json: bool) -> None:
 @click.argument("webhook", metavar="URL")
 @click.option(
     "--events",
+    "--event-types",
+    "events",
     multiple=True,
     default=("*",),
     show_default=True,

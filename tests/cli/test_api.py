@@ -24,6 +24,12 @@ def test_the_key_goes_along_and_a_netrc_cannot_replace_it(
     assert service.asked[0].headers["user-agent"].startswith("receiver-cli/")
 
 
+def test_the_address_of_the_api_will_do(run: Run, service: FakeService) -> None:
+    """`receiver run` shows the API's address, with /v1: whoever takes that one reaches the service, too."""
+    service.on("GET", "/v1/tasks", {"data": [], "next_cursor": None})
+    assert run("tasks", "--url", f"{service.url}/v1/").exit_code == 0
+
+
 def test_options_win_over_the_environment(run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--url`` and ``--key`` come before RECEIVER_URL and RECEIVER_API_KEY."""
     service.on("GET", "/v1/tasks", {"data": [], "next_cursor": None})

@@ -53,7 +53,7 @@ def test_a_webhook_is_registered_and_its_secret_shown(run: Run, service: FakeSer
     """All options reach the API; the secret is shown, since it is needed to verify."""
     service.on("POST", "/v1/subscribers", Said({**subscriber(), "secret": SECRET}, 201))
     shown = run(
-        "subscribers", "add", "https://a.example/hook", "--events", "task.succeeded", "--events", "task.failed",
+        "subscribers", "add", "https://a.example/hook", "--events", "task.succeeded", "--event-types", "task.failed",
         "--provider", "topview", "--description", "mine", "--header", "X-Team=a", "--rate-limit", "5",
         "--secret", SECRET,
     )  # fmt: skip
