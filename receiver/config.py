@@ -47,7 +47,7 @@ def _number(low: float, high: float = 1e12) -> Callable[[str], float]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise ValueError(f"must be a number from {low:.15g} to {high:.15g}")
         return value
 
     return parse

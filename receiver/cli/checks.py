@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +35,8 @@ _OTHERS = ("RECEIVER_URL", "RECEIVER_PARENT_PID", "RECEIVER_FAULT_POINT")
 """Variables that are no settings of the service: of the command line, and of child processes."""
 _OF_KUBERNETES = re.compile(r"\w+_SERVICE_(HOST|PORT\w*)|\w+_PORT(_\d+_\w+)?")
 """What a pod is told of a Service that is called receiver."""
+_SYNTAX = re.compile(r"""^\s*(["']).*\1\s*$|\s#""")
+"""Quotes, which Docker and Kubernetes do not take off a line of a file, and comments, which systemd does not either."""
 
 
 def check_all(*, online: bool = False) -> list[Finding]:
@@ -67,8 +69,8 @@ def check_all(*, online: bool = False) -> list[Finding]:
     return found
 
 
-def strays(names: Iterable[str]) -> Iterator[Finding]:
-    """A warning for each name that is probably mistyped. ``names``: those of the environment."""
+def strays(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """A warning for each name that is probably mistyped, and each value with what belongs to a file's syntax."""
     known = {setting.name for setting in SETTINGS} | {
         handlers.variable_of(name, option)
         for name in handlers.available()
@@ -76,8 +78,11 @@ def strays(names: Iterable[str]) -> Iterator[Finding]:
     }
     known |= {f"{name}_FILE" for name in known} | set(_OTHERS)
     ours = ("RECEIVER_", *(f"{name.upper()}_" for name in handlers.available()))
-    for name in sorted(names):
-        if name.startswith(ours) and name not in known and not _OF_KUBERNETES.fullmatch(name):
+    for name in sorted(environment):
+        if name in known and _SYNTAX.search(environment[name]):
+            text = f"{name} has quotes around its value, or a comment behind it: they are taken as part of it."
+            yield Finding(Level.WARNING, "settings", text, "Take them away, unless they belong to the value.")
+        elif name.startswith(ours) and name not in known and not _OF_KUBERNETES.fullmatch(name):
             meant = difflib.get_close_matches(name, known, 1)
             mend = f"Did you mean {meant[0]}?" if meant else "Take it away, or see docs/settings.md for the names."
             yield Finding(Level.WARNING, "settings", f"{name} is set, and no setting has that name.", mend)

@@ -94,6 +94,17 @@ def test_names_that_no_setting_has_are_told(run: Run, monkeypatch: pytest.Monkey
     assert [finding["level"] for finding in told["findings"]] == ["warning", "warning", "problem"]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"), [('"k"', True), ("'k'", True), ("k # mine", True), ("k", False), ("a#b", False), ('a"b"', False)]
+)
+def test_quotes_and_comments_of_a_file_are_told(monkeypatch: pytest.MonkeyPatch, value: str, told: bool) -> None:
+    """What reads a file of settings may leave quotes and comments in: a credential with them is only refused later."""
+    set_all(monkeypatch, **TOPVIEW | {"TOPVIEW_UID": value})
+    texts = [finding.text for finding in about(check_all(), "settings") if finding.level is Level.WARNING]
+    assert bool(texts) == told
+    assert all(text.startswith("TOPVIEW_UID has quotes around its value, or a comment") for text in texts)
+
+
 def test_a_good_set_up_is_said_to_be_good(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in order: code 0 and one sentence; no secret is shown."""
     set_all(monkeypatch, **TOPVIEW, RECEIVER_PUBLIC_URL="https://hooks.example.com",
