@@ -7,12 +7,13 @@
 # docs/operating.md, "Backup".
 set -eu
 umask 077
-if [ $# -lt 1 ]; then
-    echo "usage: $0 FOLDER [KEEP]" >&2
+folder=${1:-}
+keep=${2:-14}
+case $keep in *[!0-9]*|0*) folder= ;; esac # not 0: that would take away the new one, too
+if [ -z "$folder" ]; then
+    echo "usage: $0 FOLDER [KEEP], KEEP from 1" >&2
     exit 2
 fi
-folder=$1
-keep=${2:-14}
 if [ -n "${RECEIVER_DATABASE_URL_FILE:-}" ]; then
     RECEIVER_DATABASE_URL=$(cat "$RECEIVER_DATABASE_URL_FILE")
     export RECEIVER_DATABASE_URL

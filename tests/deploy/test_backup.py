@@ -109,6 +109,17 @@ def test_old_backups_go(tmp_path: Path) -> None:
     assert len(left) == 4
 
 
+@pytest.mark.parametrize("keep", ["0", "-1", "all"])
+def test_a_number_that_would_keep_nothing_is_refused(tmp_path: Path, keep: str) -> None:
+    """0, which elsewhere means without end, takes no backup away: the new one least of all."""
+    sqlite3.connect(tmp_path / "receiver.db").close()
+    (tmp_path / "receiver-20200101T000000Z.db").touch()
+    done = back_up(f"sqlite:///{tmp_path}/receiver.db", tmp_path, keep)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+    assert (tmp_path / "receiver-20200101T000000Z.db").exists()
+
+
 @pytest.mark.process
 def test_postgresql_is_dumped_and_restored(tmp_path: Path) -> None:
     """What pg_restore makes of the dump is a database of this version with everything in it."""
