@@ -189,6 +189,14 @@ def test_the_manifests_belong_together() -> None:
             assert spec["scaleTargetRef"]["name"] in deployments
 
 
+def test_an_apply_does_not_undo_the_scalers() -> None:
+    """A Deployment that is scaled names no replicas: an upgrade under load would throw nearly all of them away."""
+    scaled = {each["spec"]["scaleTargetRef"]["name"] for _, each in documents() if "scaleTargetRef" in each.get("spec", {})}
+    found = {each["metadata"]["name"]: each["spec"] for _, each in documents() if each["kind"] == "Deployment"}
+    assert scaled == set(found)
+    assert not [name for name, spec in found.items() if "replicas" in spec]
+
+
 def test_the_ingress_keeps_secrets_out_of_its_log_and_numbers_inside() -> None:
     """As deploy/nginx.conf: tokens of callbacks are not logged, /metrics and /readyz are not for the internet."""
     found = {
