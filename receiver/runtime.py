@@ -31,7 +31,7 @@ from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
 from receiver.signing import CallbackTokens
 from receiver.stats import StatsService
 from receiver.store import Store
-from receiver.store.dialect import database_folder, password_of, place_of
+from receiver.store.dialect import database_folder, is_in_use, password_of, place_of
 from receiver.store.private import make_folder
 from receiver.store.wire import Wire
 from receiver.submissions import SubmissionService
@@ -141,6 +141,13 @@ def secrets_of(settings: Settings) -> list[str]:
     return [*found, *(quote(text, safe="") for text in found)]
 
 
+KEY_LOST = (
+    "Put back the one that belongs to the database; a new one opens nothing that is stored. If it is gone for good, "
+    "write a new key into that file: `receiver check` then says what to do."
+)
+"""What to do when the file is gone and the database is not."""
+
+
 def with_secret_keys(settings: Settings) -> Settings:
     """The settings with secret keys: given ones, or those in the file beside a local SQLite database."""
     if settings.secret_keys:
@@ -149,6 +156,9 @@ def with_secret_keys(settings: Settings) -> Settings:
     if folder is None:
         raise SettingsError(["RECEIVER_SECRET_KEYS must be set unless the database is a local SQLite file"])
     path = folder / "secret_key"
+    # In this order: who starts at the same time makes the key before the database.
+    if is_in_use(settings.database_url) and not path.exists():
+        raise SettingsError([f"the secret key file {path} is missing. {KEY_LOST}"])
     try:
         text = _read_or_create(path)
         return replace(settings, secret_keys=parse_secret_keys(text.strip()))

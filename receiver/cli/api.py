@@ -48,7 +48,7 @@ class Api:
     """Calls of one service with one API key. Every method raises ApiProblem with what to do about it."""
 
     def __init__(self, url: str, key: str) -> None:
-        """``url``: the service's address, or its API's. ``key``: the API key's text. Raises Problem for one that is none."""
+        """``url``: of the service, or of its API. ``key``: the API key's text. Raises Problem for one that is none."""
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise Problem("This API key cannot be right: keys have only ASCII letters, digits, - and _.", Exit.DENIED)
         self.url = url.rstrip("/").removesuffix("/v1")

@@ -22,9 +22,10 @@ from receiver.cli.reseal import seals_of
 from receiver.cli.running import server, workers
 from receiver.config import SETTINGS, Settings, read_settings
 from receiver.errors import Busy, SettingsError
+from receiver.runtime import KEY_LOST
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
-from receiver.store.dialect import database_folder, is_foreign, place_of
+from receiver.store.dialect import database_folder, is_foreign, is_in_use, place_of
 
 LEAST_DISK = 200 * 1024 * 1024
 LITTLE_DISK = 1024 * 1024 * 1024
@@ -170,6 +171,8 @@ def secret_keys(settings: Settings) -> Iterator[Finding]:
             "RECEIVER_SECRET_KEYS is not set, and the database is not a file beside which one could be kept.",
             "Set it to 32 random bytes in URL-safe base64.",
         )
+    elif not file.exists() and is_in_use(settings.database_url):
+        yield Finding(Level.PROBLEM, about, f"the key file {file} is missing.", KEY_LOST)
     elif not file.exists():
         yield Finding(Level.OK, about, f"a key will be made in {file} at the first start")
     else:

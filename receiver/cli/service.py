@@ -17,7 +17,7 @@ from receiver.cli.orphans import stop_with_parent
 from receiver.cli.progress import progress
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
-from receiver.runtime import Runtime
+from receiver.runtime import Runtime, with_secret_keys
 from receiver.store.dialect import database_folder, is_foreign, place_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def web() -> None:
     beside it, and a schema that is up to date (`receiver migrate`).
     """
     stop_with_parent()
-    settings = ready("web")
+    settings = with_secret_keys(ready("web"))  # here, where what is wrong with them is told plainly
     from receiver.web.server import serve  # late: gunicorn sets up signals and more when it is loaded
 
     serve(settings)

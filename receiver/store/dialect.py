@@ -363,6 +363,12 @@ def database_file(url: str) -> Path | None:
     return path.resolve().parent / path.name
 
 
+def is_in_use(url: str) -> bool:
+    """Whether it is a SQLite file, and something has been written to it."""
+    file = database_file(url)
+    return file is not None and file.is_file() and file.stat().st_size > 0 and not is_foreign(file)
+
+
 def is_foreign(file: Path) -> bool:
     """Whether a file is there that SQLite did not make (source: SQLite's page on its file format, section 1.3)."""
     try:

@@ -121,6 +121,17 @@ def test_a_database_that_cannot_be_opened_is_told_plainly(
     assert "is not an SQLite database" in result.stderr
 
 
+@pytest.mark.usefixtures("migrated")
+def test_a_web_without_its_secret_key_says_so_before_it_starts(run: Run) -> None:
+    """One message and code 1, not the traceback of a process that gunicorn started."""
+    settings = read_settings()
+    file = Path(settings.database_url.removeprefix("sqlite:///")).parent / "secret_key"
+    file.unlink()
+    result = run("web")
+    assert result.exit_code == 1
+    assert f"the secret key file {file} is missing" in result.stderr
+
+
 def test_bad_settings_are_told_all_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every problem stands in one message, with the command that says more."""
     monkeypatch.setenv("RECEIVER_LEASE", "0")

@@ -68,6 +68,28 @@ def test_a_key_that_cannot_be_read_stops_the_start(settings: Settings, tmp_path:
         with_secret_keys(remote)
 
 
+def test_a_key_that_is_gone_stops_the_start(settings: Settings, tmp_path: Path) -> None:
+    """Nor is a missing one: after a restore without it every delivery would fail, and new secrets would mix in."""
+    runtime = Runtime.build(settings)
+    runtime.prepare()
+    runtime.close()
+    (tmp_path / "var" / "secret_key").unlink()
+    with pytest.raises(SettingsError, match=r"secret_key is missing\. Put back the one"):
+        Runtime.build(settings)
+    assert not (tmp_path / "var" / "secret_key").exists()
+
+
+def test_what_a_lost_key_sealed_can_be_replaced(stage: Stage, clock: Clock) -> None:
+    """With the key gone for good an overlap of 0 gives new signing secrets: nothing else can mend such an account."""
+    subscriber, _ = stage.runtime.subscribers.create(stage.account, NewSubscriber(HOOK, ("*",)))
+    runtime = Runtime.build(replace(stage.settings, secret_keys=parse_secret_keys(new_secret_key())), clock)
+    (found,) = runtime.accounts.rotate_signing_secret(stage.account, 0)
+    assert runtime.accounts.signing_secrets(stage.account) == (found,)
+    (found,) = runtime.subscribers.rotate_secret(stage.account, subscriber.id, 0, None)
+    assert runtime.subscribers.secrets(stage.account, subscriber.id) == (found,)
+    runtime.close()
+
+
 def test_secrets_are_kept_out_of_logs_from_the_start(stage: Stage) -> None:
     """Those of providers and the API key of the settings."""
     assert SECRET in secrets_of(stage.settings)

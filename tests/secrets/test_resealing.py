@@ -134,7 +134,9 @@ def test_a_lost_key_file_is_noticed_before_a_new_one_is_made(folder: Path, monke
     """The check says that stored secrets cannot be opened, and makes no key by itself."""
     filled(folder)
     monkeypatch.delenv("RECEIVER_SECRET_KEYS")
-    assert {each.level for each in about_secrets(check_all())} == {Level.PROBLEM}
+    problems = about_secrets(check_all())
+    assert {each.level for each in problems} == {Level.PROBLEM}
+    assert problems[0].text == f"the key file {folder}/secret_key is missing."
     assert not (folder / "secret_key").exists()
 
 
