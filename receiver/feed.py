@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from receiver.errors import NotFound
 from receiver.models import Event, Page
 from receiver.store import Store, events
+from receiver.store.events import Place
 
 
 class EventFeed:
@@ -43,19 +44,27 @@ class EventFeed:
                 return event.seq
             return events.seq_before(connection, account_id, event_id)
 
-    def newest(self, account_id: str) -> Event | None:
-        """An account's newest event in the order, or None."""
+    def newest(self, account_id: str) -> Place | None:
+        """The place of an account's newest event in the order, or None."""
         settled = self._settled()
         with self._store.read() as connection:
-            last = events.last_seq(connection, account_id, up_to=settled)
-            found = events.after(connection, account_id, last - 1, 1, up_to=settled)
-        return found[0] if found else None
+            return events.newest(connection, account_id, up_to=settled)
 
-    def behind(self, account_id: str, seq: int, types: Sequence[str], limit: int) -> Sequence[Event]:
-        """An account's events behind a place in the order, oldest first; only those before which none can appear."""
+    def behind(
+        self, account_id: str, seq: int, types: Sequence[str], limit: int
+    ) -> tuple[Sequence[Event], Place | None]:
+        """An account's events behind a place in the order, oldest first; only those before which none can appear.
+
+        And the place up to which this has looked: whoever waits goes on from there, and passes over what he does not
+        want once. None: where he was.
+        """
         settled = self._settled()
         with self._store.read() as connection:
-            return events.after(connection, account_id, seq, limit, types, up_to=settled)
+            found = events.after(connection, account_id, seq, limit, types, up_to=settled)
+            if found and (len(found) == limit or not types):
+                return found, Place(found[-1].seq, found[-1].id)
+            newest = events.newest(connection, account_id, up_to=settled) if types else None
+        return found, None if newest is None or newest.seq <= seq else newest
 
     def _settled(self) -> int | None:
         with self._store.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -79,12 +80,21 @@ def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
     return connection.execute(query.order_by(events.c.seq.desc()).limit(1)).scalar() or 0
 
 
-def last_seq(connection: Connection, account_id: str, *, up_to: int | None = None) -> int:
-    """The place of an account's newest event, 0 when it has none. ``up_to``: the last place, as ``settled`` says."""
-    query = select(events.c.seq).where(events.c.account_id == account_id).order_by(events.c.seq.desc()).limit(1)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands in the order, and its id."""
+
+    seq: int
+    id: str
+
+
+def newest(connection: Connection, account_id: str, *, up_to: int | None = None) -> Place | None:
+    """The place of an account's newest event, None when it has none. ``up_to``: the last place, as ``settled`` says."""
+    query = select(events.c.seq, events.c.id).where(events.c.account_id == account_id)
     if up_to is not None:
         query = query.where(events.c.seq <= up_to)
-    return connection.execute(query).scalar() or 0
+    row = connection.execute(query.order_by(events.c.seq.desc()).limit(1)).first()
+    return None if row is None else Place(row.seq, row.id)
 
 
 def list_page(

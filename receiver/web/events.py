@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flask import Response, request
@@ -52,8 +52,14 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
         page = _awaited(query["wait"], lambda: feed.list_page(who, types, limit, query.get("cursor")), _has_items)
         return answers.listing(map(event_text, page.items), page.next_cursor)
     place = feed.place_of(who, after or None)
-    found = _awaited(query["wait"], lambda: feed.behind(who, place, types, limit), bool)
-    return answers.listing(map(event_text, found), None)
+
+    def look() -> Sequence[Event]:
+        nonlocal place
+        found, seen = feed.behind(who, place, types, limit)
+        place = place if seen is None else seen.seq
+        return found
+
+    return answers.listing(map(event_text, _awaited(query["wait"], look, bool)), None)
 
 
 def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from flask import Response
 
@@ -22,8 +21,8 @@ _BATCH = 100
 def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Response:
     """An account's events of some types, as they happen, behind an event (None: from now on).
 
-    The place is sent at the start, as an id without data, so that a client whose connection breaks
-    before the first event still reconnects to where it was.
+    The place is sent at the start and when nothing happens, as an id without data, so that a client whose connection
+    breaks before an event that it wants still reconnects to where it was.
     """
     feed, bell = runtime().feed, alarm()
     if after is None:
@@ -33,18 +32,24 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
         place = feed.place_of(account_id, after)
 
     def lines(start: str, place: int) -> Iterator[str]:
+        def look() -> Sequence[Event]:
+            nonlocal start, place
+            found, seen = feed.behind(account_id, place, types, _BATCH)
+            if seen is not None:
+                start, place = seen.id, seen.seq
+            return found
+
         yield f"retry: {RETRY_MS}\nid: {start}\n\n"
         end = time.monotonic() + LONGEST
         with bell.seat(account_id) as seated:
             while True:
                 quiet_until = min(time.monotonic() + HEARTBEAT, end)
                 found = bell.until(
-                    partial(feed.behind, account_id, place, types, _BATCH),
+                    look,
                     bool,
                     max(quiet_until - time.monotonic(), 0) if seated else 0,
                 )
-                yield "".join(map(_frame, found)) or ": still here\n\n"
-                place = found[-1].seq if found else place
+                yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
                 if not seated or bell.stopping or time.monotonic() >= end:
                     return
 

@@ -19,12 +19,12 @@ def test_events_are_read_in_the_order_of_commits(stage: Stage) -> None:
     feed = stage.runtime.feed
     seen: list[str] = []
     place = feed.place_of(stage.account, None)
-    while batch := feed.behind(stage.account, place, (), 3):
+    while batch := feed.behind(stage.account, place, (), 3)[0]:
         seen += [event.id for event in batch]
         place = feed.place_of(stage.account, batch[-1].id)
     assert len(seen) == len(set(seen)) == 8
     assert [event.id for event in stage.events()] == seen
-    ends = feed.behind(stage.account, 0, ["task.succeeded"], 100)
+    ends = feed.behind(stage.account, 0, ["task.succeeded"], 100)[0]
     assert [event.task_id for event in ends] == [task.id for task in tasks]
     newest = feed.newest(stage.account)
     assert newest is not None
@@ -40,6 +40,21 @@ def test_events_are_read_in_the_order_of_commits(stage: Stage) -> None:
     assert sorted(listed) == sorted(seen)
 
 
+def test_what_a_reader_does_not_want_is_gone_through_once(stage: Stage) -> None:
+    """Whoever waits for a type that seldom comes goes on behind what there was, and misses none that comes then."""
+    task = stage.running()
+    feed = stage.runtime.feed
+    found, place = feed.behind(stage.account, 0, ["task.succeeded"], 10)
+    assert not found
+    assert place is not None
+    assert place.id == stage.events()[-1].id
+    assert feed.behind(stage.account, place.seq, ["task.succeeded"], 10) == ([], None)
+    stage.notice(task)
+    (end,), seen = feed.behind(stage.account, place.seq, ["task.succeeded"], 10)
+    assert seen is not None
+    assert (end.type, seen.seq, seen.id) == ("task.succeeded", end.seq, end.id)
+
+
 def test_a_place_survives_the_purge_of_its_event(build: Any, clock: Clock) -> None:
     """A reader who comes back after a long silence misses nothing that is still there."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=3)
@@ -51,7 +66,7 @@ def test_a_place_survives_the_purge_of_its_event(build: Any, clock: Clock) -> No
     stage.runtime.sweeping.step()
     feed = stage.runtime.feed
     place = feed.place_of(stage.account, last_read.id)
-    assert [event.task_id for event in feed.behind(stage.account, place, (), 10)] == [new.id]
+    assert [event.task_id for event in feed.behind(stage.account, place, (), 10)[0]] == [new.id]
 
 
 def test_events_hold_the_task_as_it_was_then(stage: Stage) -> None:

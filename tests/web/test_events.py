@@ -202,6 +202,21 @@ def test_a_silent_stream_shows_that_it_lives(api: Caller, monkeypatch: pytest.Mo
     assert 0.25 < time.monotonic() - began < SOON
 
 
+def test_a_silent_stream_tells_how_far_it_is(api: Caller, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that wants a type that seldom comes reconnects behind all that went by, which is not read again."""
+    monkeypatch.setattr(streaming, "HEARTBEAT", 0.05)
+    api.submit()
+    with api.get("/v1/events?event_type=task.failed&after=", headers=STREAM) as answer:
+        got = frames(answer)
+        next(got)
+        progress.finish()
+        newest = api.get("/v1/events").json["data"][0]["id"]
+        end = time.monotonic() + SOON
+        while (frame := next(got)).get("id") != newest:
+            assert time.monotonic() < end
+    assert "data" not in frame
+
+
 def test_a_stream_ends_with_the_process(app: Flask, api: Caller) -> None:
     """At a stop a client is sent away soon, to come back elsewhere."""
     with api.get("/v1/events", headers=STREAM) as answer:
