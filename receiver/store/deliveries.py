@@ -12,7 +12,7 @@ from sqlalchemy import CTE, Connection, Select, exists, func, insert, select, up
 from receiver import events as event_rules
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
-from receiver.store.paging import page
+from receiver.store.paging import are_few, page
 from receiver.store.prepared import Prepared
 from receiver.store.schema import attempts, deliveries, subscribers
 
@@ -125,9 +125,19 @@ def list_page(
     if wanted.task is not None:  # so asked, SQLite too looks up the few of a task, and not all of the account's
         of_task = deliveries.alias()
         query = query.where(deliveries.c.id.in_(select(of_task.c.id).where(of_task.c.task_id == wanted.task)))
+    if wanted.status == DeliveryStatus.PENDING.value:
+        waiting_ones = _waiting_of(wanted.subscriber)
+        if are_few(connection, waiting_ones):
+            query = query.where(deliveries.c.id.in_(waiting_ones))
     if wanted.event_type is not None:
         query = query.where(deliveries.c.event_type.in_(event_rules.types_of(wanted.event_type)))
     return page(connection, query, deliveries.c.id, from_row, limit=limit, cursor=cursor)
+
+
+def _waiting_of(subscriber_id: str | None) -> Select[Any]:
+    of_all = deliveries.alias()
+    query = select(of_all.c.id).where(of_all.c.due_at.is_not(None))
+    return query if subscriber_id is None else query.where(of_all.c.subscriber_id == subscriber_id)
 
 
 def waiting() -> CTE:

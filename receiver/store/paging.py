@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Select
+from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from receiver.models import Page
 
 T = TypeVar("T")
+
+FEW = 5000
+"""So many records are put into order at less cost than a long history is gone through for them."""
+
+
+def are_few(connection: Connection, ids: Select[Any]) -> bool:
+    """Whether a query that an index answers finds few. SQLite cannot tell by itself how many have a value."""
+    some = ids.limit(FEW + 1).subquery()
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one()) <= FEW
 
 
 def page(

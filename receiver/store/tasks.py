@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, b
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.signing import without_tokens
 from receiver.store import dialect
-from receiver.store.paging import page
+from receiver.store.paging import are_few, page
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
 
@@ -144,10 +144,12 @@ def list_page(connection: Connection, account_id: str, wanted: Filter, limit: in
     if wanted.created_before is not None:
         query = query.where(tasks.c.id < first_id("task", wanted.created_before))
     for key, text in (wanted.metadata or {}).items():
-        having = select(task_metadata.c.task_id).where(
-            task_metadata.c.account_id == account_id, task_metadata.c.key == key, task_metadata.c.value == text
-        )
-        query = query.where(tasks.c.id.in_(having))
+        pair = (task_metadata.c.account_id == account_id, task_metadata.c.key == key, task_metadata.c.value == text)
+        having = select(task_metadata.c.task_id).where(*pair)
+        if are_few(connection, having):
+            query = query.where(tasks.c.id.in_(having))
+        else:  # one by one, newest first, until the page is full: SQLite would gather all of them before
+            query = query.where(having.where(task_metadata.c.task_id == tasks.c.id).correlate(tasks).exists())
     return page(connection, query, tasks.c.id, _from_row, limit=limit, cursor=cursor)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from receiver.store import deliveries, events, notices, schema, tasks
+from receiver.store import deliveries, events, notices, paging, schema, tasks
 from receiver.store.deliveries import Filter as DeliveryFilter
 from receiver.store.tasks import Filter
 from tests.core.stage import HOOK, Clock, Stage
+from tests.databases import on_sqlite
 from tests.store.test_claims import plans
 from tests.store.test_event_order import add
 
@@ -105,12 +106,58 @@ def test_pages_of_events_hold_every_event_once(stage: Stage, clock: Clock) -> No
     def fetch(size: int, cursor: str | None) -> Any:
         return feed.list_page(stage.account, (), size, cursor)
 
-    assert [event.id for event in feed.behind(stage.account, 0, (), 10)] == made
+    assert [event.id for event in feed.behind(stage.account, 0, (), 10)[0]] == made
     for size in (1, 2, 3, 100):
         assert walk(fetch, size) == made[::-1]
     with stage.runtime.store.write() as connection:
         connection.execute(schema.events.delete().where(schema.events.c.id == first.next_cursor))
     assert [event.id for event in fetch(10, first.next_cursor).items] == made[:-1][::-1]
+
+
+@pytest.mark.parametrize("few", [0, 1, 100])
+def test_a_list_is_the_same_however_its_rows_are_found(
+    stage: Stage, clock: Clock, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a pair of metadata is that of few tasks, or few deliveries wait, these are looked up; else all go by."""
+    monkeypatch.setattr(paging, "FEW", few)
+    stage.subscribe(HOOK)
+    made = []
+    for number in range(4):
+        made.append(stage.running(f"job-{number}", metadata={"kind": "all", "order": str(number % 2)}).id)
+        clock.pass_by(1)
+    stage.attempt(200, room=1)
+    runtime, account = stage.runtime, stage.account
+
+    def tasks_of(**metadata: str) -> list[str]:
+        wanted = Filter(metadata=metadata)
+        return walk(lambda size, at: runtime.tasks.list_page(account, wanted, size, at), 1)
+
+    assert tasks_of(kind="all") == made[::-1]
+    assert tasks_of(kind="all", order="1") == [made[3], made[1]]
+    assert tasks_of(kind="none", order="1") == []
+    wanted = DeliveryFilter(status="pending")
+    waiting = walk(lambda size, at: runtime.deliveries.list_page(account, wanted, size, at), 2)
+    assert len(waiting) == 3
+    assert runtime.deliveries.list_page("acct_other", wanted, 5, None).items == ()
+
+
+def test_what_waits_is_looked_up_in_a_long_history(stage: Stage) -> None:
+    """A few deliveries that wait are listed at the same cost beside a million finished ones."""
+    stage.create()
+    waiting = DeliveryFilter(status="pending")
+    plan = plans(stage, lambda connection: deliveries.list_page(connection, stage.account, waiting, 50, None))
+    assert any("ix_deliveries_due" in line for line in plan), plan
+
+
+@on_sqlite
+@pytest.mark.parametrize("few", [0, 1])
+def test_a_value_that_all_tasks_have_is_not_gathered(stage: Stage, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a million tasks with the same metadata costs as much as a page of twenty."""
+    monkeypatch.setattr(paging, "FEW", few)
+    stage.create(metadata={"kind": "all"})
+    wanted = Filter(metadata={"kind": "all"})
+    plan = plans(stage, lambda connection: tasks.list_page(connection, stage.account, wanted, 50, None))
+    assert any("LIST SUBQUERY" in line for line in plan) is bool(few), plan
 
 
 @pytest.mark.parametrize("cursor", ["", "nonsense", "zzzz", "' OR 1=1 --", "task_" + "z" * 26])
