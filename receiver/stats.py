@@ -44,6 +44,7 @@ class StatsService:
         now = self._clock()
         with self._store.read() as connection:
             seen = pacing.last_beat(connection)
+            due, circuits = stats.waiting_subscribers(connection, now)
             return Stats(
                 tasks=stats.live_tasks(connection),
                 task_ages=[
@@ -51,9 +52,9 @@ class StatsService:
                 ],
                 deliveries_pending=stats.pending_deliveries(connection),
                 deliveries_dead=stats.dead_deliveries(connection),
-                delivery_age=_age(stats.oldest_due_delivery(connection, now), now),
+                delivery_age=_age(due, now),
                 subscribers_disabled=stats.disabled_subscribers(connection),
-                circuits_open=stats.open_circuits(connection, now),
+                circuits_open=circuits,
                 worker_age=None if seen is None else _age(seen, now),
                 workers=stats.workers_seen(connection, now - WORKER_SEEN),
             )

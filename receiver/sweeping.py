@@ -25,12 +25,12 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody, in two transactions.
+        """Purge one small batch of each kind, and end what waits for nobody, in two or three transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
         takes them, and whoever sends old ones again waits for nothing that waits for him. Subscribers go last,
-        when little else is left: all old ones behind callback URLs that are in use are gone through for that. Then
-        come those that a wrong clock has held for years.
+        when little else is left: all old ones are gone through for that, and nobody waits meanwhile. Then come those
+        that a wrong clock has held for years.
 
         Returns how many deliveries were ended, subscribers let go, and rows of keys, tasks, notices, events and
         subscribers went: 0 when nothing is left to do.
@@ -45,9 +45,17 @@ class SweepService:
         with self._store.write() as connection:
             for purge in (purging.purge_notices, purging.purge_events):
                 gone += purge(connection, before, STEP)
-            if gone < STEP:
-                gone += purging.purge_subscribers(connection, before, STEP)
+        if gone < STEP:
+            gone += self._purge_subscribers(before)
         return gone or self._end_endless_holds(now)
+
+    def _purge_subscribers(self, before: int) -> int:
+        with self._store.read() as connection:
+            unused = purging.unused_subscribers(connection, before, STEP)
+        if not unused:
+            return 0
+        with self._store.write() as connection:
+            return purging.purge_subscribers(connection, unused)
 
     def _end_endless_holds(self, now: int) -> int:
         with self._store.read() as connection:  # all subscribers are gone through: nobody waits for that

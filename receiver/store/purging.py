@@ -7,6 +7,7 @@ that go with their events are taken in the order of their ids, as everybody take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, func, select
@@ -14,6 +15,11 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists,
 from receiver.models import first_id
 from receiver.store import dialect
 from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
+
+_UNUSED = (
+    subscribers.c.task_only.is_(True) | subscribers.c.deleted_at.is_not(None),
+    ~exists().where(deliveries.c.subscriber_id == subscribers.c.id),
+)
 
 
 def purge_keys(connection: Connection, created_before: int, limit: int) -> int:
@@ -62,14 +68,19 @@ def purge_events(connection: Connection, created_before: int, limit: int) -> int
     return _delete(connection, events, events.c.id, old.limit(limit), deliveries.c.event_id)
 
 
-def purge_subscribers(connection: Connection, created_before: int, limit: int) -> int:
-    """Delete deleted or task-only subscribers made before a time (ms) that no delivery names any more; how many."""
-    unused = select(subscribers.c.id).where(
-        subscribers.c.id < first_id("sub", created_before),
-        subscribers.c.task_only.is_(True) | subscribers.c.deleted_at.is_not(None),
-        ~exists().where(deliveries.c.subscriber_id == subscribers.c.id),
-    )
-    return _delete(connection, subscribers, subscribers.c.id, unused.order_by(subscribers.c.id).limit(limit))
+def unused_subscribers(connection: Connection, created_before: int, limit: int) -> Sequence[str]:
+    """Deleted or task-only subscribers made before a time (ms) that no delivery names any more.
+
+    All old ones behind callback URLs that are in use are gone through for that.
+    """
+    query = select(subscribers.c.id).where(subscribers.c.id < first_id("sub", created_before), *_UNUSED)
+    return connection.execute(query.order_by(subscribers.c.id).limit(limit)).scalars().all()
+
+
+def purge_subscribers(connection: Connection, ids: Sequence[str]) -> int:
+    """Delete those of these subscribers that are still unused; how many."""
+    still = select(subscribers.c.id).where(subscribers.c.id.in_(ids), *_UNUSED).order_by(subscribers.c.id)
+    return _delete(connection, subscribers, subscribers.c.id, still)
 
 
 def _owed(of_row: ColumnElement[bool]) -> ColumnElement[bool]:

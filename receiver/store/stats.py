@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 import handlers
 from receiver import schedule
@@ -64,11 +64,12 @@ def _count(connection: Connection, rows: Select[Any]) -> int:
     return int(connection.execute(select(func.count()).select_from(rows.limit(MOST).subquery())).scalar_one())
 
 
-def oldest_due_delivery(connection: Connection, now: int) -> int | None:
-    """When the delivery that has waited longest fell due (ms).
+def waiting_subscribers(connection: Connection, now: int) -> tuple[int | None, int]:
+    """When the delivery that has waited longest fell due (ms), and how many circuits are open.
 
-    Those that nothing holds back but us: not to subscribers that are disabled, or that get nothing before a
-    later time (an open circuit, a pause they asked for).
+    The delivery: of those that nothing holds back but us, so not to subscribers that are disabled, or that get nothing
+    before a later time (an open circuit, a pause they asked for). Circuits: of subscribers that fail so steadily that
+    only a probe now and then goes to them, and for which something waits. Asked at once: all who wait are gone through.
     """
     first = (
         select(func.min(deliveries.c.due_at))
@@ -76,14 +77,15 @@ def oldest_due_delivery(connection: Connection, now: int) -> int | None:
         .correlate(subscribers)
         .scalar_subquery()
     )
-    query = select(func.min(first)).where(
+    is_held = subscribers.c.ready_at > now
+    is_open = is_held & (subscribers.c.failures >= schedule.CIRCUIT_AFTER)
+    query = select(func.min(case((~is_held, first))), func.count(case((is_open, 1)))).where(
         subscribers.c.id.in_(select(waiting().c.subscriber_id)),
         subscribers.c.disabled.is_(False),
         subscribers.c.deleted_at.is_(None),
-        subscribers.c.ready_at <= now,
     )
-    due: int | None = connection.execute(query).scalar()
-    return due
+    due, circuits = connection.execute(query).one()
+    return due, circuits
 
 
 def disabled_subscribers(connection: Connection) -> int:
@@ -92,22 +94,6 @@ def disabled_subscribers(connection: Connection) -> int:
         select(func.count())
         .select_from(subscribers)
         .where(subscribers.c.disabled.is_(True), subscribers.c.task_only.is_(False), subscribers.c.deleted_at.is_(None))
-    )
-    return int(connection.execute(query).scalar_one())
-
-
-def open_circuits(connection: Connection, now: int) -> int:
-    """How many subscribers fail so steadily that only a probe now and then goes to them, of those that wait for one."""
-    query = (
-        select(func.count())
-        .select_from(subscribers)
-        .where(
-            subscribers.c.id.in_(select(waiting().c.subscriber_id)),
-            subscribers.c.failures >= schedule.CIRCUIT_AFTER,
-            subscribers.c.ready_at > now,
-            subscribers.c.disabled.is_(False),
-            subscribers.c.deleted_at.is_(None),
-        )
     )
     return int(connection.execute(query).scalar_one())
 

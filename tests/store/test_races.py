@@ -245,7 +245,8 @@ def test_a_callback_url_that_is_just_purged_is_made_again(stage: Stage, clock: C
     start = stage.claim_one()
 
     def purge(connection: Connection) -> None:
-        assert purging.purge_subscribers(connection, clock() + 1, 10) == 1
+        unused = purging.unused_subscribers(connection, clock() + 1, 10)
+        assert purging.purge_subscribers(connection, unused) == 1
 
     overtaken(stage, purge, lambda: stage.accept(start))
     assert [delivery.url for delivery in stage.deliveries_of(task)] == [URL]
