@@ -116,3 +116,5 @@ def test_the_verification_by_library_believes_our_webhooks_and_no_others() -> No
         assert client.post("/hooks", data=body, headers=signed(secret, body)).status_code == 204
         assert client.post("/hooks", data=body, headers=signed(signing.new_secret(), body)).status_code == 401
         assert client.post("/hooks", data=body).status_code == 401
+        odd = {**signed(secret, body), "webhook-signature": "odd"}
+        assert client.post("/hooks", data=body, headers=odd).status_code == 401

@@ -14,7 +14,9 @@ public final class Webhooks {
     public static boolean verified(String secret, String id, String timestamp, String signature, byte[] body)
             throws GeneralSecurityException {
         // An old request may have been sent again by somebody else.
-        if (!timestamp.matches("[0-9]{1,12}")
+        if (timestamp == null
+                || signature == null
+                || !timestamp.matches("[0-9]{1,12}")
                 || Math.abs(Instant.now().getEpochSecond() - Long.parseLong(timestamp)) > 300) {
             return false;
         }

@@ -14,7 +14,7 @@ def verified(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
         if abs(time.time() - int(stamp)) > 300:  # an old request, sent again by somebody else
             return False
         tokens = headers["webhook-signature"].split(" ")
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return False
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = f"{webhook_id}.{stamp}.".encode() + body

@@ -1,6 +1,6 @@
 <?php
 // Verify a webhook in PHP, 8 or newer. The raw body is file_get_contents('php://input'); the headers are
-// $_SERVER['HTTP_WEBHOOK_ID'], $_SERVER['HTTP_WEBHOOK_TIMESTAMP'] and $_SERVER['HTTP_WEBHOOK_SIGNATURE'].
+// $_SERVER['HTTP_WEBHOOK_ID'] ?? '', and so on with HTTP_WEBHOOK_TIMESTAMP and HTTP_WEBHOOK_SIGNATURE.
 
 /** Whether we sent this. $secret: whsec_…; $body: the raw bytes. */
 function verified(string $secret, string $id, string $timestamp, string $signature, string $body): bool

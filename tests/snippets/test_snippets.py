@@ -84,6 +84,7 @@ def cases() -> dict[str, tuple[str, str, str, str, bytes, bool]]:
         "a timestamp in the future": (*signed(BODY, now + 900)[:5], False),
         "another timestamp": (SECRET, EVENT, str(now - 1), good, BODY, False),
         "no number": (SECRET, EVENT, "now", good, BODY, False),
+        "a number without end": (SECRET, EVENT, "9" * 400, good, BODY, False),
         "no timestamp": (SECRET, EVENT, "", good, BODY, False),
         "another id": (SECRET, EVENT[:-1] + "e", str(now), good, BODY, False),
         "a wrong secret": (SECRET, EVENT, str(now), wrong, BODY, False),
@@ -91,6 +92,7 @@ def cases() -> dict[str, tuple[str, str, str, str, bytes, bool]]:
         "the first of two signatures": (SECRET, EVENT, str(now), f"{good} {wrong}", BODY, True),
         "an unknown version": (SECRET, EVENT, str(now), good.replace("v1,", "v2,"), BODY, False),
         "no signature": (SECRET, EVENT, str(now), "", BODY, False),
+        "no headers": (SECRET, "", "", "", BODY, False),
         "half a signature": (SECRET, EVENT, str(now), good[:20], BODY, False),
     }
 
