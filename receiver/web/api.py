@@ -140,7 +140,9 @@ class Section(flask_smorest.Blueprint):  # type: ignore[misc]  # the library has
             elif method == "POST" and manual is None:
                 wrapped = _without_body(wrapped)
                 statuses |= {400, 413, 415}
-            if query is None and not any_query:
+            if query is not None or any_query:
+                statuses |= {414}
+            else:
                 wrapped = _without_query(wrapped)
             if "<" in rule:
                 statuses |= {404}

@@ -20,6 +20,10 @@ _WHY: Mapping[int, tuple[str, Mapping[str, str]]] = {
         "The body is larger than what this service takes.",
         {"too-large": "The body is larger than the 1048576 bytes that this service takes."},
     ),
+    414: (
+        "The address, with its parameters, is longer than 8190 bytes.",
+        {"unreadable": "The address is too long."},
+    ),
     415: (
         "The Content-Type is not the one documented.",
         {"unsupported-media-type": "Send the body as JSON, with Content-Type: application/json."},
