@@ -58,7 +58,7 @@ def test_what_is_still_to_be_delivered_stays(build: Any, clock: Clock, of: str) 
     """A retention shorter than the retry schedule drops nothing silently: first delivered or dead, then purged."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1, RECEIVER_RETRY_SCHEDULE="5,86400,86400")
     subscriber = stage.subscribe(HOOK, "task.succeeded")
-    (delivery,) = stage.deliveries_of(finished(stage, "job-1")) if of == "task" else [stage.ping(subscriber)]
+    (delivery,) = stage.deliveries_of(finished(stage, "job-1")) if of == "task" else [stage.tell(subscriber)]
     for _ in range(3):
         assert stage.attempt(500) != []
         clock.now = stage.delivery(delivery).due_at or 0
@@ -67,6 +67,27 @@ def test_what_is_still_to_be_delivered_stays(build: Any, clock: Clock, of: str) 
     assert stage.delivery(delivery).status is DeliveryStatus.DEAD
     stage.runtime.sweeping.step()
     assert counts(stage)["deliveries"] == 0
+
+
+@pytest.mark.parametrize("of", ["task", "ping"])
+def test_what_is_still_to_be_delivered_does_not_stand_in_the_way(
+    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """Retention goes on behind an old task or event that a subscriber is still to be told of, however many there are."""
+    monkeypatch.setattr(sweeping, "STEP", 1)
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    slow = stage.subscribe(HOOK, "task.succeeded")
+    for job in ("job-1", "job-2"):
+        if of == "task":
+            finished(stage, job)
+        else:
+            stage.tell(slow)
+        stage.attempt(500 if job == "job-1" else 200, room=1)
+        clock.pass_by(1)
+    clock.pass_by(2 * DAY)
+    stage.runtime.sweeping.step()
+    assert counts(stage)["deliveries"] == 1
+    assert stage.attempt(200) != [], "the one that is still to be delivered"
 
 
 def test_the_backlog_of_a_disabled_subscriber_ends_with_retention(build: Any, clock: Clock) -> None:
@@ -101,7 +122,7 @@ def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Cloc
     """Its deliveries stay listed until retention ends them; registered ones that live stay."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
     gone, stays = stage.subscribe(), stage.subscribe()
-    stage.ping(gone)
+    stage.tell(gone)
     stage.runtime.subscribers.delete(stage.account, gone.id)
     clock.pass_by(1.5 * DAY)
     stage.runtime.sweeping.step()
@@ -115,7 +136,7 @@ def test_while_much_is_purged_no_subscriber_is_looked_for(build: Any, clock: Clo
     stage.runtime.subscribers.delete(stage.account, stage.subscribe().id)
     stays = stage.subscribe()
     for _ in range(sweeping.STEP):
-        stage.ping(stays)
+        stage.tell(stays)
     with stage.runtime.store.write() as connection:
         connection.execute(text("UPDATE deliveries SET status = 'delivered', due_at = NULL"))
     clock.pass_by(1.5 * DAY)
@@ -200,7 +221,7 @@ def test_what_a_dead_worker_had_under_way_is_due_at_once(stage: Stage) -> None:
     """Its deliveries, and nobody else's; a full subscriber has its seats back, and no attempt is used up."""
     subscriber = stage.subscribe(HOOK, "subscriber.ping")
     stage.runtime.sweeping.beat("dead")
-    pings = [stage.ping(subscriber) for _ in range(32)]  # as many as may be under way
+    pings = [stage.tell(subscriber) for _ in range(32)]  # as many as may be under way
     service = stage.runtime.deliveries
     theirs = service.turn((), 2, holder="alive").claims
     taken = service.turn((), 100, holder="dead").claims
@@ -220,7 +241,7 @@ def test_what_a_dead_worker_had_under_way_is_due_at_once(stage: Stage) -> None:
 
 def test_what_was_held_earlier_is_not_taken_from_who_holds_it_now(stage: Stage) -> None:
     """A delivery that a dead worker once failed to make belongs to the next one that claims it, whoever that is."""
-    stage.ping(stage.subscribe())
+    stage.tell(stage.subscribe())
     first = stage.runtime.deliveries.turn((), 1, holder="dead").claims
     stage.finish(list(first), 500)
     assert stage.runtime.sweeping.bury("dead") == 0
@@ -247,12 +268,12 @@ def test_a_clock_that_was_years_ahead_for_a_moment_holds_no_subscriber_for_years
     polite = stage.subscribe(HOOK + "/polite")
     stage.clock.pass_by(years)
     for _ in range(1 if of == "rate limit" else CIRCUIT_AFTER):
-        stage.ping(subscriber)
+        stage.tell(subscriber)
     stage.attempt(200 if of == "rate limit" else 500)
     stage.clock.pass_by(-years)
-    pause = stage.ping(polite)
+    pause = stage.tell(polite)
     stage.attempt(503, retry_after="86400")
-    wanted = stage.ping(subscriber)
+    wanted = stage.tell(subscriber)
     assert stage.attempt(200) == []
     stage.runtime.sweeping.step()
     assert [claim.delivery.id for claim in stage.attempt(200)] == [wanted.id]
