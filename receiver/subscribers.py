@@ -147,10 +147,7 @@ class SubscriberService:
         enabled = before.disabled and values.get("disabled") is False
         if enabled and not backlog.spread(connection, subscriber_id, self._clock()):
             return False
-        columns = self._columns(values, subscriber_id)
-        if values.get("url", before.url) != before.url:  # what is noted tells of the address before
-            columns.update(failures=0, failing_since=None)
-            subscribers.release(connection, before, self._clock())
+        columns = self._columns(values, before)
         if columns:
             subscribers.change(connection, subscriber_id, columns)
         return True
@@ -215,15 +212,21 @@ class SubscriberService:
     def ping(self, account_id: str, subscriber_id: str) -> Delivery:
         """Send a ``subscriber.ping`` to this subscriber alone, whatever its event types.
 
+        It goes before what waits, and no pause holds it back; a rate limit does: somebody wants to see the answer now.
         Raises NotFound, or Conflict when the subscriber is disabled: nobody would see an answer.
         """
-        subscriber = self.get(account_id, subscriber_id)
-        if subscriber.disabled:
-            raise Conflict("The subscriber is disabled; enable it first, or the ping would only wait.")
+        self.get(account_id, subscriber_id)
         now = self._clock()
         with self._store.write() as connection:
+            subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+            if subscriber is None:
+                raise NotFound("There is no such subscriber.")
+            if subscriber.disabled:
+                raise Conflict("The subscriber is disabled; enable it first, or the ping would only wait.")
             body = event_rules.ping_body(subscriber, now)
-            (delivery,) = publish(connection, account_id, EventType.SUBSCRIBER_PING, body, [subscriber], now)
+            due = backlog.head_of_line(connection, subscriber_id, now)
+            (delivery,) = publish(connection, account_id, EventType.SUBSCRIBER_PING, body, [subscriber], now, due=due)
+            subscribers.release(connection, subscriber, now)
         self._bell.ring()
         return delivery
 
@@ -270,8 +273,8 @@ class SubscriberService:
             by_hand = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, Trigger.MANUAL) if every else 0
         return every, by_hand
 
-    def _columns(self, values: Mapping[str, Any], subscriber_id: str) -> dict[str, Any]:
-        """What is stored of the named fields."""
+    def _columns(self, values: Mapping[str, Any], before: Subscriber) -> dict[str, Any]:
+        """What is stored of the named fields. Who is enabled, or moves elsewhere, begins with a clean record."""
         columns: dict[str, Any] = {
             name: values[name] for name in ("url", "description", "rate_limit") if name in values
         }
@@ -280,12 +283,12 @@ class SubscriberService:
         if "providers" in values:
             columns["providers"] = None if values["providers"] is None else json.dumps(list(values["providers"]))
         if "headers" in values:
-            columns["headers_sealed"] = self._seal_headers(values["headers"], subscriber_id)
+            columns["headers_sealed"] = self._seal_headers(values["headers"], before.id)
         if "disabled" in values:
             columns["disabled"] = values["disabled"]
             columns["disabled_reason"] = "by request" if values["disabled"] else None
-            if not values["disabled"]:
-                columns.update(ready_at=0, failures=0, failing_since=None)
+        if values.get("disabled") is False or values.get("url", before.url) != before.url:
+            columns.update(ready_at=0, failures=0, failing_since=None)
         return columns
 
     def _seal_headers(self, headers: Mapping[str, str] | None, subscriber_id: str) -> str | None:

@@ -152,16 +152,20 @@ def publish(
     body: str,
     to: Sequence[Subscriber],
     now: int,
+    *,
+    due: int | None = None,
 ) -> list[Delivery]:
-    """Write an event that is about no task; its deliveries, due now, one for each of these subscribers."""
-    return _write(connection, [(Event(new_id("evt", now), account_id, event_type, now, body), to)])
+    """Write an event that is about no task; its deliveries, due now (or ``due``), one for each of these subscribers."""
+    return _write(connection, [(Event(new_id("evt", now), account_id, event_type, now, body), to)], due)
 
 
-def _write(connection: Connection, new: Sequence[tuple[Event, Sequence[Subscriber]]]) -> list[Delivery]:
-    """Write events, and a delivery of each, due at once, for each of its subscribers."""
+def _write(
+    connection: Connection, new: Sequence[tuple[Event, Sequence[Subscriber]]], due: int | None = None
+) -> list[Delivery]:
+    """Write events, and a delivery of each, due at once (or ``due``), for each of its subscribers."""
     events.add(connection, [event for event, _ in new])
     reached("event.added")
-    due = [
+    owed = [
         Delivery(
             id=new_id("dlv", event.created_at),
             account_id=event.account_id,
@@ -172,10 +176,10 @@ def _write(connection: Connection, new: Sequence[tuple[Event, Sequence[Subscribe
             url=subscriber.url,
             status=DeliveryStatus.PENDING,
             created_at=event.created_at,
-            due_at=event.created_at,
+            due_at=event.created_at if due is None else due,
         )
         for event, to in new
         for subscriber in to
     ]
-    deliveries.add(connection, due)
-    return due
+    deliveries.add(connection, owed)
+    return owed

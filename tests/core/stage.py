@@ -192,15 +192,16 @@ class Stage:
         return self.runtime.subscribers.create(self.account, wanted)[0]
 
     def ping(self, subscriber: Subscriber) -> Delivery:
-        """One delivery to attempt."""
+        """One delivery that a caller asks for: it goes before what waits."""
         return self.runtime.subscribers.ping(self.account, subscriber.id)
 
     def tell(self, subscriber: Subscriber) -> Delivery:
-        """One delivery, also for a subscriber that is disabled, which cannot be pinged."""
+        """One delivery in its turn, also for a subscriber that is disabled, which cannot be pinged."""
         now = self.runtime.clock()
         body = ping_body(subscriber, now)
         with self.runtime.store.write() as connection:
             (told,) = publish(connection, self.account, EventType.SUBSCRIBER_PING, body, [subscriber], now)
+        self.runtime.bell.ring()
         return told
 
     def delivery(self, delivery: Delivery | str) -> Delivery:

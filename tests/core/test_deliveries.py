@@ -31,7 +31,7 @@ def told(stage: Stage, subscriber: Subscriber) -> list[str]:
 
 def backlog(stage: Stage, subscriber: Subscriber, count: int) -> list[str]:
     """Pings waiting for a subscriber."""
-    return [stage.ping(subscriber).id for _ in range(count)]
+    return [stage.tell(subscriber).id for _ in range(count)]
 
 
 # Who gets what -----------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_a_result_after_the_lease_is_not_written(stage: Stage) -> None:
 def fail(stage: Stage, subscriber: Subscriber, times: int) -> None:
     """So many failures, one after the other, however long that takes."""
     for _ in range(times):
-        stage.ping(subscriber)
+        stage.tell(subscriber)
         stage.clock.now = max(stage.clock(), stage.subscriber(subscriber).ready_at)
         stage.attempt(500, room=1)
 
@@ -272,6 +272,17 @@ def test_a_retry_by_hand_does_not_wait_for_the_circuit(stage: Stage) -> None:
     stage.runtime.deliveries.retry(stage.account, newest)
     assert [claim.delivery.id for claim in stage.attempt(500)] == [newest]
     assert stage.attempt(200) == [], "and its failure opens the circuit again"
+
+
+def test_a_ping_does_not_wait_for_the_circuit(stage: Stage) -> None:
+    """Who has mended his webhook tries it out and sees the answer now, whatever else has waited longer."""
+    subscriber = stage.subscribe()
+    fail(stage, subscriber, CIRCUIT_AFTER)
+    backlog(stage, subscriber, 3)
+    assert stage.attempt(200) == []
+    ping = stage.ping(subscriber)
+    assert [claim.delivery.id for claim in stage.attempt(200)] == [ping.id]
+    assert len(stage.attempt(200)) > 1, "and its success closes the circuit"
 
 
 def test_attempts_that_fail_together_open_the_circuit_once(stage: Stage) -> None:

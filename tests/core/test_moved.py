@@ -1,4 +1,4 @@
-"""A webhook that moves to another address while an attempt is under way."""
+"""A webhook that moves to another address."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus
 from tests.core.stage import HOOK, Stage
 
@@ -60,3 +61,29 @@ def test_a_success_at_the_old_address_is_one(stage: Stage) -> None:
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
     stage.finish([claim], 200)
     assert stage.delivery(delivery).status is DeliveryStatus.DELIVERED
+
+
+def test_a_pause_that_the_old_address_asked_for_ends_with_it(stage: Stage) -> None:
+    """Who moves away from a server that said "tomorrow" gets what waits at the new address now, not tomorrow."""
+    subscriber = stage.subscribe()
+    stage.tell(subscriber)
+    stage.attempt(503, retry_after="86400")
+    waits = stage.tell(subscriber)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": subscriber.url, "description": "same"})
+    assert stage.attempt(200) == [], "the same address is the same server"
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
+    assert [(claim.delivery.id, claim.subscriber.url) for claim in stage.attempt(200)] == [(waits.id, NEW)]
+
+
+def test_failures_of_the_old_address_do_not_disable_the_new_one(stage: Stage) -> None:
+    """Five days of failure at a wrong address, one at the right one: the subscriber stays."""
+    subscriber = stage.subscribe()
+    for _ in range(DISABLE_FAILURES - 1):
+        stage.ping(subscriber)
+        stage.attempt(500, room=1)
+    stage.clock.pass_by(stage.settings.disable_after)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": NEW})
+    stage.ping(subscriber)
+    stage.attempt(500, room=1)
+    after = stage.subscriber(subscriber)
+    assert (after.disabled, after.failures, after.failing_since) == (False, 1, stage.clock())

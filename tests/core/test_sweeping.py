@@ -73,7 +73,7 @@ def test_what_is_still_to_be_delivered_stays(build: Any, clock: Clock, of: str) 
 def test_what_is_still_to_be_delivered_does_not_stand_in_the_way(
     build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, of: str
 ) -> None:
-    """Retention goes on behind an old task or event that a subscriber is still to be told of, however many there are."""
+    """Retention goes on behind old tasks or events that a subscriber is still to be told of, however many."""
     monkeypatch.setattr(sweeping, "STEP", 1)
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
     slow = stage.subscribe(HOOK, "task.succeeded")

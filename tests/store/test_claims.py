@@ -29,7 +29,7 @@ def waiting(stage: Stage, count: int, **more: Any) -> Subscriber:
     """A subscriber with so many deliveries due."""
     subscriber = stage.subscribe(HOOK, "subscriber.ping", **more)
     for _ in range(count):
-        stage.ping(subscriber)
+        stage.tell(subscriber)
     return subscriber
 
 
@@ -130,13 +130,17 @@ def test_no_rate_limit_is_rounded_up(stage: Stage, rate: float) -> None:
     assert claim(stage, 1)
 
 
-def test_retries_by_hand_keep_to_the_rate_limit(stage: Stage) -> None:
+@pytest.mark.parametrize("by", ["retry", "ping"])
+def test_what_is_sent_by_hand_keeps_to_the_rate_limit(stage: Stage, by: str) -> None:
     """Who sends many again at once gets them one after the other, as fast as the subscriber can bear."""
     limited = waiting(stage, 10, rate_limit=2.0)
     ids = [row.id for row in stage.rows("SELECT id FROM deliveries WHERE subscriber_id = :id", id=limited.id)]
     times = []
     for number in range(40):
-        stage.runtime.deliveries.retry(stage.account, ids[number % 10])
+        if by == "retry":
+            stage.runtime.deliveries.retry(stage.account, ids[number % 10])
+        else:
+            stage.ping(limited)
         times += [stage.clock()] * len(claim(stage, 100))
         stage.clock.pass_by(0.1)
     assert len(times) == 8
@@ -169,7 +173,7 @@ def test_claims_come_oldest_due_first(stage: Stage, clock: Clock) -> None:
     subscriber = stage.subscribe()
     made = []
     for _ in range(5):
-        made.append(stage.ping(subscriber).id)
+        made.append(stage.tell(subscriber).id)
         clock.pass_by(1)
     assert [found.delivery.id for found in claim(stage, 3)] == made[:3]
     queued = []
