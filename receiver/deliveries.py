@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from random import random
@@ -15,7 +14,7 @@ from receiver import __version__, lifecycle, metrics, schedule, tracing, watchin
 from receiver import events as event_rules
 from receiver.bell import DELIVER, Bell
 from receiver.blanking import blanked, secrets_in
-from receiver.errors import Busy, Conflict, NotFound
+from receiver.errors import Conflict, NotFound
 from receiver.lifecycle import Judgement, Result
 from receiver.models import (
     Attempt,
@@ -91,7 +90,7 @@ class DeliveryService:
 
     def next_look(self) -> int | None:
         """When (ms) the next delivery can be attempted; None when none is waiting."""
-        with self._store.read(by_index=True) as connection:
+        with self._store.read() as connection:
             return claiming.next_due(connection, self._clock(), self._per_subscriber)
 
     def turn(
@@ -108,7 +107,7 @@ class DeliveryService:
         ``reserved``, ``troubled``: as for ``claiming.claim``, which is fair between subscribers. ``holder``: the worker
         that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
 
-        ``next_look`` is asked for, afterwards, when there was room for more than was claimed; else more may be due now.
+        ``next_look`` is asked for when there was room for more than was claimed; else more may be due now.
         """
         discreet = [self._discreet(outcome) for outcome in outcomes]
         with self._store.write(flushed=bool(outcomes)) as connection:
@@ -127,12 +126,9 @@ class DeliveryService:
                 troubled=troubled,
                 holder=holder,
             )
-        if len(claimed) == room:
-            return Turn(claimed, now)
-        look: int | None = now
-        with suppress(Busy):  # what is claimed is ours all the same
-            look = self.next_look()  # every address is gone through: nobody waits for that
-        return Turn(claimed, look)
+            if len(claimed) == room:
+                return Turn(claimed, now)
+            return Turn(claimed, claiming.next_due(connection, now, self._per_subscriber))
 
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""

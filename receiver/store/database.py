@@ -31,7 +31,6 @@ class Store:
         self.url = url
         self.engine = dialect.open_engine(url, pool)
         self._bare = dialect.bare(self.engine)
-        self._index_reader = self.engine.execution_options(by_index=True)
         self._writer = self.engine.execution_options(writes=True)
         self._hasty_writer = self._writer.execution_options(flushed=False)
         self._file = dialect.database_file(url)
@@ -44,13 +43,9 @@ class Store:
         self._migrator = self.engine.execution_options(writes=True, migrates=True)
 
     @contextmanager
-    def read(self, *, by_index: bool = False) -> Iterator[Connection]:
-        """A transaction that only reads. Raises Busy when the database cannot be reached.
-
-        ``by_index``: it finds rows as one that writes does, for what is asked as often (``dialect._BY_INDEX``).
-        """
-        reader = self._index_reader if by_index else self.engine
-        with _busy("the database does not answer"), _transaction(reader) as connection:
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises Busy when the database cannot be reached."""
+        with _busy("the database does not answer"), _transaction(self.engine) as connection:
             yield connection
 
     def ask(self, query: Callable[[Connection], T]) -> T:

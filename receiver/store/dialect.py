@@ -140,10 +140,8 @@ def _begin_postgresql(connection: Connection) -> None:
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
     if not options.get("flushed", True):
         said += "; SET LOCAL synchronous_commit = off"
-    writes = options.get("writes", False)
-    if writes or options.get("by_index", False):
-        said += _BY_INDEX
-    begin = f"BEGIN{said}" if writes else f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
+    reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
+    begin = f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads
     direct.directly(connection, begin, lambda _: direct.session_of(connection).begin(begin))
 
 
