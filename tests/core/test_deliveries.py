@@ -263,26 +263,19 @@ def test_a_circuit_opens_after_repeated_failure_and_probes_one_by_one(stage: Sta
     assert len(stage.attempt(200)) > 1, "and the circuit is closed"
 
 
-def test_a_retry_by_hand_does_not_wait_for_the_circuit(stage: Stage) -> None:
-    """Who has mended his webhook and says so gets an attempt now, as a probe, whatever else has waited longer."""
+@pytest.mark.parametrize("by", ["retry", "ping"])
+def test_what_is_sent_by_hand_does_not_wait_for_the_circuit(stage: Stage, by: str) -> None:
+    """Who has mended his webhook tries it out and sees the answer now, whatever else has waited longer: a probe."""
     subscriber = stage.subscribe()
     fail(stage, subscriber, CIRCUIT_AFTER)
-    *_, newest = backlog(stage, subscriber, 3)
+    *_, wanted = backlog(stage, subscriber, 3)
     assert stage.attempt(200) == []
-    stage.runtime.deliveries.retry(stage.account, newest)
-    assert [claim.delivery.id for claim in stage.attempt(500)] == [newest]
+    if by == "retry":
+        stage.runtime.deliveries.retry(stage.account, wanted)
+    else:
+        wanted = stage.ping(subscriber).id
+    assert [claim.delivery.id for claim in stage.attempt(500)] == [wanted]
     assert stage.attempt(200) == [], "and its failure opens the circuit again"
-
-
-def test_a_ping_does_not_wait_for_the_circuit(stage: Stage) -> None:
-    """Who has mended his webhook tries it out and sees the answer now, whatever else has waited longer."""
-    subscriber = stage.subscribe()
-    fail(stage, subscriber, CIRCUIT_AFTER)
-    backlog(stage, subscriber, 3)
-    assert stage.attempt(200) == []
-    ping = stage.ping(subscriber)
-    assert [claim.delivery.id for claim in stage.attempt(200)] == [ping.id]
-    assert len(stage.attempt(200)) > 1, "and its success closes the circuit"
 
 
 def test_attempts_that_fail_together_open_the_circuit_once(stage: Stage) -> None:
