@@ -243,7 +243,7 @@ def test_only_two_places_can_dial() -> None:
                         found.setdefault(place, set()).add(known)
     assert found == {
         "handlers/_http.py": {"requests", "urllib3"},  # below the base URL that the operator set; no redirects
-        "handlers/_deadline.py": {"http.client", "socket", "requests", "urllib3"},  # its transport
+        "handlers/_deadline.py": {"http.client", "socket", "ssl", "requests", "urllib3"},  # its transport
         "receiver/dialling.py": {"socket", "ssl"},  # the guard
         "receiver/outbound.py": {"socket", "ssl"},  # on connections of the guard
         "receiver/answers.py": {"socket"},  # on connections of the guard
