@@ -321,7 +321,8 @@ def _alone(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContext 
     return post(request, policy, tls=tls)
 
 
-def _carried(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContext | None) -> OutboundResult:
+def carry(courier: Courier, request: OutboundRequest) -> Future[OutboundResult]:
+    """Send a request; its result when it comes."""
     came: Future[OutboundResult] = Future()
 
     def done(result: OutboundResult | None, problem: BaseException | None) -> None:
@@ -330,10 +331,14 @@ def _carried(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContex
         else:
             came.set_result(result)
 
+    courier.send(request, done)
+    return came
+
+
+def _carried(request: OutboundRequest, policy: AddressPolicy, tls: ssl.SSLContext | None) -> OutboundResult:
     courier = Courier("courier", policy, tls)
     try:
-        courier.send(request, done)
-        return came.result(request.deadline + 10)
+        return carry(courier, request).result(request.deadline + 10)
     finally:
         courier.close()
 

@@ -20,7 +20,7 @@ from receiver.addresses import AddressPolicy
 from receiver.courier import Courier
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from receiver.reactor import READ, Reactor
-from tests.subscriber import Behaviour, Subscriber, Talk, answer, hang, stay_on_loopback
+from tests.subscriber import Behaviour, Subscriber, Talk, answer, carry, hang, stay_on_loopback
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -44,16 +44,7 @@ def begin(
     courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0, owner: str = ""
 ) -> Future[OutboundResult]:
     """Send a request; its result when it comes."""
-    came: Future[OutboundResult] = Future()
-
-    def done(result: OutboundResult | None, problem: BaseException | None) -> None:
-        if result is None:
-            came.set_exception(problem)
-        else:
-            came.set_result(result)
-
-    courier.send(OutboundRequest("POST", url, {}, body, deadline, owner=owner), done)
-    return came
+    return carry(courier, OutboundRequest("POST", url, {}, body, deadline, owner=owner))
 
 
 def send(courier: Courier, url: str, body: bytes = b"{}", deadline: float = 5.0) -> OutboundResult:

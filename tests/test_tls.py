@@ -11,7 +11,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from receiver.addresses import AddressPolicy
 from receiver.courier import Courier
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from receiver.tls import Tls
-from tests.subscriber import Subscriber, Talk, stay_on_loopback
+from tests.subscriber import Subscriber, Talk, carry, stay_on_loopback
 from tests.test_outbound_tls import Authority
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -53,16 +52,7 @@ def courier(authority: Authority) -> Iterator[Courier]:
 
 def send(courier: Courier, subscriber: Subscriber) -> OutboundResult:
     """Send a request and wait for its result."""
-    came: Future[OutboundResult] = Future()
-
-    def done(result: OutboundResult | None, problem: BaseException | None) -> None:
-        if result is None:
-            came.set_exception(problem)
-        else:
-            came.set_result(result)
-
-    courier.send(OutboundRequest("POST", subscriber.url, {}, b"{}", 10.0), done)
-    return came.result(20)
+    return carry(courier, OutboundRequest("POST", subscriber.url, {}, b"{}", 10.0)).result(20)
 
 
 class Forger:

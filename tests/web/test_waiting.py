@@ -201,6 +201,18 @@ def test_a_busy_bell_does_not_make_a_storm_of_looks(tmp_path: Any) -> None:
     assert 3 <= len(looks) <= 0.5 / waiting.BREATH + 3
 
 
+def _hears(alarm: Alarm, bell: Bell) -> None:
+    """It hears the bell, in the end; then it is stopped."""
+    heard = alarm.rings
+
+    def rung() -> bool:
+        bell.ring()
+        return alarm.rings != heard
+
+    until(rung)
+    alarm.stop()
+
+
 def test_who_cannot_start_a_listener_leaves_it_to_the_next(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads one request fails; later ones hear the bell again."""
     alarm = Alarm(runtime.bell, 1)
@@ -208,14 +220,7 @@ def test_who_cannot_start_a_listener_leaves_it_to_the_next(runtime: Runtime, mon
         patch.setattr(threading.Thread, "start", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             alarm.until(lambda: 1, bool, 0)
-    heard = alarm.rings
-
-    def rung() -> bool:
-        runtime.bell.ring()
-        return alarm.rings != heard
-
-    until(rung)
-    alarm.stop()
+    _hears(alarm, runtime.bell)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -226,11 +231,4 @@ def test_a_listener_that_fails_is_replaced(runtime: Runtime, monkeypatch: pytest
         patch.setattr(Bell, "listen", lambda _: 1 / 0)
         assert alarm.rings == 0
         until(lambda: not alarm._listening)
-    heard = alarm.rings
-
-    def rung() -> bool:
-        runtime.bell.ring()
-        return alarm.rings != heard
-
-    until(rung)
-    alarm.stop()
+    _hears(alarm, runtime.bell)
