@@ -62,7 +62,7 @@ class SweepService:
             held = backlog.endless_holds(connection, now)
         if held:
             with self._store.write() as connection:
-                backlog.release(connection, held, now)
+                backlog.end_holds(connection, held, now)
         return len(held)
 
     def count_old_tasks(self) -> int:

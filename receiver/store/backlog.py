@@ -158,7 +158,7 @@ def endless_holds(connection: Connection, now: int) -> Sequence[str]:
     return connection.execute(query.limit(STEP)).scalars().all()
 
 
-def release(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
+def end_holds(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:
     """Let subscribers have what they are to get.
 
     Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
