@@ -76,21 +76,17 @@ class SweepService:
             pacing.beat(connection, worker_id, self._clock())
 
     def bury(self, worker_id: str) -> int:
-        """Let the deliveries of a worker that is certainly dead be attempted now, before its leases end; how many.
+        """Let the deliveries of a worker that has ended be attempted now, before its leases end; how many.
 
         Deliveries alone: they are made at least once. A task that was being submitted keeps its lease, since
-        nobody knows whether it was bought; its end says so.
+        nobody knows whether it was bought; its end says so. ``worker_id``: of one that certainly makes no attempt
+        any more, or whose process ends next.
         """
         now = self._clock()
         with self._store.write() as connection:
             given = claiming.give_back(connection, worker_id, now)
             pacing.forget(connection, worker_id, now - WORKER_FORGOTTEN)
             return given
-
-    def forget(self, worker_id: str) -> None:
-        """Note that a worker stops."""
-        with self._store.write() as connection:
-            pacing.forget(connection, worker_id, self._clock() - WORKER_FORGOTTEN)
 
     def last_beat(self) -> int | None:
         """When any worker was last seen alive (ms)."""

@@ -70,7 +70,8 @@ class Worker:
     def stop(self, timeout: float) -> bool:
         """Claim nothing more, and give calls in flight ``timeout`` seconds to end; whether all did.
 
-        What is left is handed over by its lease.
+        If not, end the process next: others may attempt the deliveries that are left from now on. The rest of what
+        is left is handed over by its lease.
         """
         self._stopping.set()
         for lane in self.lanes:
@@ -84,12 +85,15 @@ class Worker:
         self._runtime.bell.ring(DELIVER)  # our own listener hears it as well, and ends
         for thread in self._threads:
             thread.join(BEAT)  # nothing is asked, and no sign of life given, once it is forgotten
+        given_back = 0
         try:
-            self._runtime.sweeping.forget(self.id)
-        except Busy:
+            given_back = self._runtime.sweeping.bury(self.id)
+            self._lifelines.let_go(self.id)
+        except Busy:  # whoever finds the lifeline of a dead process will see to it
             log.warning("the database is away at the stop")
-        self._lifelines.let_go(self.id)
-        log.info("worker stopped", worker=self.id, left_to_their_leases=left)
+        if given_back:
+            self._runtime.bell.ring(DELIVER)
+        log.info("worker stopped", worker=self.id, in_flight=left, deliveries_given_back=given_back)
         return left == 0
 
     def _listen(self) -> None:

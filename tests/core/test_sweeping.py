@@ -207,10 +207,10 @@ def test_signs_of_life(stage: Stage, clock: Clock) -> None:
     clock.pass_by(5)
     sweeps.beat("two")
     assert sweeps.last_beat() == clock()
-    sweeps.forget("two")
+    sweeps.bury("two")
     assert sweeps.last_beat() == clock() - 5000
     clock.pass_by(2 * DAY)
-    sweeps.forget("two")
+    sweeps.bury("two")
     assert sweeps.last_beat() is None
 
 

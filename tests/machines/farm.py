@@ -78,7 +78,10 @@ def _pump(source: socket.socket, drain: socket.socket) -> None:
 
 
 class Farm(Plant):
-    """Sandbox, balancer, and as many webs and workers as are started."""
+    """Sandbox, balancer, and as many webs and workers as are started.
+
+    Calls are waited for so long that a busy machine is not taken for a dead one: its deliveries would come twice.
+    """
 
     def __init__(self, folder: Path, database_url: str, **more: str) -> None:
         """``more``: environment variables of all machines."""
@@ -88,6 +91,8 @@ class Farm(Plant):
             **{
                 "RECEIVER_DATABASE_URL": database_url,
                 "RECEIVER_PUBLIC_URL": self.balancer.url,
+                "RECEIVER_DELIVERY_TIMEOUT": "10",
+                "RECEIVER_LEASE": "16",
                 **more,
             },
         )
