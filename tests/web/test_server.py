@@ -187,9 +187,14 @@ def test_senders_that_never_pause_do_not_keep_it_from_stopping(server: Server, h
         stopped = pool.submit(server.stop)
         assert all(b"connection: close" in answer.result().lower() for answer in last)
         with pytest.raises(ConnectionRefusedError):
-            while True:  # one of the two processes may be the last to hear of it
-                socket.create_connection(address, timeout=PATIENCE).close()
+            _dial(address)
         stopped.result()
+
+
+def _dial(address: tuple[str, int]) -> None:
+    """Dial for as long as somebody answers: of two processes one is the last to hear that it is to stop."""
+    while True:
+        socket.create_connection(address, timeout=PATIENCE).close()
 
 
 def _go_on(sender: socket.socket, request: bytes) -> bytes:
