@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ from flask import g, request
 from receiver.accounts import digest_of
 from receiver.models import ApiKey, Scope
 from receiver.web.errors import Refused, no_such_id
-from receiver.web.face import limits, runtime
+from receiver.web.face import limits, lists, runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +55,12 @@ def account() -> str:
     """The id of the account that calls, in a view behind ``needs``."""
     key: ApiKey = g.api_key
     return key.account_id
+
+
+def list_turn() -> AbstractContextManager[None]:
+    """The calling key's turn to read a list, in a view behind ``needs``. Raises Refused (429), see ``lists``."""
+    key: ApiKey = g.api_key
+    return lists().turn(key.id)
 
 
 def _admit(scopes: tuple[Scope, ...]) -> ApiKey:

@@ -11,7 +11,7 @@ from receiver.models import Attempt, Delivery, DeliveryStatus, Scope
 from receiver.store.deliveries import Filter
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account
+from receiver.web.auth import account, list_turn
 from receiver.web.face import runtime
 from receiver.web.samples import PENDING
 from receiver.web.schemas import DeliveryQuery
@@ -31,7 +31,8 @@ def list_deliveries(query: dict[str, Any]) -> Response:
     Every parameter narrows the list; together they must all hold.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
-    page = runtime().deliveries.list_page(account(), Filter(**query), limit, cursor)
+    with list_turn():
+        page = runtime().deliveries.list_page(account(), Filter(**query), limit, cursor)
     return answers.value({"data": [delivery_value(found) for found in page.items], "next_cursor": page.next_cursor})
 
 

@@ -11,7 +11,7 @@ from receiver.events import dumps, types_of
 from receiver.models import Event, Page, Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account
+from receiver.web.auth import account, list_turn
 from receiver.web.face import alarm, runtime
 from receiver.web.schemas import EventHeaders, EventQuery
 from receiver.web.streaming import stream
@@ -51,7 +51,8 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     if after is None:
         page = _awaited(query["wait"], lambda: feed.list_page(who, types, limit, query.get("cursor")), _has_items)
         return answers.listing(map(event_text, page.items), page.next_cursor)
-    place = feed.place_of(who, after or None)
+    with list_turn():
+        place = feed.place_of(who, after or None)
 
     def look() -> Sequence[Event]:
         nonlocal place
@@ -64,10 +65,15 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
 
 def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -> T:
     """What ``look`` gives once it is good, or when the time is over; at once when too many wait already."""
+
+    def in_turn() -> T:
+        with list_turn():
+            return look()
+
     if not seconds:
-        return look()
+        return in_turn()
     with alarm().seat(account()) as seated:
-        return alarm().until(look, good, seconds if seated else 0)
+        return alarm().until(in_turn, good, seconds if seated else 0)
 
 
 def _has_items(page: Page[Event]) -> bool:

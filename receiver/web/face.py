@@ -8,6 +8,7 @@ from flask import Flask, current_app
 
 from receiver.limits import RequestLimits
 from receiver.runtime import Runtime
+from receiver.web.lists import ListTurns
 from receiver.web.waiting import Alarm
 
 _NAME = "receiver"
@@ -17,18 +18,19 @@ RESERVED_THREADS = 8
 
 @dataclass(frozen=True)
 class Face:
-    """The services, the one alarm that wakes waiting requests of this process, and how often callers may ask."""
+    """The services, the one alarm that wakes waiting requests of this process, and how much callers may ask."""
 
     runtime: Runtime
     alarm: Alarm
     limits: RequestLimits
+    lists: ListTurns
 
 
 def attach(app: Flask, runtime: Runtime) -> None:
     """Give an application its services."""
-    seats = max(1, runtime.settings.web_threads - RESERVED_THREADS)
-    limits = RequestLimits(runtime.settings.request_rate)
-    app.extensions[_NAME] = Face(runtime, Alarm(runtime.bell, seats), limits)
+    threads = runtime.settings.web_threads
+    alarm = Alarm(runtime.bell, max(1, threads - RESERVED_THREADS))
+    app.extensions[_NAME] = Face(runtime, alarm, RequestLimits(runtime.settings.request_rate), ListTurns(threads))
 
 
 def face_of(app: Flask) -> Face:
@@ -50,3 +52,8 @@ def alarm() -> Alarm:
 def limits() -> RequestLimits:
     """How often callers may ask, inside a request."""
     return face_of(current_app).limits
+
+
+def lists() -> ListTurns:
+    """The turns of those who read lists, inside a request."""
+    return face_of(current_app).lists

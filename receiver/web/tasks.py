@@ -15,7 +15,7 @@ from receiver.store.tasks import Filter
 from receiver.tasks import NewTask
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import READERS, account
+from receiver.web.auth import READERS, account, list_turn
 from receiver.web.face import alarm, runtime
 from receiver.web.samples import ACCEPTED, CANCELED
 from receiver.web.schemas import MAX_WAIT, NewTaskHeaders, NewTaskSchema, TaskQuery, WaitQuery
@@ -72,7 +72,8 @@ def list_tasks(query: dict[str, Any]) -> Response:
     Every parameter narrows the list; together they must all hold. Times are compared with `created_at`.
     """
     limit, cursor = query.pop("limit"), query.pop("cursor", None)
-    page = runtime().tasks.list_page(account(), Filter(**query), limit, cursor)
+    with list_turn():
+        page = runtime().tasks.list_page(account(), Filter(**query), limit, cursor)
     return answers.listing(map(task_json, page.items), page.next_cursor)
 
 
