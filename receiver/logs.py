@@ -46,11 +46,14 @@ def _one_line(entry: structlog.typing.EventDict, **_: Any) -> str:
     return _ENCODER.encode(entry)
 
 
-class _Printer(structlog.PrintLogger):
-    """Prints lines. One that cannot be (a full disk, a reader that is gone) must not stop the work that it tells of."""
+class _Printer(structlog.WriteLogger):
+    """Writes lines, each in one piece with its end: other processes write to the same place in between.
+
+    One that cannot be written (a full disk, a reader that is gone) must not stop the work that it tells of.
+    """
 
     def msg(self, message: str) -> None:
-        """Print a line, if that is possible."""
+        """Write a line, if that is possible."""
         with contextlib.suppress(OSError):
             super().msg(message)
 

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -72,6 +73,34 @@ def test_a_log_that_cannot_be_written_stops_no_work(monkeypatch: pytest.MonkeyPa
         say("submit", provider="toy")
     with pytest.raises(OSError, match="No space left"):
         sys.stderr.write("it is full indeed")
+
+
+class Unbuffered(io.RawIOBase):
+    """What lies below standard error with PYTHONUNBUFFERED: each write is one call of the system."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, piece: Any) -> int:
+        """Keep it as it came."""
+        self.pieces.append(bytes(piece))
+        return len(piece)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+    """Processes that share standard error do not write into each other's lines; unbuffered, as in the image, too."""
+    raw = Unbuffered()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(cast("io.BufferedWriter", raw), write_through=True))
+    logs.set_up(log_format, "info", "worker")
+    logs.get("test").info("submit", provider="toy")
+    logging.getLogger("another").warning("of a library")
+    assert len(raw.pieces) == 2
+    assert all(piece.endswith(b"\n") for piece in raw.pieces)
 
 
 def test_json_lines_hold_no_secret_however_deep(capsys: pytest.CaptureFixture[str]) -> None:
