@@ -198,6 +198,13 @@ def test_an_apply_does_not_undo_the_scalers() -> None:
     assert not [name for name in scaled if "replicas" in found[name]]
 
 
+def test_workers_are_scaled_by_any_keda_and_stay_while_prometheus_is_away() -> None:
+    """KEDA before 2.18 refuses a fallback beside a metric of the type Value; later ones cut workers down to it."""
+    (scaled,) = [document["spec"] for _, document in documents() if document["kind"] == "ScaledObject"]
+    assert {trigger["metricType"] for trigger in scaled["triggers"]} == {"Value"}
+    assert "fallback" not in scaled
+
+
 def test_the_ingress_keeps_secrets_out_of_its_log_and_numbers_inside() -> None:
     """As deploy/nginx.conf: tokens of callbacks are not logged, /metrics and /readyz are not for the internet."""
     found = {
