@@ -25,6 +25,8 @@ service=
 # Half a backup is none, and would fill the disk for those to come.
 trap 'rm -f "$name".*.part* ${service:+"$service"}' EXIT
 trap 'exit 1' HUP INT TERM
+# Nor may the half of one that was killed, or lost its power; one that somebody still writes is younger than a day.
+find "$folder" -maxdepth 1 -name 'receiver-*Z.*.part*' -mtime +0 -exec rm -f {} +
 
 case $url in
 sqlite:///*)

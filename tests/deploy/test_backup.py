@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,6 +83,22 @@ def test_a_backup_that_failed_leaves_nothing(tmp_path: Path, stopped: bool) -> N
     assert done.returncode != 0
     assert not list((tmp_path / "backups").iterdir())
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith("tmp")] == []
+
+
+def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    """No half backup stays for good, not even after a loss of power; one that is still being written is left alone."""
+    sqlite3.connect(tmp_path / "receiver.db").close()
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    left = [folder / f"receiver-20200101T000000Z.{end}" for end in ("db.part", "db.part-journal", "dump.part")]
+    for path in left:
+        path.touch()
+        os.utime(path, (0, time.time() - 25 * 3600))
+    written = folder / "receiver-20200102T000000Z.dump.part"
+    written.touch()
+    assert back_up(f"sqlite:///{tmp_path}/receiver.db", folder).returncode == 0
+    assert not [path.name for path in left if path.exists()]
+    assert written.exists()
 
 
 def test_the_address_may_be_in_a_file(tmp_path: Path) -> None:
