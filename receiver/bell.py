@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from receiver import logs
+
 _ANY = "1"  # a word that is no lane's name means every lane, so that versions with other lanes get along
 _LONGEST = 90  # a Unix socket's path has about 100 bytes on every system
 
@@ -33,6 +35,8 @@ BREATH = 0.005
 """Seconds between two messages to other machines: rings that come in between become one."""
 ALONE = 2.0
 """Seconds without a message to other machines once none listens; one that joins is told of nothing for so long."""
+
+log = logs.get("bell")
 
 
 def submit_lane(provider: str) -> str:
@@ -155,10 +159,11 @@ class _Ringer:
             self._lanes.update(lanes or (_ANY,))
         self._wanted.set()
         if self._thread is None:
-            with self._starting:
+            with self._starting, contextlib.suppress(RuntimeError):  # too many threads: the next ring tries again
                 if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         while True:
@@ -166,11 +171,17 @@ class _Ringer:
             if self._closed:
                 return
             self._wanted.clear()
-            with self._lock:
-                lanes, self._lanes = self._lanes, set()
-            if lanes and not self._is_alone():
-                self._wire.send(" ".join((self._place, *sorted(lanes))))
+            try:
+                self._send()
+            except Exception:  # one ring is lost; all later ones depend on this thread
+                log.exception("other machines could not be told")
             time.sleep(BREATH)
+
+    def _send(self) -> None:
+        with self._lock:
+            lanes, self._lanes = self._lanes, set()
+        if lanes and not self._is_alone():
+            self._wire.send(" ".join((self._place, *sorted(lanes))))
 
     def _is_alone(self) -> bool:
         """Whether nobody listens elsewhere; asked now and then."""

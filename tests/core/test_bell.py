@@ -151,6 +151,25 @@ def test_another_machine_hears_which_lanes_have_work() -> None:
         bell.close()
 
 
+def test_no_failure_ends_the_ringing_on_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring never raises; no thread that could not be started, and no failure of one ring, costs the later ones."""
+    wire = _Said()
+    bell = Bell("test: failures", wire)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", mock.Mock(side_effect=RuntimeError("can't start new thread")))
+            bell.ring(DELIVER)
+        with monkeypatch.context() as patch:
+            asked = threading.Event()
+            patch.setattr(wire, "send", lambda _: asked.set() or 1 / 0)
+            bell.ring(DELIVER)
+            assert asked.wait(5)
+        bell.ring("later")
+        assert wire.sent.get(timeout=5).endswith(" later")
+    finally:
+        bell.close()
+
+
 class _Said:
     """A wire, and its ear: what was sent, and what is to be heard."""
 
