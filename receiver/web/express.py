@@ -60,8 +60,12 @@ class Express(Generic[T]):
         while True:
             batch = self._gather(last)
             last = len(batch)
-            answers = zip([ticket for ticket, _ in batch], self._take_in([plain for _, plain in batch]), strict=True)
-            self._answered(list(answers))
+            tickets, answers = [ticket for ticket, _ in batch], [b""] * last
+            try:
+                answers = self._take_in([plain for _, plain in batch])
+            except Exception:  # their connections are closed; the thread goes on, whatever fails
+                log.exception("callbacks could not be taken in")
+            self._answered(list(zip(tickets, answers, strict=True)))
 
     def _gather(self, last: int) -> list[tuple[T, Plain]]:
         """All that wait, at least one; for a moment also those that are missing to as many as last."""

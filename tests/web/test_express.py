@@ -178,6 +178,10 @@ def test_a_call_that_cannot_be_answered_costs_the_next_one_nothing(
         patch.setattr("receiver.watching.notice_taken", lambda *_: 1 / 0)
         express.put(1, plain)
         assert answers.get(timeout=20) == [(1, b"")]
-    express.put(2, plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(NoticeService, "take_all", lambda *_: [])
+        express.put(2, plain)
+        assert answers.get(timeout=20) == [(2, b"")]
+    express.put(3, plain)
     ((ticket, answer),) = answers.get(timeout=20)
-    assert (ticket, answer[:12]) == (2, b"HTTP/1.1 200")
+    assert (ticket, answer[:12]) == (3, b"HTTP/1.1 200")
