@@ -208,7 +208,7 @@ async def _receive_body(wire: _Wire, answer: Answer, fields: dict[str, list[str]
         return set(fields.get("content-length", ["0"])) == {"0"} and "transfer-encoding" not in fields
     if [value.lower() for value in fields.get("transfer-encoding", ())] == ["chunked"]:
         return await _receive_chunks(wire, body) and "content-length" not in fields
-    lengths = fields.get("content-length", ())
+    lengths = [length.strip() for value in fields.get("content-length", ()) for length in value.split(",")]
     length = next(iter(lengths), "")  # of several that differ the first, and the connection ends with it
     if _LENGTH.fullmatch(length):
         await _receive_exactly(wire, body, int(length))
