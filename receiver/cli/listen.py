@@ -85,14 +85,17 @@ def listen(
     stands_for = None if subscriber is None else api.get(f"/v1/subscribers/{part(subscriber)}").json()
     forwarder = None if forward is None else _forwarder(api, forward, secret, subscriber)
     notes = console(error=True)
-    notes.print(f"Listening at {api.url}. Ctrl-C ends it.", style="bright_black")
-    if forwarder is not None:
-        whose = "the account's" if subscriber is None else "the subscriber's"
-        signer = f"{whose} secret" if secret is None else "the secret given"  # never itself: terminals are logged
-        notes.print(f"Forwarding to {clean(forward)}, signed with {signer}.", style="bright_black")
+
+    def connected() -> None:
+        notes.print(f"Listening at {api.url}. Ctrl-C ends it.", style="bright_black")
+        if forwarder is not None:
+            whose = "the account's" if subscriber is None else "the subscriber's"
+            signer = f"{whose} secret" if secret is None else "the secret given"  # never itself: terminals are logged
+            notes.print(f"Forwarding to {clean(forward)}, signed with {signer}.", style="bright_black")
+
     last = after or newest_event(api)
     with contextlib.suppress(KeyboardInterrupt):
-        for event in follow(api, last, _lost):
+        for event in follow(api, last, _lost, connected):
             last = event.id
             if _wanted(event, events, stands_for):
                 _show(event, as_json)
@@ -130,14 +133,16 @@ def follow(
     api: Api,
     after: str,
     lost: Callable[[str], None],
+    connected: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[ServerEvent]:
     """Events for ever, over as many connections as it takes. Raises ApiProblem when the service refuses.
 
     ``after``: the id of the event to begin behind, empty for the very first. ``lost`` is told why a connection could
-    not be made.
+    not be made. ``connected`` is called once, when the first one is there.
     """
     last_id, pause = after, 0.0
+    told = False
     while True:
         reader = EventReader(last_id)
         try:
@@ -146,6 +151,9 @@ def follow(
             with api.call(
                 "GET", "/v1/events", params=params, headers=headers, stream=True, patience=(5.0, _SILENCE)
             ) as answer:
+                if not told:
+                    told = True
+                    connected()
                 while piece := answer.raw.read1(_PIECE):  # what is there: iter_content would wait for more
                     pause = 0.0
                     yield from reader.feed(piece)

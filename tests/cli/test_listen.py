@@ -39,7 +39,7 @@ def streaming(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> FakeServ
         raise KeyboardInterrupt
 
     real = follow
-    monkeypatch.setattr(listening, "follow", lambda api, after, lost: real(api, after, lost, sleep=pressed))
+    monkeypatch.setattr(listening, "follow", lambda *said: real(*said, sleep=pressed))
     return service
 
 
@@ -51,6 +51,15 @@ def test_events_are_printed_until_ctrl_c(run: Run, streaming: FakeService) -> No
     assert first.split()[2:] == ["task.succeeded", "superapp", "text2image", task_of()["id"]]
     assert "task.failed" in second
     assert "Listening at" in shown.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("--after", "evt_1")])
+def test_nobody_listens_before_there_is_a_connection(run: Run, streaming: FakeService, args: tuple[str, ...]) -> None:
+    """A service that is away, or refuses, is all that is told: who reads "Listening" can make events."""
+    streaming.on("GET", "/v1/events", Said(None, 503))
+    shown = run("listen", *args)
+    assert shown.stderr
+    assert "Listening" not in shown.stderr
 
 
 def test_listening_begins_behind_the_newest_event(run: Run, streaming: FakeService) -> None:
@@ -99,7 +108,7 @@ def stop_after(count: int) -> tuple[list[float], Callable[[float], None]]:
 def followed(service: FakeService, after: str, sleep: Callable[[float], None], lost: list[str]) -> list[str]:
     """The ids that arrive until the sleep is interrupted."""
     found: list[str] = []
-    events = follow(Api(service.url, KEY), after, lost.append, sleep)
+    events = follow(Api(service.url, KEY), after, lost.append, sleep=sleep)
     with pytest.raises(KeyboardInterrupt):
         found.extend(event.id for event in events)
     return found
