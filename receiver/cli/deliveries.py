@@ -145,12 +145,12 @@ def replay(
         return
     answer = api.call("POST", path, body=span)
     count = answer.json()["replayed"]
-    if not wait or not count:
+    if not wait:
         _say(as_json, answer.text, f"{_deliveries(count)} {'goes' if count == 1 else 'go'} out again.")
         return
-    left = _drained(api, path, {**span, "status": "dead"}, count)
+    sent, left = _drained(api, path, {**span, "status": "dead"}, count)
     trouble = left["waiting"] + left["replayable"]
-    said = f"{_deliveries(count)} went out again; " + (
+    said = f"{_deliveries(sent)} went out again; " + (
         f"{left['waiting']} to be tried again later, {left['replayable']} dead." if trouble else "everything arrived."
     )
     _say(as_json, json.dumps({"replayed": count, "waiting": left["waiting"], "dead": left["replayable"]}), said)
@@ -158,15 +158,19 @@ def replay(
         raise SystemExit(Exit.FAILED)
 
 
-def _drained(api: Api, path: str, span: Mapping[str, Any], count: int) -> Mapping[str, Any]:
-    """What is left once each of ``count`` deliveries was attempted, or nothing happened for long (Problem)."""
-    moved, least = time.monotonic(), count
+def _drained(api: Api, path: str, span: Mapping[str, Any], replayed: int) -> tuple[int, Mapping[str, Any]]:
+    """How many were sent again, those of earlier replays that waited still among them; what is left once all were.
+
+    Raises Problem when nothing happens for long.
+    """
+    backlog: Mapping[str, Any] = api.get(path, span).json()
+    moved, least = time.monotonic(), backlog["replaying"]
+    count = max(replayed, least)
     with progress("Delivering again", count) as done:
         while True:
-            backlog: Mapping[str, Any] = api.get(path, span).json()
             waiting = backlog["replaying"]
             if not waiting:
-                return backlog
+                return count, backlog
             if waiting < least:
                 moved, least = time.monotonic(), waiting
             elif time.monotonic() - moved > _STUCK:
@@ -177,6 +181,7 @@ def _drained(api: Api, path: str, span: Mapping[str, Any], count: int) -> Mappin
                 )
             done(count - waiting)
             time.sleep(_LOOK)
+            backlog = api.get(path, span).json()
 
 
 def _deliveries(count: int) -> str:

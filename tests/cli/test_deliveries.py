@@ -148,6 +148,18 @@ def test_a_replay_can_be_waited_for(
     assert (shown.exit_code, shown.stdout, shown.stderr) == (code, said, "")
 
 
+def test_a_second_replay_waits_for_what_the_first_has_under_way(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--wait`` broken off and begun anew: 0 is no success while what was sent again has not arrived."""
+    monkeypatch.setattr("receiver.cli.deliveries._LOOK", 0)
+    service.on("POST", PATH, {"replayed": 0})
+    last = {"replayable": 1, "waiting": 0, "replaying": 0}
+    service.on("GET", PATH, {"replayable": 0, "waiting": 3, "replaying": 3}, last)
+    shown = run(*REPLAY, "--wait")
+    assert (shown.exit_code, shown.stdout) == (1, "3 deliveries went out again; 0 to be tried again later, 1 dead.\n")
+
+
 def test_a_replay_that_does_not_move_is_not_waited_for_for_ever(
     run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
