@@ -96,7 +96,7 @@ class Api:
         if not 200 <= answer.status_code < 300:
             raise ApiProblem("\n".join([*_refusal(answer), *self._resembling(path, answer)]), answer.status_code)
         if not stream and answer.content and "json" not in answer.headers.get("Content-Type", ""):
-            raise ApiProblem(f"What answers at {self.url} is not this service. {_ADDRESS}")
+            raise ApiProblem(_stranger(self.url))
         return answer
 
     def _resembling(self, path: str, answer: requests.Response) -> list[str]:
@@ -120,6 +120,10 @@ def part(text: str) -> str:
 
 
 _ADDRESS = "Name the service's address with --url or RECEIVER_URL."
+
+
+def _stranger(url: str) -> str:
+    return f"What answers at {url} is not this service. {_ADDRESS}"
 
 
 def _unreachable(url: str, error: requests.RequestException) -> str:
@@ -189,7 +193,11 @@ def with_api(command: Command) -> Command:
             raise click.UsageError(
                 f"--url: {url!r} is not the address of a service, like http://127.0.0.1:8000 (or RECEIVER_URL)."
             )
-        return command(Api(url, key or key_of_environment()), *args, **options)
+        api = Api(url, key or key_of_environment())
+        try:
+            return command(api, *args, **options)
+        except (LookupError, TypeError, AttributeError, requests.JSONDecodeError) as error:
+            raise ApiProblem(f"{_stranger(url)}\n({type(error).__name__}: {error})") from error
 
     return connected  # type: ignore[return-value]  # the same parameters as far as click is concerned
 

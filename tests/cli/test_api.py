@@ -129,6 +129,8 @@ def test_a_problem_is_told_in_the_services_words_field_by_field(run: Run, servic
         (307, b"", "It points to http://127.0.0.1:1/", 1),
         (404, b"<html>", "another program", 3),
         (200, b"<html>", "is not this service", 5),
+        (200, {"hello": "world"}, "is not this service", 5),
+        (200, [], "is not this service", 5),
     ],
 )
 def test_every_refusal_is_one_plain_message(
