@@ -70,7 +70,10 @@ def _schedule(text: str) -> tuple[float, ...]:
     except ValueError:
         values = (-1.0,)
     if not all(0 < value <= 31 * 86_400 for value in values):
-        raise ValueError("must be comma-separated seconds, e.g. 5,300,1800, or none for a single attempt")
+        raise ValueError(
+            "must be comma-separated seconds, each above 0 and at most 31 days, e.g. 5,300,1800;"
+            " `none` for a single attempt"
+        )
     return values
 
 

@@ -44,6 +44,14 @@ def problems_of(read: Set, **variables: str) -> list[str]:
     return list(caught.value.problems)
 
 
+@pytest.mark.parametrize("schedule", ["0", "5,0", "5,9999999", "soon"])
+def test_a_retry_schedule_out_of_bounds_is_told_the_bounds(read: Set, schedule: str) -> None:
+    """Who writes 0 for no retries learns what may stand there, and the word for a single attempt."""
+    (problem,) = problems_of(read, RECEIVER_SECRET_KEYS=new_secret_key(), RECEIVER_RETRY_SCHEDULE=schedule)
+    assert "above 0 and at most 31 days" in problem
+    assert "`none` for a single attempt" in problem
+
+
 def test_defaults(read: Set) -> None:
     """Nothing set: a service for one machine, all providers off."""
     found = read()
