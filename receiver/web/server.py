@@ -117,7 +117,8 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == owner:  # a forked worker ends here too, and must leave the others their folder
+        # A forked worker ends here too, and must leave the others their folder, unless its parent was killed.
+        if os.getpid() == owner or os.getppid() != owner:
             os.environ.pop(METRICS_FOLDER, None)
             shutil.rmtree(folder, ignore_errors=True)
 

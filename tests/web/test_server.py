@@ -156,6 +156,18 @@ def test_a_disk_that_fills_up_later_kills_no_process_that_serves(settings: Setti
     assert all(file.st_blocks * 512 >= file.st_size for file in files), files
 
 
+def test_a_parent_that_was_killed_leaves_no_counters_behind(settings: Settings, tmp_path: Path) -> None:
+    """Those that it had forked end by themselves, and take the folder with them that they count in."""
+    server = Server(RECEIVER_WEB_PROCESSES="2", TMPDIR=str(tmp_path))
+    assert list(tmp_path.glob("receiver-metrics-*"))
+    server.process.kill()
+    server.process.wait()
+    until = time.monotonic() + PATIENCE
+    while list(tmp_path.glob("receiver-metrics-*")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
     """SIGTERM: streams and waits are answered and end at once, not when they are killed, and the exit is clean."""
     request = f"GET /v1/events{{}} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nAccept: {{}}\r\n\r\n"
