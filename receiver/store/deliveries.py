@@ -115,6 +115,10 @@ def list_page(
     connection: Connection, account_id: str, wanted: Filter, limit: int, cursor: str | None
 ) -> Page[Delivery]:
     """An account's deliveries, newest first."""
+    if wanted.subscriber is not None:
+        owner = select(subscribers.c.account_id).where(subscribers.c.id == wanted.subscriber)
+        if connection.execute(owner).scalar() != account_id:
+            return Page((), None)  # all that another account's got would be gone through for nothing
     query = of_subscribers().where(deliveries.c.account_id == account_id)
     for column, value in (
         (deliveries.c.status, None if wanted.status is None else dialect.inline(DeliveryStatus(wanted.status))),

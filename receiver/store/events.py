@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, ScalarSelect, func, insert, select
 
 from receiver.models import Event, EventType, Page
 from receiver.store import dialect
 from receiver.store.prepared import Prepared
 from receiver.store.schema import events
+
+APART = 1000
+"""How many events by their ids may lie between two that are neighbours by their places: clocks differ."""
 
 _ADD = Prepared(insert(events), "id", "account_id", "type", "task_id", "created_at", "body")
 
@@ -75,9 +78,18 @@ def after(
 
 
 def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
-    """The place of an account's newest event that is older than an id's time, 0 when there is none."""
-    query = select(events.c.seq).where(events.c.account_id == account_id, events.c.id < event_id)
-    return connection.execute(query.order_by(events.c.seq.desc()).limit(1)).scalar() or 0
+    """The place of an account's newest event that is older than an id's time, 0 when there is none.
+
+    The index on ids, of all accounts together, leads there: what the account has since then is not gone through.
+    """
+    own = (events.c.account_id == account_id, events.c.seq <= place_before(event_id))
+    return connection.execute(select(func.max(events.c.seq)).where(*own)).scalar() or 0
+
+
+def place_before(event_id: str) -> ScalarSelect[int | None]:
+    """The place behind which an id's time begins, whichever accounts have events then; NULL: none is older."""
+    older = select(events.c.seq).where(events.c.id < event_id).order_by(events.c.id.desc()).limit(APART).subquery()
+    return select(func.max(older.c.seq)).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)

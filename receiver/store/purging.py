@@ -14,6 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists,
 
 from receiver.models import first_id
 from receiver.store import dialect
+from receiver.store.events import place_before
 from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
 
 _UNUSED = (
@@ -59,10 +60,15 @@ def purge_notices(connection: Connection, received_before: int, limit: int) -> i
 
 
 def purge_events(connection: Connection, created_before: int, limit: int) -> int:
-    """Delete events of no task that are older than a time (ms) and wait for no delivery; how many."""
+    """Delete events of no task that are older than a time (ms) and wait for no delivery; how many.
+
+    Those of them that are young are not gone through: by their places they come later.
+    """
+    before = first_id("evt", created_before)
     old = select(events.c.id).where(
         events.c.task_id.is_(None),
-        events.c.id < first_id("evt", created_before),
+        events.c.id < before,
+        events.c.seq <= place_before(before),
         ~_owed(deliveries.c.event_id == events.c.id),
     )
     return _delete(connection, events, events.c.id, old.limit(limit), deliveries.c.event_id)

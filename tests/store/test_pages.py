@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from receiver.models import first_id
 from receiver.store import deliveries, events, notices, paging, schema, tasks
 from receiver.store.deliveries import Filter as DeliveryFilter
 from receiver.store.tasks import Filter
@@ -91,6 +92,25 @@ def test_the_lists_of_an_account_are_not_sorted_and_a_tasks_deliveries_are_looke
     wanted = DeliveryFilter(task=task.id)
     plan = plans(stage, lambda connection: deliveries.list_page(connection, stage.account, wanted, 50, None))
     assert any("ix_deliveries_task" in line for line in plan), plan
+
+
+def test_what_another_accounts_subscriber_got_is_not_gone_through(stage: Stage) -> None:
+    """Asking for it by its id finds nothing, at no cost, however much it was."""
+    subscriber = stage.subscribe(HOOK)
+    stage.running()
+    wanted = DeliveryFilter(subscriber=subscriber.id)
+    assert stage.runtime.deliveries.list_page(stage.account, wanted, 5, None).items
+    assert not stage.runtime.deliveries.list_page("acct_other", wanted, 5, None).items
+    plan = plans(stage, lambda connection: deliveries.list_page(connection, "acct_other", wanted, 5, None))
+    assert not any("deliveries" in line for line in plan), plan
+
+
+def test_the_place_of_an_event_that_was_purged_is_looked_up(stage: Stage) -> None:
+    """A reader who was away for a month costs no walk through all that the account has had since then."""
+    stage.running()
+    plan = plans(stage, lambda connection: events.seq_before(connection, stage.account, first_id("evt", 1)))
+    lookup = next(line for line in plan if "ix_events_account" in line)
+    assert "seq<" in lookup or any("seq <=" in line for line in plan if "Index Cond" in line), plan
 
 
 def test_pages_of_events_hold_every_event_once(stage: Stage, clock: Clock) -> None:
