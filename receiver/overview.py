@@ -15,6 +15,7 @@ from receiver.store.overview import Rows
 FRESH = 3000
 """For how long (ms) an answer is given again: any number of people who look cost as much as one."""
 MOST_FAILING = 50
+"""Of failing subscribers are shown; one more says that there are more."""
 MOST_DELIVERIES = 200
 HOUR = 3_600_000
 HOURS = 24
@@ -181,7 +182,9 @@ class OverviewService:
         )
 
     def _failing(self, connection: Connection, account_id: str) -> list[Subscriber]:
-        found = (subscribers.get(connection, each) for each in overview.failing(connection, account_id, MOST_FAILING))
+        found = (
+            subscribers.get(connection, each) for each in overview.failing(connection, account_id, MOST_FAILING + 1)
+        )
         return [subscriber for subscriber in found if subscriber is not None]
 
     def last_attempts(self, delivery_ids: Sequence[str]) -> dict[str, LastAttempt]:

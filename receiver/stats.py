@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from receiver.store import Store, pacing, stats
 
+FRESH = 3000
+"""For how long (ms) the numbers are given again to people who look: however many look, it costs as much as one."""
 WORKER_SEEN = 15_000
 """Milliseconds within which a worker must have been seen to count as there."""
 
@@ -38,6 +41,16 @@ class StatsService:
         """``clock``: ms since the epoch."""
         self._store = store
         self._clock = clock
+        self._kept: tuple[int, Stats] | None = None
+        self._lock = threading.Lock()
+
+    def lately(self) -> Stats:
+        """The numbers, FRESH old at most. Raises Busy."""
+        with self._lock:
+            now = self._clock()
+            if self._kept is None or not 0 <= now - self._kept[0] < FRESH:
+                self._kept = now, self.read()
+            return self._kept[1]
 
     def read(self) -> Stats:
         """The numbers now. Raises Busy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from receiver import stats
 from receiver.overview import FRESH, HOURS, Cell, Overview
 from receiver.store import overview
 from tests import asking
@@ -162,3 +163,13 @@ def test_the_last_day_of_a_subscriber(stage: Stage) -> None:
     stage.attempt(200)
     before, now = stage.runtime.overview.health([subscriber.id])[subscriber.id][-2:]
     assert (before.state, now.state) == ("retried", "good")
+
+
+def test_queues_are_counted_once_for_all_who_look(stage: Stage) -> None:
+    """Also those numbers are given again for a moment; a scrape always counts."""
+    first = stage.runtime.stats.lately()
+    stage.create()
+    assert stage.runtime.stats.lately() is first
+    assert stage.runtime.stats.read().tasks
+    stage.clock.pass_by(stats.FRESH / 1000)
+    assert stage.runtime.stats.lately().tasks

@@ -10,7 +10,7 @@ from flask import Response, request
 import handlers
 from handlers import Callbacks
 from receiver.models import TaskStatus
-from receiver.overview import WINDOWS, Overview, ProviderView
+from receiver.overview import MOST_FAILING, WINDOWS, Overview, ProviderView
 from receiver.stats import WORKER_SEEN
 from receiver.store.tasks import Filter
 from receiver.web.auth import account
@@ -29,13 +29,14 @@ def overview() -> Response:
     window = request.args.get("window", "")
     window = window if window in WINDOWS else "hour"
     seen = runtime().overview.read(account(), window)
-    now = runtime().stats.read()
+    now = runtime().stats.lately()
     calling_back = {name for name in handlers.available() if handlers.find(name).callbacks is not Callbacks.NONE}
     return render(
         "overview.html",
         window=window,
         windows=WORDS,
         seen=seen,
+        most_failing=MOST_FAILING,
         now=now,
         late=LATE,
         worker_late=WORKER_SEEN / 1000,
