@@ -52,7 +52,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that is kept of a task; each kind in the order it came."""
+    """All that is kept of a task; each kind in the order it came. ``left_out``: so many more deliveries there are."""
 
     task: Task
     steps: Sequence[Step]
@@ -60,6 +60,7 @@ class History:
     events: Sequence[Event]
     deliveries: Sequence[Delivery]
     attempts: Sequence[Attempt]
+    left_out: int = 0
 
     def lines(self) -> list[Step]:
         """Every step in order: states, calls, notices, events, delivery attempts (when they ended)."""
@@ -234,11 +235,12 @@ class TaskService:
             found += [tasks.find_by_provider_id(connection, name, identity) for name in handlers.available()]
         return [task for task in found if task is not None and task.account_id == account_id]
 
-    def history(self, account_id: str, task_id: str) -> History:
-        """A task with all that is kept of it. Raises NotFound."""
+    def history(self, account_id: str, task_id: str, *, most: int | None = None) -> History:
+        """A task with all that is kept of it; of its deliveries the newest ``most``. Raises NotFound."""
         task = self.get(account_id, task_id)
         with self._store.read() as connection:
-            of_task = deliveries.of_task(connection, task_id)
+            every = deliveries.of_task(connection, task_id)
+            of_task = every if most is None else every[-most:]
             return History(
                 task,
                 steps=tasks.list_steps(connection, task_id),
@@ -246,6 +248,7 @@ class TaskService:
                 events=events.of_task(connection, task_id),
                 deliveries=of_task,
                 attempts=deliveries.attempts_of(connection, [delivery.id for delivery in of_task]),
+                left_out=len(every) - len(of_task),
             )
 
     def timeline(self, account_id: str, task_id: str) -> list[Step]:

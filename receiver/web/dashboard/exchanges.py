@@ -17,6 +17,10 @@ from receiver.tasks import History
 from receiver.web.dashboard import words
 
 
+MOST_EXCHANGES = 20
+"""Attempts whose exchange stands on the page of the task, the newest ones; each may be long."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One half of an exchange. ``cut``: only the beginning was kept."""
@@ -29,7 +33,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Line:
-    """A step on the page. ``number``: its place. ``detail``: facts by name."""
+    """A step on the page. ``number``: its place. ``facts``: by name. ``told_at``: the delivery that shows the exchange."""
 
     number: int
     step: Step
@@ -38,13 +42,19 @@ class Line:
     facts: Mapping[str, str]
     messages: tuple[Message, ...]
     curl: str | None = None
+    told_at: str | None = None
 
 
 def lines_of(history: History, url: str) -> list[Line]:
     """Every step with the exchange behind it. ``url``: of this service, for commands."""
     lines = history.lines()
     answered = _last_answered(lines)
-    return [_line(number, step, history, url, last=step is answered) for number, step in enumerate(lines)]
+    made = [number for number, step in enumerate(lines) if step.kind == "attempt"]
+    short = set(made[:-MOST_EXCHANGES])
+    return [
+        _line(number, step, history, url, last=step is answered, short=number in short)
+        for number, step in enumerate(lines)
+    ]
 
 
 def _last_answered(lines: list[Step]) -> Step | None:
@@ -53,11 +63,11 @@ def _last_answered(lines: list[Step]) -> Step | None:
     return told[-1] if told and told[-1].kind != "notice" else None
 
 
-def _line(number: int, step: Step, history: History, url: str, *, last: bool) -> Line:
+def _line(number: int, step: Step, history: History, url: str, *, last: bool, short: bool) -> Line:
     text, tone = words.told(step)
     facts = {name: str(value) for name, value in step.detail.items() if value is not None and name != "answer"}
     messages: list[Message] = []
-    curl = None
+    curl = told_at = None
     match step.kind:
         case "submit":
             messages.append(Message("What the provider was given (the input)", history.task.input_json))
@@ -74,10 +84,12 @@ def _line(number: int, step: Step, history: History, url: str, *, last: bool) ->
             event = next(each for each in history.events if each.id == step.detail["id"])
             messages.append(Message("What subscribers are told", event.body))
             curl = curl_for("GET", f"{url}/v1/events/{event.id}")
+        case "attempt" if short:
+            told_at = step.detail["delivery"]
         case "attempt":
             messages += _attempt(step, history)
             curl = curl_for("POST", f"{url}/v1/deliveries/{step.detail['delivery']}/retry")
-    return Line(number, step, text, tone, facts, tuple(messages), curl)
+    return Line(number, step, text, tone, facts, tuple(messages), curl, told_at)
 
 
 def _attempt(step: Step, history: History) -> list[Message]:
