@@ -11,6 +11,8 @@ from playwright.sync_api import ConsoleMessage, Page, Response
 
 SCREENSHOTS = "SCREENSHOTS"
 """Environment variable: a folder for pictures of every page; none are made without it."""
+NARROW = {"width": 320, "height": 568}
+"""A desktop at 400 %, too (WCAG 1.4.10)."""
 PHONE = {"width": 390, "height": 844}
 TABLET = {"width": 768, "height": 1024}
 DESKTOP = {"width": 1280, "height": 860}
@@ -59,7 +61,7 @@ class Tab:
             self._look(f"{name}-{scheme}")
             self._examine(f"{name}, {scheme}")
         page.emulate_media(color_scheme="light")
-        for device, size in (("phone", PHONE), ("tablet", TABLET)):
+        for device, size in (("narrow", NARROW), ("phone", PHONE), ("tablet", TABLET)):
             page.set_viewport_size(size)  # type: ignore[arg-type]  # a plain dict is one
             self._look(f"{name}-{device}")
             self._fits(f"{name}, {device}")

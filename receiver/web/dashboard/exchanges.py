@@ -16,7 +16,6 @@ from receiver.submissions import KEPT_ANSWER
 from receiver.tasks import History
 from receiver.web.dashboard import words
 
-
 MOST_EXCHANGES = 20
 """Attempts whose exchange stands on the page of the task, the newest ones; each may be long."""
 
@@ -33,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Line:
-    """A step on the page. ``number``: its place. ``facts``: by name. ``told_at``: the delivery that shows the exchange."""
+    """A step on the page. ``number``: its place. ``told_at``: the delivery whose page shows the exchange instead."""
 
     number: int
     step: Step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -27,6 +28,8 @@ blueprint = Blueprint(
 )
 
 View = Callable[..., Response]
+RESTS = 10
+"""A live part is left alone for so many times as long as it takes to read it, at least."""
 THEMES = ("auto", "light", "dark")
 _NAVIGATION: list[tuple[str, str]] = []  # (name of the view, words)
 _SECTIONS: dict[str, str] = {}  # name of a view → name of the view in the navigation that it belongs to
@@ -143,11 +146,13 @@ def _fingerprint(name: str) -> str:
 def live(seconds: float, identity: str = "live") -> Markup:
     """Attributes of an element with this id that reads its own page again and again, and picks itself out of it.
 
-    ``dashboard.js`` holds it back while the page is hidden, and drops answers that change nothing. The answer to a
-    form has no address that it could be read again at: it stays as it is.
+    ``dashboard.js`` holds it back while the page is hidden, and drops answers that change nothing. A page that costs
+    much is read less often. The answer to a form has no address that it could be read again at: it stays as it is.
     """
     if request.method != "GET":
         return Markup()
+    while seconds < RESTS * (time.monotonic() - g.began):
+        seconds *= 2
     return Markup(
         'data-live hx-get="{}" hx-trigger="every {}ms" hx-select="#{}" hx-target="this" hx-swap="outerHTML"'
     ).format(relative(request.full_path.rstrip("?")), round(seconds * 1000), identity)

@@ -16,7 +16,7 @@ from receiver.overview import ProviderView, Times
 from receiver.runtime import Runtime
 from receiver.subscribers import NewSubscriber
 from receiver.web import create_app
-from receiver.web.dashboard import overview
+from receiver.web.dashboard import frame, overview
 from tests.markdown import ROOT
 from tests.web.conftest import KEY, Caller, Clock, Progress
 from tests.web.dashboard.conftest import HOOK, Visitor, attempt, ping, text
@@ -167,8 +167,11 @@ def test_a_paused_subscriber_is_not_pinged(visitor: Visitor, subscriber: Subscri
     assert "enable it first" in text(visitor.follow(visitor.post(f"/subscribers/{subscriber.id}/ping")))
 
 
-def test_a_test_ping_leads_to_its_answer(visitor: Visitor, runtime: Runtime, subscriber: Subscriber) -> None:
+def test_a_test_ping_leads_to_its_answer(
+    visitor: Visitor, runtime: Runtime, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page waits for the answer, and shows all of it."""
+    monkeypatch.setattr(frame, "RESTS", 0)  # a slow machine is no part of this
     answer = visitor.post(f"/subscribers/{subscriber.id}/ping")
     waiting = visitor.follow(answer)
     assert "On its way" in text(waiting)
