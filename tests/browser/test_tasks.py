@@ -203,3 +203,16 @@ def test_preferences_and_errors(tab: Tab, system: System) -> None:
     tab.open("/tasks/task_01kahx3mt5k0c4z7d6q8r9w2ve")
     expect(tab.page.get_by_role("heading", name="Not found")).to_be_visible()
     tab.check("not-found")
+
+
+def test_the_keyboard_stays_at_the_link_to_older_tasks(tab: Tab, system: System) -> None:
+    """What it leads to changes with every task that comes: older ones begin where the first page ends."""
+    for _ in range(26):
+        system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.input)
+    tab.open("/tasks")
+    older = tab.page.get_by_role("button", name="Older")
+    older.focus()
+    before = older.get_attribute("href") or ""
+    system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.input)
+    expect(older).not_to_have_attribute("href", before, timeout=15_000)
+    expect(older).to_be_focused()

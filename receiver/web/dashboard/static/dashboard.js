@@ -52,12 +52,11 @@
   }
 
   // An element in a part that comes anew: the nearest id, and which of those alike below it. Links are alike that
-  // lead to the same place, so that a link is found again when a row has come above it. What has an id is found by it.
+  // lead to the same place, so that a link is found again when a row has come above it.
   function path(element) {
     const root = element.parentElement.closest("[id]");
     const href = element.getAttribute("href");
-    let alike = href === null ? element.localName : `${element.localName}[href="${CSS.escape(href)}"]`;
-    if (element.id) alike = `#${CSS.escape(element.id)}`;
+    const alike = href === null ? element.localName : `${element.localName}[href="${CSS.escape(href)}"]`;
     return [root.id, alike, [...root.querySelectorAll(alike)].indexOf(element)];
   }
   function at([id, alike, number]) {
