@@ -201,6 +201,8 @@ def test_the_schedule_is_used_up_step_by_step() -> None:
         assert judge(Result(500, None, None), replace(DELIVERY, attempts=attempts)).due_at == NOW + wait
     verdict = judge(Result(500, None, None), replace(DELIVERY, attempts=4))
     assert (verdict.status, verdict.reason, verdict.due_at) == (DeliveryStatus.DEAD, "exhausted", None)
+    last = judge(Result(429, None, 60_000), plan=())
+    assert last.hold_until == NOW + 60_000, "the pause is for all that waits, not for this delivery alone"
     assert judge(Result(500, None, None), plan=()).reason == "exhausted", "no schedule: a single attempt"
 
 
@@ -253,6 +255,10 @@ def test_a_subscriber_is_disabled_after_long_and_frequent_failure(
     """Five days of nothing but failure, and ten of them at least; neither alone disables anybody."""
     assert judge(Result(500, None, None), since=since, failures=before).disable == disable
     assert judge(Result(500, None, None), plan=(), since=since, failures=before).disable == disable, "its last attempt"
+    progress = replace(DELIVERY, event_type=EventType.TASK_PROGRESS)
+    assert judge(Result(500, None, None), progress, since=since, failures=before).disable == disable, (
+        "told nothing else"
+    )
     assert judge(Result(200, None, None), since=since, failures=before).disable is None
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from handlers import Receipt, Unavailable
 from receiver.models import EventType, TaskStatus
+from receiver.store import pacing
 from receiver.submissions import KEPT_ANSWER
-from tests.core.stage import Stage, done
+from tests.core.stage import Clock, Stage, done
 from tests.core.test_submissions import LEASE, REFUSED, tell, without_callbacks
 
 
@@ -126,3 +128,94 @@ def test_a_long_answer_is_cut_in_the_timeline_only(stage: Stage) -> None:
     (step,) = stage.steps(task, "submit")
     assert step["answer"] == raw[:KEPT_ANSWER]
     assert stage.task(task).provider_response == raw
+
+
+def test_a_repetition_for_a_dead_worker_stays_a_repetition(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its call may have arrived: when the repetition is turned away, the task is not begun anew and bought twice."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create()
+    stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    stage.runtime.submissions.unavailable(stage.claim_one().task, Unavailable("busy"))
+    waits = stage.task(task)
+    assert (waits.status, waits.outcome_unknown) == (TaskStatus.SUBMITTING, True)
+    stage.wait_until_due(task)
+    assert stage.claim_one().repeated
+
+
+def test_a_repetition_whose_worker_dies_is_repeated_late_enough(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider must know of the second call, too, before it is asked whether there was one."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    monkeypatch.setattr(stage.handler, "repeat_after", 30.0, raising=False)
+    task = stage.create()
+    for _ in range(3):
+        stage.claim_one()
+        stage.clock.pass_by(LEASE + 30 - 1)
+        assert stage.claim() == []
+        stage.wait_until_due(task)
+
+
+def test_a_notice_ends_the_wait_for_a_repetition(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost submission that the provider calls back for runs at once, also where it would be repeated later."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+    task = stage.create()
+    stage.runtime.submissions.lost(stage.claim_one().task, "reset", pause=60)
+    stage.notice(task, state="drawing")
+    assert stage.task(task).status is TaskStatus.RUNNING
+
+
+def test_a_lost_task_of_an_operation_that_is_gone_keeps_nobody_waiting(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes an operation out of the settings ends its lost tasks; those of other operations are seen to."""
+    gone = stage.create()
+    stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    monkeypatch.setattr(stage.handler, "operations", {}, raising=False)
+    stage.claim()
+    stage.wait_until_due(gone)
+    stage.claim()
+    after = stage.task(gone)
+    assert (after.status, json.loads(after.error_json or "")["code"]) == (TaskStatus.FAILED, "submission_unknown")
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_slots_are_those_of_the_time_after_the_wait_for_a_turn(
+    build: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock, safe: bool
+) -> None:
+    """A worker that waited long for the database starts its tasks at the provider's rate, not all at once."""
+    stage: Stage = build(TOY_SUBMIT_RATE=10)
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    for _ in range(3):
+        stage.create()
+        if safe:
+            stage.claim_one()
+            clock.pass_by(1)
+    clock.pass_by(LEASE + 1)
+    take_turn = pacing.take_turn
+
+    def wait_and_take(*args: Any) -> int:
+        clock.pass_by(5)
+        return take_turn(*args)
+
+    monkeypatch.setattr(pacing, "take_turn", wait_and_take)
+    submissions = stage.runtime.submissions
+    starts = [start.at for start in (submissions.claim_lost if safe else submissions.claim)("toy", 3)]
+    assert starts
+    assert min(starts) >= clock.now
+    leased = {stage.task(row.id).due_at for row in stage.rows("SELECT id FROM tasks WHERE fence > :n", n=int(safe))}
+    assert leased == {clock.now + 1000 * LEASE}
+
+
+def test_a_cap_that_was_lowered_is_kept(build: Any) -> None:
+    """With more tasks at the provider than it now may have, none goes there until there is room again."""
+    before: Stage = build(TOY_MAX_IN_FLIGHT=3)
+    started = [before.create() for _ in range(5)][:3]
+    for number, start in enumerate(before.claim()):
+        before.accept(start, f"job-{number}")
+    stage: Stage = build(TOY_MAX_IN_FLIGHT=1)
+    for number, task in enumerate(started):
+        assert stage.claim() == []
+        stage.notice(task, f"job-{number}")
+    assert len(stage.claim()) == 1

@@ -67,6 +67,18 @@ def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: b
     assert stage.task(task).status is (TaskStatus.FAILED if lost else TaskStatus.EXPIRED)
 
 
+def test_the_end_of_one_overdue_task_is_not_the_end_of_others(stage: Stage) -> None:
+    """What a provider that wants no calls just now has made is paid for: it is not ended with a task in the queue."""
+    running, queued = stage.running(deadline=60), stage.create(deadline=60)
+    stage.clock.now = queued.deadline_at
+    pause(stage)
+    stage.clock.pass_by(NO_ANSWER / 1000 / 2)
+    pause(stage)
+    assert stage.runtime.polling.end_overdue() == 1
+    assert stage.task(queued).status is TaskStatus.EXPIRED
+    assert stage.task(running).status is TaskStatus.RUNNING
+
+
 def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
     """A task whose turn comes once in a while is asked about, however late that is: its result is paid for."""
     stage: Stage = build(TOY_QUERY_RATE="0.01")

@@ -114,11 +114,12 @@ class Drip:
 
 @dataclass(frozen=True)
 class Interim:
-    """Send the head of an interim answer (1xx), and the answer itself ``pause`` seconds later."""
+    """Send the head of an interim answer (1xx), ``times`` over, and the answer itself ``pause`` seconds later."""
 
     status: int
     answer: Answer
     pause: float = 0.1
+    times: int = 1
 
 
 Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip | Interim
@@ -247,8 +248,8 @@ class FakeProvider:
                 connection.sendall(answer.head(1_000_000)[: -2 if headers else None])
                 while not self._over.wait(pause):
                     connection.sendall(b"X-More: 1\r\n" if headers else b" ")
-            case Interim(status, answer, pause):
-                connection.sendall(f"HTTP/1.1 {status} Meanwhile\r\nLink: </a>\r\n\r\n".encode())
+            case Interim(status, answer, pause, times):
+                connection.sendall(f"HTTP/1.1 {status} Meanwhile\r\nLink: </a>\r\n\r\n".encode() * times)
                 self._over.wait(pause)
                 connection.sendall(answer.head(len(answer.body)) + answer.body)
                 return True

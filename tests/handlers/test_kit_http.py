@@ -97,12 +97,21 @@ def test_a_request_goes_out_only_while_its_answer_can_be_waited_for(
             time.sleep(look_up)
             return [found("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in [silent] * 3 + [good]]
 
+        shares: list[float] = []
+        dial = _deadline._Connection._dial
+
+        def dial_and_note(self: Any, sock: socket.socket, address: Any, seconds: float) -> socket.socket:
+            shares.append(seconds)
+            return dial(self, sock, address, seconds)
+
+        monkeypatch.setattr(_deadline._Connection, "_dial", dial_and_note)
         monkeypatch.setattr(socket, "getaddrinfo", several)
         monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.6)
         remote.answer(json_answer({"a": 1}))
         caller = http.ProviderSession(f"http://provider.test:{good}", "Somebody", 1.5)
         if look_up < 1.5:
             assert caller.post("/buy", starts_work=True).json_object() == {"a": 1}
+            assert shares[0] <= 0.6 / 4, "the first takes no more than its share, however far away the last one is"
             return
         with pytest.raises(Unavailable):
             caller.post("/buy", starts_work=True)
@@ -299,7 +308,7 @@ def test_an_interim_answer_is_not_taken_for_the_answer(remote: FakeProvider, sta
     """Nobody is given the answer to the call before: what a provider says meanwhile (1xx) is passed over."""
     caller = session(remote)
     for number in range(3):
-        remote.answer(Interim(status, json_answer({"number": number})))
+        remote.answer(Interim(status, json_answer({"number": number}), times=1 if status == 101 else 1 + number))
         answer = caller.post("/buy", starts_work=True)
         assert answer.json_object() == (None if status == 101 else {"number": number})
         assert (answer.status == 101) == (status == 101)
