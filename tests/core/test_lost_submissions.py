@@ -219,3 +219,16 @@ def test_a_cap_that_was_lowered_is_kept(build: Any) -> None:
         assert stage.claim() == []
         stage.notice(task, f"job-{number}")
     assert len(stage.claim()) == 1
+
+
+def test_a_late_answer_does_not_take_the_id_of_the_task_that_runs(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked about is the task whose answer was stored first, and its result is the one that counts."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create()
+    slow = stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    stage.accept(stage.claim_one(), "job-2")
+    stage.accept(slow, "job-1")
+    assert stage.task(task).provider_task_id == "job-2"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from handlers import BadSignature, Malformed
+from handlers import BadSignature, Malformed, Receipt
 from handlers._signatures import hmac_sha256_hex
 from receiver.errors import NotFound
 from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
 from receiver.notices import Call
 from receiver.signing import BadToken, CallbackTokens
 from tests import asking
-from tests.core.stage import SECRET, Clock, Stage, broken, still
+from tests.core.stage import SECRET, Clock, Stage, broken, done, still
 
 
 def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,3 +220,37 @@ def test_long_headers_of_a_notice_are_cut(stage: Stage) -> None:
     headers = {"x-toy-sign": hmac_sha256_hex(SECRET, body), "user-agent": "x" * 5000}
     stage.runtime.notices.take(Call("toy", token, headers, {}, body))
     assert stage.notices(task)[0].headers == {"user-agent": "x" * 1024}
+
+
+def test_an_id_is_looked_up_among_the_tasks_of_its_own_provider(stage: Stage) -> None:
+    """A provider-wide notice is about the newest task that its sender knows by the id, never about another's."""
+    old = stage.running()
+    stage.clock.pass_by(1)
+    new = stage.running()
+    stage.clock.pass_by(1)
+    other = stage.running()
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("UPDATE tasks SET provider = 'other' WHERE id = :id"), {"id": other.id})
+    assert stage.notice(None).task_id == new.id
+    assert stage.task(new).status is TaskStatus.SUCCEEDED
+    assert [stage.task(task).status for task in (old, other)] == [TaskStatus.RUNNING] * 2
+
+
+@pytest.mark.parametrize("way", ["receipt", "notice", "poll"])
+def test_a_provider_that_repeats_our_address_gives_no_token_away(stage: Stage, way: str) -> None:
+    """Whoever may read a task could call back for it otherwise, in the provider's place."""
+    task = stage.create()
+    token = stage.runtime.submissions._tokens.make("toy", task.id)
+    raw = json.dumps({"id": "job-1", "state": "done", "callback": token})
+    receipt = Receipt("job-1", raw if way == "receipt" else "{}", {}, done() if way == "receipt" else None)
+    stage.runtime.submissions.accepted(stage.claim_one().task, receipt)
+    if way == "notice":
+        stage.call(task, raw.replace("{", '{"picture": "https://cdn.example.test/cat.png", ', 1).encode())
+    if way == "poll":
+        stage.wait_until_due(task)
+        stage.poll(replace(done(), raw=raw))
+    ended = stage.task(task)
+    assert ended.status is TaskStatus.SUCCEEDED
+    shown = str([ended, stage.events(task), stage.notices(task), stage.steps(task)])
+    assert "***" in shown
+    assert token not in shown

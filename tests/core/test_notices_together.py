@@ -63,6 +63,29 @@ def test_many_notices_share_one_transaction(stage: Stage, monkeypatch: pytest.Mo
         assert len(stage.deliveries_of(task)) == 1
 
 
+def test_notices_about_one_task_share_one_transaction_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is judged by what the first has made of the task."""
+    task = stage.running()
+    counted = transactions(monkeypatch)
+    calls = [call(stage, task, "job-1", "drawing"), call(stage, task, "job-1"), call(stage, task, "job-1", "broken")]
+    assert verdicts(stage.runtime.notices.take_all(calls)) == [
+        Verdict.BELIEVED,
+        Verdict.BELIEVED,
+        Verdict.CONTRADICTION,
+    ]
+    assert len(counted) == 1
+
+
+def test_a_task_that_a_notice_ends_makes_room_at_once(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the provider takes only so many at a time, the next one is handed over when the bell rings for it."""
+    stage: Stage = build(TOY_MAX_IN_FLIGHT=1)
+    task = stage.running()
+    rung: set[str] = set()
+    monkeypatch.setattr(stage.runtime.bell, "ring", lambda *lanes: rung.update(lanes))
+    stage.notice(task)
+    assert rung == {"deliver", "submit-toy"}
+
+
 def test_each_gets_its_own_answer(stage: Stage) -> None:
     """What is refused among them takes nothing from the others."""
     one, two = stage.running("job-1"), stage.running("job-2")

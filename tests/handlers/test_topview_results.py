@@ -128,6 +128,9 @@ def test_a_continued_preview_is_not_an_export(remote: FakeProvider) -> None:
         RemoteStatus.SUCCEEDED,
     ]
     assert [output.details["scriptId"] for output in after.outputs] == [2]
+    unnamed = {name: value for name, value in PREVIEW.items() if name != "scriptId"}
+    alone = finished(remote, "m2v_export", given, previewVideos=[PREVIEW], exportVideos=[unnamed])
+    assert alone.status is RemoteStatus.SUCCEEDED, "a video that names no script is nobody else's"
 
 
 @pytest.mark.parametrize(
