@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.deliveries import Outcome
-from receiver.models import EventType
+from receiver.models import DeliveryStatus, EventType, Trigger
 from tests.core.stage import HOOK, Stage, answered
 
 
@@ -63,3 +63,31 @@ def test_the_end_of_a_callback_url_is_not_announced(stage: Stage) -> None:
     assert delivery.reason == "gone"
     assert delivery.subscriber_id != watcher.id
     assert EventType.SUBSCRIBER_DISABLED not in [event.type for event in stage.events()]
+
+
+def test_a_success_leaves_the_pause_that_was_asked_for(stage: Stage) -> None:
+    """Of two attempts at once one is taken and one turned away: the subscriber still gets its minute of rest."""
+    subscriber = stage.subscribe()
+    stage.tell(subscriber)
+    stage.tell(subscriber)
+    refused, taken = stage.runtime.deliveries.turn((), 9).claims
+    stage.finish([refused], 429, retry_after="60")
+    stage.finish([taken], 200)
+    after = stage.subscriber(subscriber)
+    assert (after.failures, after.ready_at) == (0, stage.clock() + 60_000)
+
+
+def test_a_delivery_that_ended_is_tried_again_by_hand(stage: Stage) -> None:
+    """Its attempts say who asked for each of them, and it has no end until it has ended again."""
+    subscriber = stage.subscribe()
+    delivery = stage.tell(subscriber)
+    for _ in range(4):
+        stage.clock.pass_by(3600)
+        stage.attempt(400)
+    assert stage.delivery(delivery).finished_at == stage.clock()
+    stage.runtime.deliveries.retry(stage.account, delivery.id)
+    assert stage.delivery(delivery).finished_at is None
+    stage.attempt(400)
+    again, attempts = stage.runtime.deliveries.get(stage.account, delivery.id)
+    assert (again.status, again.finished_at) == (DeliveryStatus.PENDING, None)
+    assert [attempt.trigger for attempt in attempts] == [Trigger.SCHEDULE] * 4 + [Trigger.MANUAL]
