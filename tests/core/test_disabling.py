@@ -6,6 +6,7 @@ import pytest
 
 from receiver.deliveries import Outcome
 from receiver.models import DeliveryStatus, EventType, Trigger
+from receiver.schedule import CIRCUIT_AFTER
 from tests.core.stage import HOOK, Stage, answered
 
 
@@ -91,3 +92,20 @@ def test_a_delivery_that_ended_is_tried_again_by_hand(stage: Stage) -> None:
     again, attempts = stage.runtime.deliveries.get(stage.account, delivery.id)
     assert (again.status, again.finished_at) == (DeliveryStatus.PENDING, None)
     assert [attempt.trigger for attempt in attempts] == [Trigger.SCHEDULE] * 4 + [Trigger.MANUAL]
+
+
+def test_what_was_under_way_when_the_circuit_opened_tells_nothing_new(stage: Stage) -> None:
+    """Also after earlier failures: the subscriber is tried again after the first pause, not after a longer one."""
+    subscriber = stage.subscribe()
+    stage.tell(subscriber)
+    stage.attempt(500)
+    assert stage.subscriber(subscriber).failures == 1
+    for _ in range(7):
+        stage.tell(subscriber)
+    claims = list(stage.runtime.deliveries.turn((), 9).claims)
+    assert len(claims) > 5
+    for claim in claims:
+        stage.finish([claim], 500)
+    after = stage.subscriber(subscriber)
+    assert after.failures == CIRCUIT_AFTER
+    assert after.ready_at <= stage.clock() + 11_000
