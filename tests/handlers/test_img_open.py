@@ -369,3 +369,11 @@ def test_a_repeated_submission_that_cannot_be_sent_now_stays_unknown(remote: Fak
     with pytest.raises(OutcomeUnknown):
         load(remote).submit(submission(repeated=True))
     assert len(remote.requests) == 3
+
+
+def test_a_pause_asked_for_by_a_look_up_is_kept(remote: FakeProvider) -> None:
+    """A provider that asks to be left alone for a while is, also before a second start."""
+    remote.answer(Answer(b"", 429, {"Retry-After": "70"}))
+    with pytest.raises(OutcomeUnknown) as caught:
+        load(remote).submit(submission(repeated=True))
+    assert caught.value.retry_after == 70
