@@ -12,7 +12,7 @@ from receiver import __version__, blanking
 from receiver.errors import Conflict, NotFound
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, id_pattern
 from receiver.store.deliveries import Filter
-from receiver.web.auth import account
+from receiver.web.auth import account, list_turn
 from receiver.web.dashboard.formatting import pretty
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.dashboard.subscribers import to_choose_from
@@ -36,7 +36,8 @@ def deliveries() -> Response:
     """Deliveries, newest first, narrowed down."""
     chosen = _chosen(request.args)
     cursor = cursor_of("dlv")
-    found = runtime().deliveries.list_page(account(), Filter(**chosen), PAGE_SIZE, cursor)
+    with list_turn():
+        found = runtime().deliveries.list_page(account(), Filter(**chosen), PAGE_SIZE, cursor)
     tried = runtime().overview.last_attempts([delivery.id for delivery in found.items])
     receivers = runtime().overview.receivers(found.items)
     return render(
@@ -93,7 +94,8 @@ def _dead(chosen: dict[str, str]) -> list[str]:
     cursor: str | None = None
     while len(ids) < MOST_RETRIED:
         wanted = Filter(**{**chosen, "status": DeliveryStatus.DEAD.value})
-        found = runtime().deliveries.list_page(account(), wanted, 100, cursor)
+        with list_turn():
+            found = runtime().deliveries.list_page(account(), wanted, 100, cursor)
         ids += [delivery.id for delivery in found.items]
         cursor = found.next_cursor
         if cursor is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 
 from receiver.models import EventType
-from receiver.web.auth import account
+from receiver.web.auth import account, list_turn
 from receiver.web.dashboard.frame import cursor_of, link, page, render
 from receiver.web.face import runtime
 
@@ -18,7 +18,8 @@ def events() -> Response:
     kind = request.args.get("type", "")
     kind = kind if kind in set(EventType) else ""
     cursor = cursor_of("evt")
-    found = runtime().feed.list_page(account(), [kind] if kind else [], PAGE_SIZE, cursor)
+    with list_turn():
+        found = runtime().feed.list_page(account(), [kind] if kind else [], PAGE_SIZE, cursor)
     chosen = {"type": kind} if kind else {}
     return render(
         "events.html",

@@ -14,7 +14,7 @@ import handlers
 from receiver.errors import Conflict
 from receiver.models import Page, Task, TaskStatus, storable
 from receiver.store.tasks import Filter
-from receiver.web.auth import account
+from receiver.web.auth import account, list_turn
 from receiver.web.dashboard import exchanges, formatting, words
 from receiver.web.dashboard.drawing import picture_of
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
@@ -40,7 +40,8 @@ def tasks() -> Response:
         shown: Page[Task] = Page(tuple(found), None)
     else:
         wanted, wrong = _wanted(given)
-        shown = runtime().tasks.list_page(account(), wanted, PAGE_SIZE, cursor)
+        with list_turn():
+            shown = runtime().tasks.list_page(account(), wanted, PAGE_SIZE, cursor)
     chosen = {name: given[name] for name in FILTERS if given[name]}
     return render(
         "tasks.html",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask, g
@@ -11,10 +12,12 @@ from receiver import overview
 from receiver.runtime import Runtime
 from receiver.store.deliveries import Filter
 from receiver.subscribers import NewSubscriber
-from receiver.web.dashboard import exchanges, tasks
+from receiver.web import lists
+from receiver.web.dashboard import exchanges, frame, tasks
 from receiver.web.dashboard import overview as pages
 from receiver.web.dashboard.frame import live
-from tests.web.conftest import Caller
+from receiver.web.face import face_of
+from tests.web.conftest import KEY, Caller
 from tests.web.dashboard.conftest import HOOK, Visitor, attempt, ping
 
 
@@ -33,12 +36,31 @@ def test_further_pages_begin_where_the_live_one_ends(
     assert part.count("</div>") <= part.count("<div"), "the link stands behind the live part"
 
 
-def test_what_costs_much_is_read_less_often(app: Flask) -> None:
+@pytest.mark.parametrize("of", ["tasks", "deliveries", "events"])
+def test_lists_wait_for_their_turn_as_those_of_the_api_do(
+    app: Flask, visitor: Visitor, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """Who reads too many that take long is told so on a page; the others have their threads."""
+    monkeypatch.setattr(lists, "PATIENCE", 0.0)
+    key = runtime.accounts.authenticate(KEY)
+    assert key is not None
+    with ExitStack() as held:
+        for _ in range(runtime.settings.web_threads // lists.PART):
+            held.enter_context(face_of(app).lists.turn(key.id))
+        answer = visitor.get(f"/{of}")
+        assert answer.status_code == 429
+        assert "too many lists at once" in answer.text
+        assert visitor.get("/subscribers").status_code == 200
+    assert visitor.get(f"/{of}").status_code == 200
+
+
+def test_what_costs_much_is_read_less_often(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tab that was left open takes a tenth of a processor at most, however long a list takes to be found."""
+    monkeypatch.setattr(frame, "time", SimpleNamespace(monotonic=lambda: 100.0))
 
     def often(seconds: float) -> str:
         with app.test_request_context("/events"):
-            g.began = time.monotonic() - seconds
+            g.began = 100.0 - seconds
             return live(3).partition("every ")[2].partition('"')[0]
 
     assert [often(0.01), often(0.4), often(1)] == ["3000ms", "6000ms", "12000ms"]
