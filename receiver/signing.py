@@ -106,7 +106,7 @@ def rotate(secrets: Iterable[Secret] | None, new: str, now: int, overlap_s: int)
     others = live(
         (
             replace(secret, expires_at=end if secret.expires_at is None else min(secret.expires_at, end))
-            for secret in live(secrets, now)
+            for secret in secrets
         ),
         now,
     )

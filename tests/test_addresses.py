@@ -162,6 +162,9 @@ def test_allowed_networks_open_exactly_what_they_name() -> None:
 
 
 METADATA = [
+    "169.254.0.23",
+    "169.254.42.42",
+    "169.254.169.253",
     "169.254.169.254",
     "169.254.170.2",
     "169.254.170.23",
@@ -169,11 +172,14 @@ METADATA = [
     "100.96.0.96",
     "168.63.129.16",
     "192.0.0.192",
+    "fd00:42::42",
     "fd00:100::100:200",
     "fd00:a9fe:a9fe::1",
     "fd00:c1::a9fe:a9fe",
     "fd00:ec2::254",
     "fd00:ec2::23",
+    "fd00:ec2::253",
+    "fd20:ce::254",
     "fe80::a9fe:a9fe",
 ]
 
@@ -189,7 +195,15 @@ def test_metadata_needs_its_exact_name(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254"],
+    [
+        "::ffff:169.254.169.254",
+        "::ffff:0:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "2001:0:4136:e378:8000:63bf:5601:5601",  # Teredo
+        "2002:a9fe:a9fe::1",
+        "::169.254.169.254",
+    ],
 )
 def test_metadata_behind_a_tunnel_stays_shut(text: str) -> None:
     """Allowing a tunnel or NAT64 prefix does not open the metadata address behind it."""

@@ -93,6 +93,15 @@ def test_a_key_that_makes_no_sense_is_refused(stage: Stage, account: str, scopes
     assert not stage.runtime.accounts.has_keys()
 
 
+def test_a_secret_that_has_ended_is_not_shown(stage: Stage) -> None:
+    """What is listed as signing signs: nobody keeps an old secret for its sake."""
+    accounts = stage.runtime.accounts
+    new, old = accounts.rotate_signing_secret(stage.account, 60)
+    assert accounts.signing_secrets(stage.account) == (new, old)
+    stage.clock.pass_by(60)
+    assert accounts.signing_secrets(stage.account) == (new,)
+
+
 def test_unknown_accounts_are_not_found(stage: Stage) -> None:
     """Neither their keys nor their secrets."""
     with pytest.raises(NotFound):

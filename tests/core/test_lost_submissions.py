@@ -165,6 +165,18 @@ def test_a_notice_ends_the_wait_for_a_repetition(stage: Stage, monkeypatch: pyte
     assert stage.task(task).status is TaskStatus.RUNNING
 
 
+def test_a_task_that_was_heard_of_is_as_old_as_the_news(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as old as its wait in the queue: a provider that does not know it yet would be believed at once."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
+    task = stage.create()
+    stage.clock.pass_by(60)
+    stage.runtime.submissions.lost(stage.claim_one().task, "reset")
+    stage.notice(task, state="drawing")
+    after = stage.task(task)
+    assert (after.status, after.submitted_at, after.due_at) == (TaskStatus.RUNNING, stage.clock(), stage.clock())
+    assert not after.outcome_unknown
+
+
 def test_a_lost_task_of_an_operation_that_is_gone_keeps_nobody_waiting(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,22 @@ def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Cloc
     assert [row.id for row in stage.rows("SELECT id FROM subscribers")] == [stays.id]
 
 
+def test_an_old_callback_url_that_is_in_use_stays(build: Any, clock: Clock) -> None:
+    """What young tasks are to tell it is not lost, nor what was told; also when it is used again during a sweep."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    finished(stage, "job-1", callback_url=HOOK)
+    stage.attempt(200)
+    clock.pass_by(2 * DAY)
+    stage.runtime.sweeping.step()  # of the old task nothing is left, and nobody has looked for the subscriber yet
+    with stage.runtime.store.read() as connection:
+        unused = purging.unused_subscribers(connection, clock() - DAY, 1)
+    finished(stage, "job-2", callback_url=HOOK)
+    with stage.runtime.store.write() as connection:
+        assert purging.purge_subscribers(connection, unused) == 0
+    stage.runtime.sweeping.step()
+    assert len(stage.attempt(200)) == 2
+
+
 def test_while_much_is_purged_no_subscriber_is_looked_for(build: Any, clock: Clock) -> None:
     """That goes through all old ones behind callback URLs that are still in use, with the writer's turn held."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)

@@ -75,6 +75,12 @@ def test_every_variant_of_the_event_is_understood(fields: dict[str, Any]) -> Non
     assert [output.url for output in update.outputs] == ["http://bucket.test/1.gif", "http://bucket.test/2.gif"]
 
 
+@pytest.mark.parametrize("word", ["fail", "processing"])
+def test_only_a_success_has_images(word: str) -> None:
+    """What a job that failed or goes on names beside is no result."""
+    assert load().read(notice(event(Status=word))).outputs == ()
+
+
 def test_other_events_at_the_provider_wide_address_are_not_for_us() -> None:
     """VOD sends all its events there: one with a JobId is read, one without is ignored, not refused."""
     assert load().read(notice(event(), task=None)).provider_task_id == "remote-1"

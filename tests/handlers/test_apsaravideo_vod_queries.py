@@ -76,6 +76,14 @@ def test_finished_jobs_get_urls_that_can_be_fetched(remote: FakeProvider) -> Non
     assert remote.last.query == {"VideoId": "video-1"}
 
 
+def test_a_code_beside_the_jobs_is_no_error(remote: FakeProvider) -> None:
+    """An answer that has what was asked for, and a ``Code`` as well, costs nobody a result."""
+    found, shown = ({**json.loads(each.body), "Code": "OK"} for each in (jobs(DONE), images(SIGNED)))
+    remote.answer(json_answer(found), json_answer(shown))
+    (update,) = load(remote).query([task()]).values()
+    assert [output.url for output in update.outputs] == [SIGNED["FileURL"]]
+
+
 @pytest.mark.parametrize("answer", [images(), refusal("Forbidden.RAM", 403), images(SIGNED | {"FileURL": "x"})])
 def test_without_signed_urls_the_plain_ones_are_given(remote: FakeProvider, answer: Answer) -> None:
     """A look-up that is forbidden or empty does not cost the result; the details say where it is from."""

@@ -87,6 +87,7 @@ class TestConformance(HandlerConformance):
         ErrorSample(failure("INTCNN_COMMON_AUTH_CHECK_ERROR", 500), ErrorCode.AUTHENTICATION),
         ErrorSample(failure("INTCNN_COMMON_SYS_ERROR"), OutcomeUnknown, Unavailable),
         ErrorSample(failure("INTCNN_SOMETHING_NEW"), ErrorCode.PROVIDER_ERROR, Unavailable),
+        ErrorSample(failure("INTCNN_SOMETHING_NEW", 500), OutcomeUnknown, Unavailable),
         ErrorSample(failure("INTCNN_SOMETHING_NEW", 503), OutcomeUnknown, Unavailable),
         ErrorSample(failure(None), ErrorCode.PROVIDER_ERROR, Unavailable),
         ErrorSample(json_answer({"error": "gateway"}, 500), OutcomeUnknown, Unavailable),
@@ -343,26 +344,6 @@ def test_an_answer_about_another_task_is_not_believed(remote: FakeProvider) -> N
     remote.answer(json_answer({"success": True, "model": {"taskId": "other", "status": "SUCCESS", "ossPath": URL}}))
     with pytest.raises(Unavailable):
         handler.query([asked()])
-
-
-def test_the_operator_may_accept_duplicates_after_a_system_error(remote: FakeProvider) -> None:
-    """Only with the operator's word is a task sent again after an error that may have started it."""
-    remote.answer(failure("INTCNN_COMMON_SYS_ERROR"))
-    with pytest.raises(OutcomeUnknown):
-        make(remote).submit(Submission("task_1", "text2image", CAT))
-    with pytest.raises(Unavailable):
-        make(remote, resubmit_after_system_error="true").submit(Submission("task_1", "text2image", CAT))
-
-
-def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> None:
-    """The provider does not say so: without that word a throttled submission is not sent again."""
-    remote.answer(Answer(b"", 429, {"Retry-After": "3"}))
-    with pytest.raises(OutcomeUnknown) as unknown:
-        make(remote).submit(Submission("task_1", "text2image", CAT))
-    assert unknown.value.retry_after == 3
-    with pytest.raises(Unavailable) as caught:
-        make(remote, resubmit_after_429="true").submit(Submission("task_1", "text2image", CAT))
-    assert caught.value.retry_after == 3
 
 
 def test_input_that_json_cannot_say_is_rejected(remote: FakeProvider) -> None:

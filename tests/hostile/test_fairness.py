@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from receiver.models import DeliveryStatus
+from receiver.store.subscribers import note_served
 from tests.core.stage import HOOK, Stage
 from tests.databases import Template
 from tests.hostile.plant import working
+from tests.store.test_claims import claim, shares, waiting
 from tests.subscriber import Subscriber, Talk, answer
 
 SEATS = {
@@ -121,3 +123,17 @@ def test_reserved_seats_are_for_first_attempts(stage: Stage) -> None:
     claims = stage.runtime.deliveries.turn((), 4, reserved=4).claims
     assert [claim.subscriber.id for claim in claims] == [newcomer.id]
     assert stage.runtime.deliveries.turn((), 3, reserved=4).claims == ()
+
+
+def test_the_reserve_goes_to_others_than_the_turn(stage: Stage) -> None:
+    """Whoever got a seat in turn gets none of the rest, nor the same delivery twice; and no seat is given twice."""
+    for _ in range(8):
+        waiting(stage, 3)
+    assert len(claim(stage, 8)) == 8
+    stage.clock.pass_by(1)
+    first, *later = (waiting(stage, 1) for _ in range(6))
+    with stage.runtime.store.write() as connection:
+        note_served(connection, [one.id for one in later], stage.clock())
+    got = shares(stage.runtime.deliveries.turn((), 4, reserved=2).claims)
+    assert (len(got), set(got.values())) == (4, {1})
+    assert len(got.keys() & {first.id, *(one.id for one in later)}) == 3

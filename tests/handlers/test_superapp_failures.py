@@ -1,0 +1,64 @@
+"""SuperApp: which failures may have bought something, and which tasks are worth buying again."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers import OutcomeUnknown, Rejected, Submission, Unavailable
+from tests.handlers.fake_provider import Answer, FakeProvider
+from tests.handlers.test_superapp import CAT, asked, failure, make, remote, task_answer
+
+__all__ = ["remote"]
+
+
+def test_the_operator_may_accept_duplicates_after_a_system_error(remote: FakeProvider) -> None:
+    """Only with the operator's word is a task sent again after an error that may have started it."""
+    remote.answer(failure("INTCNN_COMMON_SYS_ERROR"))
+    with pytest.raises(OutcomeUnknown):
+        make(remote).submit(Submission("task_1", "text2image", CAT))
+    with pytest.raises(Unavailable):
+        make(remote, resubmit_after_system_error="true").submit(Submission("task_1", "text2image", CAT))
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [(failure("INTCNN_SOMETHING_NEW", 500), OutcomeUnknown), (failure("INTCNN_COMMON_AUTH_CHECK_ERROR"), Rejected)],
+)
+def test_the_operators_word_is_for_the_system_error_alone(
+    remote: FakeProvider, answer: Answer, meaning: type[Exception]
+) -> None:
+    """Who accepts duplicates after one error buys nothing twice after another, and hears of a refusal."""
+    remote.answer(answer)
+    with pytest.raises(meaning):
+        make(remote, resubmit_after_system_error="true").submit(Submission("task_1", "text2image", CAT))
+
+
+@pytest.mark.parametrize(
+    ("word", "retryable"), [("AIGC_ERROR", True), ("TIMEOUT", True), ("LW_REQUEST_ERROR", False), ("SUCCESS", True)]
+)
+def test_a_failed_task_says_whether_to_buy_it_again(remote: FakeProvider, word: str, retryable: bool) -> None:
+    """Only a request that the provider found faulty would fail the same way once more."""
+    remote.answer(task_answer(word))
+    error = make(remote).query([asked()])["task_1"].error
+    assert error is not None
+    assert error.retryable is retryable
+
+
+@pytest.mark.parametrize("code", ["INTCNN_COMMON_AUTH_CHECK_ERROR", "INTCNN_COMMON_PARAM_VALID_ERROR", "INTCNN_NEW"])
+def test_a_refused_task_is_not_to_be_bought_again(remote: FakeProvider, code: str) -> None:
+    """Nobody is told that a task may succeed next time which the provider has refused."""
+    remote.answer(failure(code))
+    with pytest.raises(Rejected) as refused:
+        make(remote).submit(Submission("task_1", "text2image", CAT))
+    assert not refused.value.error.retryable
+
+
+def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> None:
+    """The provider does not say so: without that word a throttled submission is not sent again."""
+    remote.answer(Answer(b"", 429, {"Retry-After": "3"}))
+    with pytest.raises(OutcomeUnknown) as unknown:
+        make(remote).submit(Submission("task_1", "text2image", CAT))
+    assert unknown.value.retry_after == 3
+    with pytest.raises(Unavailable) as caught:
+        make(remote, resubmit_after_429="true").submit(Submission("task_1", "text2image", CAT))
+    assert caught.value.retry_after == 3
