@@ -219,8 +219,24 @@ def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(dialling, "_connect", silent)
     resolve(monkeypatch, ["93.184.216.34", "8.8.8.8"])
-    assert send("https://hooks.example/", deadline=10).error is OutboundError.TIMEOUT_CONNECT
-    assert shares == [pytest.approx(5, abs=0.5), pytest.approx(10, abs=0.5)]
+    assert send("https://hooks.example/", deadline=100).error is OutboundError.TIMEOUT_CONNECT
+    assert shares[0] <= 50 < shares[1]
+
+
+def test_an_address_that_never_answers_is_left_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that swallows packets holds no attempt for longer than its deadline."""
+    waits: list[float] = []
+
+    async def silent(_sock: socket.socket, _what: int, until: float) -> None:
+        waits.append(until)
+        raise TimeoutError
+
+    monkeypatch.setattr(dialling, "ready", silent)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        result = send(f"http://127.0.0.1:{server.getsockname()[1]}/", LOOPBACK, deadline=5)
+    assert result.error is OutboundError.TIMEOUT_CONNECT
+    (until,) = waits
+    assert until <= time.monotonic() + 5
 
 
 def test_an_address_without_a_route_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +381,14 @@ def test_names_that_hang_leave_room_for_those_that_do_not(
         assert send(known, LOOPBACK).error is OutboundError.CONNECTION_REFUSED
     assert send("https://new.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
     assert hanging() == 6 + 3
+
+
+def test_a_name_that_was_found_and_hangs_now_is_one_that_hangs(hanging: Callable[[], int]) -> None:
+    """Nobody keeps the places of names that were found with names that were made to hang later."""
+    dialling._found["slow.example"] = None
+    assert send("https://slow.example/", deadline=0.05).error is OutboundError.DNS_TIMEOUT
+    assert hanging() == 1
+    assert "slow.example" not in dialling._found
 
 
 def test_registration_and_delivery_agree(dialled: Dialled) -> None:

@@ -235,6 +235,7 @@ def test_a_header_that_would_be_two_is_not_sent(remote: FakeProvider, headers: d
     ("status", "buying", "asking"),
     [
         (200, OutcomeUnknown, Unavailable),
+        (300, Unavailable, Unavailable),
         (301, Unavailable, Unavailable),
         (400, ErrorCode.INVALID_INPUT, Unavailable),
         (401, ErrorCode.AUTHENTICATION, ErrorCode.AUTHENTICATION),
@@ -242,6 +243,7 @@ def test_a_header_that_would_be_two_is_not_sent(remote: FakeProvider, headers: d
         (404, ErrorCode.NOT_FOUND, Unavailable),
         (408, Unavailable, Unavailable),
         (413, ErrorCode.INVALID_INPUT, Unavailable),
+        (425, Unavailable, Unavailable),
         (500, OutcomeUnknown, Unavailable),
     ],
 )
@@ -255,6 +257,17 @@ def test_answers_in_a_strange_form_are_judged_by_their_status(status: int, buyin
             assert error.error.code is expected
         else:
             assert type(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, ErrorCode.AUTHENTICATION), (403, ErrorCode.PERMISSION), (404, None), (500, None)]
+)
+def test_a_success_that_its_status_contradicts_is_not_repeated(status: int, code: ErrorCode | None) -> None:
+    """Only what is said of our credentials is believed: anything else may have started the task."""
+    error = http.contradicted(http.Answer(status, {}, b"{}"), "Somebody", starts_work=True)
+    assert isinstance(error, Rejected if code else OutcomeUnknown)
+    assert code is None or (isinstance(error, Rejected) and error.error.code is code)
+    assert not isinstance(http.contradicted(http.Answer(404, {}, b"{}"), "Somebody", starts_work=False), Rejected)
 
 
 def test_one_session_serves_many_threads(remote: FakeProvider) -> None:

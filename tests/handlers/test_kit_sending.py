@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def test_nothing_was_started_by_a_request_that_cannot_be_written(value: str) -> 
         with pytest.raises(Unavailable):
             http.ProviderSession(remote.url, "Somebody").post("/buy", headers={"X-Key": value}, starts_work=True)
         assert remote.requests == []
+
+
+def test_a_part_of_a_request_that_has_left_may_have_started_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line breaks while the head is written: how much of it arrived nobody knows, so nothing is repeated."""
+
+    def broken(_connection: HTTPConnection, _data: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(HTTPConnection, "send", broken)
+    with FakeProvider() as remote, pytest.raises(OutcomeUnknown):
+        http.ProviderSession(remote.url, "Somebody").post("/buy", starts_work=True)
 
 
 BODY = b"x" * 16_000_000

@@ -96,6 +96,32 @@ def test_a_replay_of_the_dead_leaves_the_delivered_alone(build: Any, clock: Cloc
     assert (len(sent), set(sent.values())) == (300, {1})
 
 
+def test_what_a_replay_could_not_deliver_is_sent_by_the_next(build: Any) -> None:
+    """Also when that follows at once: only what has arrived is left alone."""
+    stage: Stage = build(RECEIVER_RETRY_SCHEDULE="none")
+    subscriber = stage.subscribe()
+    delivered(stage, subscriber, 2, 500)
+    sent: Counter[str] = Counter()
+    for status in (500, 200):
+        assert replay(stage, subscriber) == 2
+        drain(stage, sent, 3, status)
+    assert replay(stage, subscriber) == 0
+    assert set(sent.values()) == {2}
+
+
+def test_what_is_under_way_again_is_not_sent_once_more(stage: Stage) -> None:
+    """A delivery that somebody retries while a replay looks for it keeps its attempt, and gets no second one."""
+    ping = stage.ping(stage.subscribe())
+    stage.attempt(200)
+    stage.runtime.deliveries.retry(stage.account, ping.id)
+    claims = list(stage.runtime.deliveries.turn((), 1).claims)
+    with stage.runtime.store.write() as connection:
+        backlog.revive(connection, [ping.id], stage.clock(), Trigger.MANUAL)
+    assert stage.attempt(200) == []
+    stage.finish(claims)
+    assert stage.delivery(ping).attempts == 2
+
+
 def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any, tmp_path: Path) -> None:
     """Killed in its second step: the first is kept, of the second nothing; run again, it sends the rest, once each."""
     stage: Stage = build()
