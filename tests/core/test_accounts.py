@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,15 @@ def test_a_locked_database_holds_up_one_reader_not_all(stage: Stage, monkeypatch
     stage.clock.pass_by(61)
     assert accounts.authenticate(text) is not None
     assert len(tries) == 2
+
+
+def test_a_key_that_was_used_is_known_to_every_process(build: Any) -> None:
+    """While wrong ones pour in from its address it goes on working; only one that nobody has used yet must wait."""
+    one, other = (build().runtime.accounts for _ in range(2))
+    _, text = one.create_key("shop", "ci", ["read"])
+    assert other.authenticate(text, used_before=True) is None
+    assert one.authenticate(text) is not None
+    assert other.authenticate(text, used_before=True) is not None
 
 
 def test_the_key_of_the_settings_always_works(stage: Stage) -> None:
