@@ -42,7 +42,8 @@ _forced: ContextVar[tuple[int, int]] = ContextVar("ids of the span that is being
 
 def set_up(role: str) -> bool:
     """Begin to trace in this process, if the environment asks for it; whether it does. ``role``: web or worker."""
-    if not any(os.environ.get(name) for name in _ENDPOINTS) or os.environ.get("OTEL_SDK_DISABLED", "") == "true":
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"  # as the SDK reads it
+    if disabled or not any(os.environ.get(name) for name in _ENDPOINTS):
         return False
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

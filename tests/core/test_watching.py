@@ -176,3 +176,11 @@ def test_traces_that_are_asked_for_but_not_installed_are_told(monkeypatch: pytes
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert not tracing.set_up("web")
     assert len(said) == 1
+
+
+def test_the_library_is_disabled_in_any_spelling_of_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``OTEL_SDK_DISABLED=True`` it records nothing, so subscribers are told of no trace either."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    monkeypatch.setattr(tracing, "begin", lambda *_: pytest.fail("it began to trace"))
+    assert not tracing.set_up("web")
