@@ -88,13 +88,11 @@ class Unavailable(HandlerError):
     """Nothing happened at the provider; the same call may succeed later.
 
     ``retry_after``: seconds the provider asked us to wait, ``LONGEST_PAUSE`` at most, or None.
-    ``error``: what it said, for the timeline, or None for a failure of the network.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None, error: TaskError | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = _bounded(retry_after)
-        self.error = error
 
 
 class OutcomeUnknown(HandlerError):

@@ -81,10 +81,10 @@ def failure(code: str, answer: Answer, body: JsonObject, *, starts_work: bool) -
     error = task_error(code, text_of(body.get("Message")))
     word = code.lower()
     if word.startswith(_NOTHING_HAPPENED):
-        return Unavailable(error.message, _retry_after(answer.headers), error)
+        return Unavailable(error.message, _retry_after(answer.headers))
     known = error.code is not ErrorCode.PROVIDER_ERROR
     if word.startswith("internalerror") or (answer.status >= 500 and not known):
-        return OutcomeUnknown(error.message) if starts_work else Unavailable(error.message, error=error)
+        return OutcomeUnknown(error.message) if starts_work else Unavailable(error.message)
     return Rejected(error, raw=answer.text)
 
 

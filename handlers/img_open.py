@@ -317,9 +317,6 @@ class ImgOpen(Handler):
         """What an envelope with another code than 200 means; codes that are not published may mean anything."""
         said = text_of((answer.json_object() or {}).get("msg"))
         message = f"{self.title}: {said or 'no reason given'} (code {code})"
-        if code == "429" and not starts_work:
-            error = TaskError(ErrorCode.RATE_LIMITED, message, True, code, said)
-            return Unavailable(message, error=error)
         if code == FAILURE or code in _REFUSALS:
             meaning = _REFUSALS.get(code, ErrorCode.PROVIDER_ERROR)
             return Rejected(TaskError(meaning, message, provider_code=code, provider_message=said), answer.text)

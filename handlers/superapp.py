@@ -268,7 +268,7 @@ class SuperApp(Handler):
     def _submit_failed(self, found: Mapping[str, Any], answer: Answer) -> NoReturn:
         error = _call_error(found)
         if error.provider_code == SYSTEM_ERROR and self.settings["resubmit_after_system_error"]:
-            raise Unavailable(error.message, error=error)
+            raise Unavailable(error.message)
         if error.provider_code == SYSTEM_ERROR or (answer.status >= 500 and error.provider_code not in REFUSALS):
             raise OutcomeUnknown(error.message)
         raise Rejected(error, answer.text)
@@ -278,7 +278,7 @@ class SuperApp(Handler):
         if error.provider_code == INVALID_PARAMETER:
             # The task id is the only parameter, so this is taken to mean an unknown task (assumed).
             if task.age < self.settings["unknown_task_grace"]:
-                raise Unavailable(error.message, error=error)
+                raise Unavailable(error.message)
             gone = TaskError(
                 ErrorCode.NOT_FOUND,
                 f"{self.title} does not know the task",
@@ -288,7 +288,7 @@ class SuperApp(Handler):
             return TaskUpdate(RemoteStatus.FAILED, answer.text, task.provider_task_id, error=gone)
         if error.provider_code in REFUSALS:
             raise Rejected(error, answer.text)
-        raise Unavailable(error.message, error=error)
+        raise Unavailable(error.message)
 
 
 def signature(secret: str, access_key: str, timestamp: str, method: str, uri: str, body: bytes) -> str:
@@ -309,7 +309,6 @@ def _call_error(found: Mapping[str, Any]) -> TaskError:
     return TaskError(
         ours,
         f"Alibaba Cloud SuperApp refused the call: {message or code or 'no reason given'}",
-        retryable=code == SYSTEM_ERROR,
         provider_code=code,
         provider_message=message,
     )

@@ -41,7 +41,7 @@ from handlers._records import (
     UploadTicket,
 )
 from handlers._signatures import same
-from handlers._topview_answers import CODES, STATUSES, Meaning, failed, meaning_of, outputs_of, status_of, succeeded
+from handlers._topview_answers import CODES, STATUSES, failed, meaning_of, outputs_of, status_of, succeeded
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
 
 NOT_FOUND = "4004"
@@ -177,7 +177,7 @@ class TopView(Handler):
         """Two refusals of a query are about the task: it is not there, or its content was found wrong."""
         error = refusal.error
         if error.provider_code == NOT_FOUND and task.age < self.settings["not_found_grace"]:
-            raise Unavailable(error.message, error=error)
+            raise Unavailable(error.message)
         if error.provider_code == NOT_FOUND or error.code is ErrorCode.CONTENT_POLICY:
             return TaskUpdate(RemoteStatus.FAILED, refusal.raw or "", task.provider_task_id, error=error)
         raise refusal
@@ -216,24 +216,18 @@ class TopView(Handler):
         return found.get("result")
 
     def _refuse(self, code: str, found: Mapping[str, Any], answer: Answer, *, starts_work: bool) -> NoReturn:
-        meaning: Meaning = meaning_of(code)
+        meaning = meaning_of(code)
         # A code that no page lists refuses a call only where nothing else says that it may have begun.
         broke = meaning.broke or (code not in CODES and (answer.status >= 500 or _names_a_task(found)))
-        message = text_of(found.get("message"))
-        error = TaskError(
-            meaning.code,
-            f"{self.title} answered code {code}: {message or 'no reason given'}",
-            retryable=broke or meaning.wait is not None,
-            provider_code=code,
-            provider_message=message,
-        )
+        said = text_of(found.get("message"))
+        message = f"{self.title} answered code {code}: {said or 'no reason given'}"
         if meaning.wait is not None:
-            raise Unavailable(error.message, self.settings[meaning.wait], error)
+            raise Unavailable(message, self.settings[meaning.wait])
         if broke and starts_work:  # it may have begun before it broke, and a second try may be paid for
-            raise OutcomeUnknown(error.message)
+            raise OutcomeUnknown(message)
         if broke:
-            raise Unavailable(error.message, error=error)
-        raise Rejected(error, answer.text)
+            raise Unavailable(message)
+        raise Rejected(TaskError(meaning.code, message, provider_code=code, provider_message=said), answer.text)
 
     # -- notices -----------------------------------------------------------------------------------
 
