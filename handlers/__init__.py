@@ -11,14 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from handlers._base import (
-    Callbacks,
-    Handler,
-    InputSchema,
-    Operation,
-    Option,
-    Pace,
-)
+from handlers._base import Callbacks, Handler, InputSchema, Operation, Option, Pace
 from handlers._options import missing_credentials, options_of, parse_options, variable_of
 from handlers._reading import json_text
 from handlers._records import (

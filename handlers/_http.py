@@ -25,15 +25,7 @@ import urllib3.exceptions as reasons  # of requests' own transport
 
 from handlers._deadline import DeadlineAdapter, begin_call, was_sent
 from handlers._reading import json_object
-from handlers._records import (
-    ErrorCode,
-    HandlerError,
-    OutcomeUnknown,
-    Rejected,
-    TaskError,
-    Unavailable,
-    record,
-)
+from handlers._records import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable, record
 
 CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 20.0
@@ -163,13 +155,12 @@ class ProviderSession:
         starts_work: bool,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
     ) -> Answer:
         """A POST of exactly ``body``. ``starts_work``: repeating it could buy something twice.
 
         Raises Unavailable, or OutcomeUnknown when ``starts_work``.
         """
-        return self._call(partial(self._request, "POST", path, headers, params, body), starts_work=starts_work)
+        return self._call(partial(self._request, "POST", path, headers, body=body), starts_work=starts_work)
 
     def _call(self, make: Callable[[], requests.PreparedRequest], *, starts_work: bool) -> Answer:
         """Send what ``make`` makes, whose errors are those of a call that was lost."""
@@ -202,7 +193,7 @@ class ProviderSession:
         method: str,
         path: str,
         headers: Mapping[str, str] | None,
-        params: Mapping[str, str] | None,
+        params: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> requests.PreparedRequest:
         """The request that the library would make; its own way does forms, files, hooks and cookies too, at a price."""

@@ -10,15 +10,8 @@ from typing import Any, ClassVar, cast
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import (
-    InputSchema,
-    Number,
-    Operation,
-    Switch,
-)
-from handlers._records import (
-    JsonObject,
-)
+from handlers._base import InputSchema, Number, Operation, Switch
+from handlers._records import JsonObject
 
 TOOL_POLLS = (20.0, 30.0, 60.0)  # of a tool that calls back
 

@@ -6,14 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from handlers._base import (
-    Handler,
-    Option,
-)
+from handlers._base import Handler, Option
 from handlers._http import can_be_called
-from handlers._records import (
-    ConfigurationError,
-)
+from handlers._records import ConfigurationError
 
 
 def boolean(text: str) -> bool:

@@ -6,15 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from handlers._reading import kind_of_url, objects, text_of, url_expiry, url_of
-from handlers._records import (
-    ErrorCode,
-    Output,
-    OutputKind,
-    OutputStatus,
-    RemoteStatus,
-    TaskError,
-    TaskUpdate,
-)
+from handlers._records import ErrorCode, Output, OutputKind, OutputStatus, RemoteStatus, TaskError, TaskUpdate
 from handlers._topview_table import URL_FIELDS, Artefacts
 
 

@@ -11,11 +11,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import (
-    InputSchema,
-    Number,
-    Switch,
-)
+from handlers._base import InputSchema, Number, Switch
 
 RATIOS = ("9:16", "3:4", "1:1", "4:3", "16:9")
 

@@ -10,12 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from handlers import _topview_inputs as inputs
-from handlers._base import (
-    InputSchema,
-)
-from handlers._records import (
-    OutputKind,
-)
+from handlers._base import InputSchema
+from handlers._records import OutputKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from handlers import _vod_answers as answers
 from handlers import _vod_signing as signing
-from handlers._base import (
-    Callbacks,
-    Handler,
-    InputSchema,
-    Operation,
-    Option,
-)
+from handlers._base import Callbacks, Handler, InputSchema, Operation, Option
 from handlers._http import ProviderSession, contradicted, not_understood
 from handlers._options import one_of, positive
 from handlers._reading import json_object, notice_object, objects, text_of

@@ -11,12 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from handlers._base import (
-    Callbacks,
-    Handler,
-    Operation,
-    Option,
-)
+from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs

@@ -13,12 +13,7 @@ from typing import Any, NoReturn
 
 from marshmallow import ValidationError, fields, validate
 
-from handlers._base import (
-    Handler,
-    InputSchema,
-    Operation,
-    Option,
-)
+from handlers._base import Handler, InputSchema, Operation, Option
 from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._options import boolean, one_of, positive, whole
 from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of

@@ -10,12 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
-from handlers._base import (
-    Callbacks,
-    Handler,
-    Operation,
-    Option,
-)
+from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import Answer, ProviderSession, contradicted, json_body, not_understood
 from handlers._options import boolean, positive
 from handlers._reading import json_object, notice_object, objects, text_of, url_of

@@ -36,10 +36,6 @@ class Setting:
     secret: bool = False
 
 
-def _text(text: str) -> str:
-    return text
-
-
 def _number(low: float, high: float = 1e12) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -149,7 +145,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("RECEIVER_SECRET_KEYS", "",
             "comma-separated, each 32 random bytes in URL-safe base64; the first signs and encrypts, all verify and "
             "decrypt; generated into a file beside a local SQLite database when empty", _secret_keys, secret=True),
-    Setting("RECEIVER_API_KEY", "", "makes sure that the account `default` exists and owns this key", _text,
+    Setting("RECEIVER_API_KEY", "", "makes sure that the account `default` exists and owns this key", str,
             secret=True),
     Setting("RECEIVER_BIND", "127.0.0.1:8000", "the web address", _bind),
     Setting("RECEIVER_WEB_PROCESSES", "1", "web processes of one `receiver web`", _count(1, 64)),

@@ -16,16 +16,7 @@ from receiver.bell import DELIVER, Bell
 from receiver.blanking import blanked, secrets_in
 from receiver.errors import Conflict, NotFound
 from receiver.lifecycle import Judgement, Result
-from receiver.models import (
-    Attempt,
-    Delivery,
-    DeliveryStatus,
-    EventType,
-    Page,
-    Subscriber,
-    Trigger,
-    new_id,
-)
+from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Subscriber, Trigger, new_id
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header

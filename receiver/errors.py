@@ -44,22 +44,6 @@ class Invalid(ReceiverError):
         self.errors = errors
 
 
-def field_errors(messages: Any, path: str = "") -> dict[str, list[str]]:
-    """Marshmallow's nested messages as messages by field path: ``{"input": {"size": ["..."]}}`` → ``input.size``.
-
-    ``path``: what all paths begin with. A message about the whole body stands under ``body``.
-    """
-    if not isinstance(messages, Mapping):
-        found = messages if isinstance(messages, list | tuple) else [messages]
-        return {path or "body": [str(message) for message in found]}
-    errors: dict[str, list[str]] = {}
-    for name, inner in messages.items():
-        here = path if name == "_schema" else f"{path}.{name}" if path else str(name)
-        for place, said in field_errors(inner, here).items():
-            errors.setdefault(place, []).extend(said)
-    return errors
-
-
 class Conflict(ReceiverError):
     """What was asked is not possible in the present state."""
 
@@ -98,3 +82,19 @@ class SettingsError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("The settings cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems))
         self.problems = tuple(problems)
+
+
+def field_errors(messages: Any, path: str = "") -> dict[str, list[str]]:
+    """Marshmallow's nested messages as messages by field path: ``{"input": {"size": ["..."]}}`` → ``input.size``.
+
+    ``path``: what all paths begin with. A message about the whole body stands under ``body``.
+    """
+    if not isinstance(messages, Mapping):
+        found = messages if isinstance(messages, list | tuple) else [messages]
+        return {path or "body": [str(message) for message in found]}
+    errors: dict[str, list[str]] = {}
+    for name, inner in messages.items():
+        here = path if name == "_schema" else f"{path}.{name}" if path else str(name)
+        for place, said in field_errors(inner, here).items():
+            errors.setdefault(place, []).extend(said)
+    return errors

@@ -55,8 +55,8 @@ class EventFeed:
     ) -> tuple[Sequence[Event], Place | None]:
         """An account's events behind a place in the order, oldest first; only those before which none can appear.
 
-        And the place up to which this has looked: whoever waits goes on from there, and passes over what he does not
-        want once. None: where he was.
+        And the place up to which this has looked: whoever waits goes on from there, and passes over only once what
+        they do not want. None: where they were.
         """
         settled = self._settled()
         with self._store.read() as connection:

@@ -32,10 +32,6 @@ class Buckets:
         """Whether a token of this name was asked for lately."""
         return name in self._levels
 
-    def __len__(self) -> int:
-        """How many names are remembered."""
-        return len(self._levels)
-
     def take(self, name: str, now: float) -> float:
         """Take a token: 0.0, or the seconds until there is one, and then nothing is taken. ``now``: seconds."""
         with self._lock:

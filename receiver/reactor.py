@@ -52,7 +52,7 @@ def settled(future: Future[T], until: float) -> Generator[_Wait, None, T]:
 async def receive(sock: socket.socket, most: int, until: float) -> bytes:
     """What came, empty at its end. Raises TimeoutError and OSError.
 
-    Waits also where something is there already: whoever sends without end takes his turns like all others.
+    Waits also where something is there already: whoever sends without end takes turns like all others.
     """
     while True:
         await ready(sock, READ, until)

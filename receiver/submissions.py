@@ -97,13 +97,12 @@ class SubmissionService:
         again: list[Start] = []
         with self._store.write() as connection:
             now, free = self._take_turn(connection, provider)
-            starts = [now] * room
-            if handler.submit_is_safe_to_repeat:
-                starts = self._reserve(connection, provider, TaskStatus.SUBMITTING, now, free, room)
+            repeats, status = handler.submit_is_safe_to_repeat, TaskStatus.SUBMITTING
+            starts = self._reserve(connection, provider, status, now, free, room) if repeats else [now] * room
+            until = now + self._lease_at(handler)
             claimed = tasks.claim(
-                connection, provider, TaskStatus.SUBMITTING, TaskStatus.SUBMITTING,
-                now, now + self._lease_at(handler), len(starts), submits=1 if handler.submit_is_safe_to_repeat else 0,
-            )  # fmt: skip
+                connection, provider, status, status, now, until, len(starts), submits=1 if repeats else 0
+            )
             for at, task in zip(starts, claimed, strict=False):
                 if not task.outcome_unknown:
                     tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": "worker lost"})
@@ -111,7 +110,7 @@ class SubmissionService:
                     adopt(connection, task, task.noticed_id, now)
                 elif now >= task.deadline_at:
                     settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)
-                elif handler.submit_is_safe_to_repeat:
+                elif repeats:
                     tasks.move(connection, task.id, {"outcome_unknown": True}, fence=task.fence)
                     again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
                 else:

@@ -207,7 +207,7 @@ class SubscriberService:
                 raise Invalid({field: [str(error)]}) from None
             sealed = self._sealer.seal(dump_secrets(rotated), subscriber_id)
             subscribers.change(connection, subscriber_id, {"secrets_sealed": sealed})
-        return live(rotated, now)
+        return rotated
 
     def ping(self, account_id: str, subscriber_id: str) -> Delivery:
         """Send a ``subscriber.ping`` to this subscriber alone, whatever its event types.
@@ -244,9 +244,8 @@ class SubscriberService:
         more = True
         while more:
             with self._store.write() as connection:
-                if not subscribers.some(
-                    connection, [subscriber_id], held=True
-                ):  # held: nobody claims its deliveries meanwhile
+                present = subscribers.some(connection, [subscriber_id], held=True)  # nobody claims its deliveries now
+                if not present:
                     raise NotFound("The subscriber was deleted meanwhile.")
                 ids = backlog.replay(connection, subscriber_id, span, now, behind=behind, place=revived)
             revived += len(ids)

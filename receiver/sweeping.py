@@ -28,7 +28,7 @@ class SweepService:
         """Purge one small batch of each kind, and end what waits for nobody, in two or three transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
-        takes them, and whoever sends old ones again waits for nothing that waits for him. Subscribers go last,
+        takes them, so that nobody who sends old ones again waits for what waits for them. Subscribers go last,
         when little else is left: all old ones are gone through for that, and nobody waits meanwhile. Then come those
         that a wrong clock has held for years.
 

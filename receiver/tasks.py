@@ -162,13 +162,15 @@ class TaskService:
         """The task that an idempotency key is bound to, or None. Raises IdempotencyMismatch."""
         with self._store.read() as connection:
             found = tasks.find_key(connection, account_id, key)
-            return None if found is None else self._replay(connection, found, fingerprint)
-
-    def _replay(self, connection: Connection, found: tuple[str, str], fingerprint: str) -> Task | None:
-        """The task of a key; keys go with their tasks, but a table that is being altered looks empty meanwhile."""
-        if found[0] != fingerprint:
-            raise IdempotencyMismatch("This Idempotency-Key was used with another body; use a new key for a new task.")
-        return tasks.get(connection, found[1])
+            if found is None:
+                return None
+            known, task_id = found
+            if known != fingerprint:
+                raise IdempotencyMismatch(
+                    "This Idempotency-Key was used with another body; use a new key for a new task."
+                )
+            # Keys go with their tasks; but a table that is being altered looks empty meanwhile.
+            return tasks.get(connection, task_id)
 
     def _checked_input(self, wanted: NewTask, operation: Operation) -> str:
         """The input as JSON text. Raises Invalid with every problem of the request at once."""

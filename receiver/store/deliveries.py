@@ -120,12 +120,10 @@ def list_page(
         if connection.execute(owner).scalar() != account_id:
             return Page((), None)  # all that another account's got would be gone through for nothing
     query = of_subscribers().where(deliveries.c.account_id == account_id)
-    for column, value in (
-        (deliveries.c.status, None if wanted.status is None else dialect.inline(DeliveryStatus(wanted.status))),
-        (deliveries.c.subscriber_id, wanted.subscriber),
-    ):
-        if value is not None:
-            query = query.where(column == value)
+    if wanted.status is not None:
+        query = query.where(deliveries.c.status == dialect.inline(DeliveryStatus(wanted.status)))
+    if wanted.subscriber is not None:
+        query = query.where(deliveries.c.subscriber_id == wanted.subscriber)
     if wanted.task is not None:  # so asked, SQLite too looks up the few of a task, and not all of the account's
         of_task = deliveries.alias()
         query = query.where(deliveries.c.id.in_(select(of_task.c.id).where(of_task.c.task_id == wanted.task)))

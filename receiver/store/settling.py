@@ -74,11 +74,11 @@ def adoption(task: Task, provider_task_id: str, now: int) -> Move:
     return Move(task, change, values=values)
 
 
-def adopt(connection: Connection, task: Task, provider_task_id: str, now: int) -> Task | None:
-    """Apply an ``adoption`` to a task as read in this transaction; None when somebody was first."""
+def adopt(connection: Connection, task: Task, provider_task_id: str, now: int) -> None:
+    """Apply an ``adoption`` to a task as read in this transaction, unless somebody was first."""
     move = adoption(task, provider_task_id, now)
     assert move.change is not None
-    return settle(connection, task, move.change, now, values=move.values)
+    settle(connection, task, move.change, now, values=move.values)
 
 
 def _columns(move: Move, now: int) -> dict[str, Any]:

@@ -160,10 +160,10 @@ def list_page(connection: Connection, account_id: str, limit: int, cursor: str |
     return page(connection, query, subscribers.c.id, from_row, limit=limit, cursor=cursor)
 
 
-def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]) -> bool:
-    """Set columns of a subscriber that is not deleted; whether it was there."""
+def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of a subscriber, unless it is deleted."""
     query = update(subscribers).where(subscribers.c.id == subscriber_id, subscribers.c.deleted_at.is_(None))
-    return connection.execute(query.values(**values)).rowcount == 1
+    connection.execute(query.values(**values))
 
 
 def note_health(connection: Connection, noted: Sequence[Subscriber]) -> None:

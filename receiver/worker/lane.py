@@ -1,6 +1,6 @@
 """A lane: one thread that looks for due work, and those who do it.
 
-Looking and doing are apart, so that one slow call keeps nobody waiting who has a seat of his own.
+Looking and doing are apart, so that one slow call keeps nobody waiting who has a seat of their own.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from flask.testing import FlaskClient
 
+from receiver.accounts import digest_of
 from receiver.limits import FAILED_BURST, Buckets, RequestLimits
 from receiver.runtime import Runtime
 from receiver.web import auth, create_app
@@ -60,9 +61,7 @@ def test_memory_is_bounded_whoever_asks() -> None:
     buckets = Buckets(rate=1, burst=1, most=3)
     for name in "abcad":
         buckets.take(name, 0)
-    assert len(buckets) == 3
-    assert "b" not in buckets
-    assert "a" in buckets
+    assert [name for name in "abcd" if name in buckets] == ["a", "c", "d"]
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(slow: FlaskClient, watch: Watch) -> None:
@@ -173,4 +172,4 @@ def test_no_key_is_kept_in_memory_by_the_limits(client: FlaskClient, watch: Watc
     Caller(client, KEY).get("/v1/tasks")
     counted = client.application.extensions["receiver"].limits._keys
     assert KEY not in counted
-    assert len(counted) == 1
+    assert digest_of(KEY) in counted
