@@ -96,11 +96,11 @@ def listen(
     last = after or newest_event(api)
     with contextlib.suppress(KeyboardInterrupt):
         for event in follow(api, last, _lost, connected):
-            last = event.id
             if _wanted(event, events, stands_for):
                 _show(event, as_json)
                 if forwarder is not None:
                     _show_forwarded(forwarder.send(event), as_json)
+            last = event.id  # only now: one broken off while it is forwarded comes again
     if last:
         notes.print(f"To go on from here: receiver listen --after {clean(last)}", style="bright_black")
 

@@ -11,7 +11,7 @@ import pytest
 
 from receiver.cli import listen as listening
 from receiver.cli.api import Api, ApiProblem
-from receiver.cli.listen import Forwarder, follow
+from receiver.cli.listen import Forwarded, Forwarder, follow
 from receiver.cli.stream import ServerEvent
 from receiver.signing import new_secret, verify
 from tests.cli.conftest import KEY, Run
@@ -167,6 +167,24 @@ def test_events_are_forwarded_signed_with_the_accounts_secrets(run: Run, streami
     assert "authorization" not in hook.headers
     for secret in (old, new):
         verify([secret], hook.headers, hook.body, float(hook.headers["webhook-timestamp"]))
+
+
+def test_an_event_broken_off_while_it_is_forwarded_comes_again(
+    run: Run, streaming: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the local program has not answered yet: to go on begins with that event, not behind it."""
+    streaming.on("GET", "/v1/signing-secret", {"secret": new_secret()})
+    real = Forwarder.send
+
+    def send(self: Forwarder, event: ServerEvent) -> Forwarded:
+        if event.id == "evt_2":
+            raise KeyboardInterrupt
+        return real(self, event)
+
+    monkeypatch.setattr(Forwarder, "send", send)
+    shown = run("listen", "--forward", f"{streaming.url}/hook")
+    assert shown.exit_code == 0
+    assert "receiver listen --after evt_1\n" in shown.stderr
 
 
 def test_a_secret_of_ones_own_signs_without_asking(run: Run, streaming: FakeService) -> None:
