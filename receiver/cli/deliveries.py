@@ -134,7 +134,7 @@ def replay(
     """Deliver again what a subscriber was sent since a time.
 
     Safe to repeat: what waits already, or was just sent again, is left alone. With --wait the exit code is 0 only if
-    nothing is left: everything arrived.
+    everything that was sent again arrived, and nothing else failed and is to be tried again.
     """
     path = f"/v1/subscribers/{part(subscriber_id)}/replay"
     span = {"since": since, "status": status} | ({} if until is None else {"until": until})
@@ -149,11 +149,12 @@ def replay(
         _say(as_json, answer.text, f"{_deliveries(count)} {'goes' if count == 1 else 'go'} out again.")
         return
     sent, left = _drained(api, path, {**span, "status": "dead"}, count)
-    trouble = left["waiting"] + left["replayable"]
+    trouble = left["retrying"] + left["replayable"]
     said = f"{_deliveries(sent)} went out again; " + (
-        f"{left['waiting']} to be tried again later, {left['replayable']} dead." if trouble else "everything arrived."
+        f"{left['retrying']} to be tried again later, {left['replayable']} dead." if trouble else "everything arrived."
     )
-    _say(as_json, json.dumps({"replayed": count, "waiting": left["waiting"], "dead": left["replayable"]}), said)
+    found = {"replayed": count, "waiting": left["waiting"], "retrying": left["retrying"], "dead": left["replayable"]}
+    _say(as_json, json.dumps(found), said)
     if trouble:
         raise SystemExit(Exit.FAILED)
 

@@ -80,13 +80,20 @@ def count_replayable(connection: Connection, subscriber_id: str, span: Span, lim
     return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def count_waiting(connection: Connection, subscriber_id: str, limit: int, trigger: Trigger | None = None) -> int:
-    """How many deliveries wait for a subscriber, counted up to a limit. ``trigger``: only those to be attempted so."""
+def count_waiting(
+    connection: Connection, subscriber_id: str, limit: int, trigger: Trigger | None = None, *, failed: bool = False
+) -> int:
+    """How many deliveries wait for a subscriber, counted up to a limit.
+
+    ``trigger``: only those to be attempted so. ``failed``: only those whose last attempt failed.
+    """
     waiting = select(deliveries.c.id).where(
         deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at.is_not(None)
     )
     if trigger is not None:
         waiting = waiting.where(deliveries.c.trigger == trigger.value)
+    if failed:
+        waiting = waiting.where(deliveries.c.attempts > deliveries.c.base)
     return int(connection.execute(select(func.count()).select_from(waiting.limit(limit).subquery())).scalar_one())
 
 

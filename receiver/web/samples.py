@@ -125,7 +125,7 @@ EXAMPLES: dict[str, Any] = {
     "SubscriberPage": {"data": [_SUBSCRIBER], "next_cursor": None},
     "Secrets": {"secret": _SECRET, "secrets": [{"secret": _SECRET, "expires_at": None}]},
     "Replayed": {"replayed": 3},
-    "Backlog": {"replayable": 3, "waiting": 12, "replaying": 0},
+    "Backlog": {"replayable": 3, "waiting": 12, "replaying": 0, "retrying": 2},
     "Delivery": _DELIVERY,
     "DeliveryPage": {"data": [_DELIVERY], "next_cursor": None},
     "DeliveryWithAttempts": {**_DELIVERY, "attempts": [_ATTEMPT]},

@@ -241,6 +241,7 @@ SCHEMAS: dict[str, Any] = {
         replayable=_count("How many deliveries a replay of this span would send again now."),
         waiting=_count("How many deliveries wait, for their first attempt or another one."),
         replaying=_count("How many of these were sent again by a replay or by hand, and not attempted since."),
+        retrying=_count("How many of those that wait failed and are to be tried again."),
     ),
     "Delivery": _object("One event on its way to one receiver.", **_DELIVERY),
     "DeliveryPage": _page("Delivery", "dlv", "A page of deliveries."),

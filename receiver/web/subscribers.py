@@ -144,8 +144,9 @@ def count_replay(query: Mapping[str, Any], subscriber_id: str) -> Response:
     """
     service = runtime().subscribers
     replayable = service.count_replay(account(), subscriber_id, query["since"], query["until"], query["status"])
-    waiting, replaying = service.waiting(account(), subscriber_id)
-    return answers.value({"replayable": replayable, "waiting": waiting, "replaying": replaying})
+    waiting, replaying, retrying = service.waiting(account(), subscriber_id)
+    found = {"replayable": replayable, "waiting": waiting, "replaying": replaying, "retrying": retrying}
+    return answers.value(found)
 
 
 @section.operation(

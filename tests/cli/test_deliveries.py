@@ -129,9 +129,13 @@ def test_a_replay_is_counted_beforehand(run: Run, service: FakeService) -> None:
 @pytest.mark.parametrize(
     ("last", "code", "said"),
     [
-        ({"replayable": 0, "waiting": 0, "replaying": 0}, 0, "2 deliveries went out again; everything arrived.\n"),
         (
-            {"replayable": 1, "waiting": 1, "replaying": 0},
+            {"replayable": 0, "waiting": 0, "replaying": 0, "retrying": 0},
+            0,
+            "2 deliveries went out again; everything arrived.\n",
+        ),
+        (
+            {"replayable": 1, "waiting": 1, "replaying": 0, "retrying": 1},
             1,
             "2 deliveries went out again; 1 to be tried again later, 1 dead.\n",
         ),
@@ -148,13 +152,24 @@ def test_a_replay_can_be_waited_for(
     assert (shown.exit_code, shown.stdout, shown.stderr) == (code, said, "")
 
 
+def test_new_events_on_their_way_are_no_failure_of_a_replay(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--wait`` at a busy subscriber: what was not attempted yet says nothing of what was sent again."""
+    monkeypatch.setattr("receiver.cli.deliveries._LOOK", 0)
+    service.on("POST", PATH, {"replayed": 2})
+    service.on("GET", PATH, {"replayable": 0, "waiting": 7, "replaying": 0, "retrying": 0})
+    shown = run(*REPLAY, "--wait")
+    assert (shown.exit_code, shown.stdout) == (0, "2 deliveries went out again; everything arrived.\n")
+
+
 def test_a_second_replay_waits_for_what_the_first_has_under_way(
     run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``--wait`` broken off and begun anew: 0 is no success while what was sent again has not arrived."""
     monkeypatch.setattr("receiver.cli.deliveries._LOOK", 0)
     service.on("POST", PATH, {"replayed": 0})
-    last = {"replayable": 1, "waiting": 0, "replaying": 0}
+    last = {"replayable": 1, "waiting": 0, "replaying": 0, "retrying": 0}
     service.on("GET", PATH, {"replayable": 0, "waiting": 3, "replaying": 3}, last)
     shown = run(*REPLAY, "--wait")
     assert (shown.exit_code, shown.stdout) == (1, "3 deliveries went out again; 0 to be tried again later, 1 dead.\n")

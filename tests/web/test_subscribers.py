@@ -234,7 +234,7 @@ def test_a_replay_counts_what_it_sends_again(api: Caller, runtime: Runtime) -> N
     path = f"/v1/subscribers/{made['id']}/replay"
     api.post(f"/v1/subscribers/{made['id']}/ping")
     assert api.post(path, {"since": "2020-01-01T00:00:00Z"}).json == {"replayed": 0}
-    nothing = {"replayable": 0, "waiting": 1, "replaying": 0}
+    nothing = {"replayable": 0, "waiting": 1, "replaying": 0, "retrying": 0}
     assert api.get(f"{path}?since=2020-01-01T00:00:00Z&status=all").json == nothing
     with runtime.store.write() as connection:
         connection.exec_driver_sql("UPDATE deliveries SET status='dead', due_at=NULL")
