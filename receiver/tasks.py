@@ -109,7 +109,7 @@ class TaskService:
     def create(self, account_id: str, wanted: NewTask, key: str | None = None) -> tuple[Task, bool]:
         """Store a new task, to be submitted by a worker; whether it is a replay of an earlier request.
 
-        ``key``: the idempotency key. Raises Invalid, ProviderOff, IdempotencyMismatch.
+        ``key``: the idempotency key. Raises Invalid, ProviderOff, IdempotencyMismatch, Conflict.
         """
         fingerprint = _fingerprint(wanted)
         if key is not None:

@@ -144,7 +144,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _busy(error: Exception) -> Response:
-    log.warning("busy", why=_first_line(error), request_id=g.get("request_id"))
+    log.warning("busy", why=_first_line(error), request=g.get("request_id"))
     detail = "The database does not answer in time; nothing was stored."
     if isinstance(error, Busy) and error.uncertain:
         detail = (
@@ -199,7 +199,5 @@ def no_such_id(path: str) -> str | None:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error(
-        "a request failed", method=request.method, path=request.path, request_id=g.get("request_id"), exc_info=error
-    )
+    log.error("a request failed", method=request.method, path=request.path, request=g.get("request_id"), exc_info=error)
     return broken(g.get("request_id"))

@@ -93,7 +93,7 @@ class Express(Generic[T]):
         try:
             return self._taken(plain, result) if isinstance(result, Taken) else self._refusal(plain, result)
         except Exception:  # the thread goes on, whatever fails
-            log.exception("a callback could not be answered", request_id=plain.request_id)
+            log.exception("a callback could not be answered", request=plain.request_id)
             return b""
 
     def _taken(self, plain: Plain, taken: Taken) -> bytes:

@@ -67,7 +67,7 @@ def answer_to(error: Exception) -> bytes:
     """
     request = secrets.token_hex(12)
     if isinstance(error, _OURS) or not isinstance(error, ParseException | OSError):
-        log.error("a request failed", request_id=request, exc_info=error)
+        log.error("a request failed", request=request, exc_info=error)
         return _written(broken(request), request)
     why = type(error).__name__
     if _lately.take(why, time.monotonic()) == 0:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -64,12 +65,15 @@ def test_wrong_methods_say_what_is_allowed(client: FlaskClient, method: str, pat
 def test_our_own_mistakes_tell_nothing_but_the_request(
     api: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """500 with the request's id, by which the log is found, and nothing of the inside."""
+    """500 with the request's id, under which the log has more as for any request, and nothing of the inside."""
     monkeypatch.setattr(TaskService, "list_page", failing(error))
-    answer = api.get("/v1/tasks")
+    with structlog.testing.capture_logs() as logged:
+        answer = api.get("/v1/tasks")
     body = assert_problem(answer, 500, "internal")
     assert "hunter2" not in answer.text
     assert answer.headers["X-Request-Id"] in body["detail"]
+    found = [line["event"] for line in logged if line.get("request") == answer.headers["X-Request-Id"]]
+    assert "a request failed" in found
 
 
 @pytest.mark.parametrize("service", [TaskService, AccountService])
