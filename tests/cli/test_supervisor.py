@@ -17,7 +17,7 @@ import pytest
 from receiver.cli.supervisor import Restarts
 
 SUPERVISE = """
-import sys
+import signal, sys
 from receiver import logs
 from receiver.cli.supervisor import Child, Restarts, Supervisor
 logs.set_up("console", "info", "test")
@@ -27,6 +27,7 @@ children = [
     for n, script in enumerate(scripts)
 ]
 buried = open(f"{folder}/buried", "a", buffering=1)
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # for those that come when it has ended
 supervisor = Supervisor(children, patience=float(patience), buried=lambda pid: buried.write(f"{pid}\\n"))
 sys.exit(supervisor.run())
 """
@@ -214,9 +215,12 @@ def test_a_second_ctrl_c_ends_it_at_once(supervise: Supervise) -> None:
     """Who presses Ctrl-C twice does not wait for the patience of the first."""
     system = supervise(DEAF, patience=60)
     system.until(lambda: len(system.pids()) == 1)
-    system.process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    system.process.send_signal(signal.SIGINT)
+
+    def pressed() -> bool:  # again and again: all that come before it has begun to stop are one
+        system.process.send_signal(signal.SIGINT)
+        return system.process.poll() is not None
+
+    system.until(pressed)
     assert system.end()[0] == 1
     assert not lives(system.pids()[0])
 

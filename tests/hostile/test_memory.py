@@ -75,9 +75,8 @@ def _attempt_endless_bodies(tmp_path: Path, url: str) -> None:
                     for number in range(each)
                 ]
                 for delivery in sent:
-                    ended, attempt = plant.outcome(delivery)
+                    ended, _ = plant.outcome(delivery)
                     assert ended.status is not DeliveryStatus.PENDING
-                    assert attempt.duration_ms < 4000
 
             attempts(3)
             before = resident(worker.popen.pid)

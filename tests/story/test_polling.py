@@ -119,8 +119,12 @@ def test_cancel(polling: System, sample: Sample) -> None:
         task = polling.submit(sample.provider, sample.operation, sample.given("duration=10"))
         canceled = polling.call("POST", f"/v1/tasks/{task['id']}/cancel")
         assert canceled["status"] == "canceled"
-        time.sleep(2)
+        time.sleep(2)  # time for the provider to finish it
         assert polling.call("GET", f"/v1/tasks/{task['id']}")["status"] == "canceled"
+        patience = time.monotonic() + 30
+        while not final_events(subscriber, task["id"]):
+            assert time.monotonic() < patience
+            time.sleep(0.05)
         assert final_events(subscriber, task["id"]) == ["task.canceled"]
         for request in subscriber.requests:
             request.verify(secret)

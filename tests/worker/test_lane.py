@@ -58,9 +58,9 @@ def test_a_lane_sleeps_until_something_is_due(make: Make) -> None:
     """No look before its time, and one soon after it."""
     due = wall_clock() + 300
     seen: list[int] = []
-    lane = make(lambda room: seen.append(wall_clock()) or [], lambda: due if wall_clock() < due else None)
-    until(lambda: lane.looks == 2)
-    assert due <= seen[1] <= due + 1000
+    lane = make(lambda room: seen.append(wall_clock()) or [], lambda: due if len(seen) < 2 else None)
+    until(lambda: lane.looks == 2)  # long before it would have looked by itself (IDLE)
+    assert due <= seen[1]
 
 
 def test_a_ring_makes_it_look_at_once(make: Make) -> None:
@@ -82,8 +82,9 @@ def test_a_ring_makes_it_look_at_once(make: Make) -> None:
 def test_work_that_is_due_but_cannot_be_claimed_is_no_reason_to_spin(make: Make) -> None:
     """A full cap: the looks become rarer and rarer, until a ring says that something has changed."""
     lane = make(lambda room: [], wall_clock)
+    until(lambda: lane.looks >= 2)
     time.sleep(0.5)
-    assert 2 <= lane.looks <= 12
+    assert lane.looks <= 12
     before = lane.looks
     lane.wake()
     until(lambda: lane.looks > before)

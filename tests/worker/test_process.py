@@ -76,27 +76,25 @@ def test_a_worker_process_wakes_quickly_and_stops_cleanly(build: Any, number: si
 @pytest.mark.process
 def test_a_worker_that_is_killed_is_followed_at_once(build: Any) -> None:
     """All seats of a busy subscriber are taken when it dies: the next worker delivers long before the lease ends."""
-    stage: Stage = build(at=wall_clock, RECEIVER_ALLOWED_NETWORKS="127.0.0.0/8", RECEIVER_ALLOW_HTTP="true")
-    networks = {"RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8", "RECEIVER_ALLOW_HTTP": "true"}
+    settings = {"RECEIVER_ALLOWED_NETWORKS": "127.0.0.0/8", "RECEIVER_ALLOW_HTTP": "true", "RECEIVER_LEASE": "3600"}
+    stage: Stage = build(at=wall_clock, **settings)
     with HttpSubscriber(*[hang] * 32, answer(200)) as subscriber:
         registered = stage.subscribe(subscriber.url, "subscriber.ping")
         pings = [stage.ping(registered) for _ in range(40)]
-        process = started(stage, **networks)
+        process = started(stage, **settings)
         try:
             subscriber.wait_for(32, 30)
         finally:
             process.kill()
             process.wait()
-        process = started(stage, **networks)
+        process = started(stage, **settings)
         try:
             delivered = DeliveryStatus.DELIVERED
-            until(lambda: all(stage.delivery(ping).status is delivered for ping in pings), 20)
+            until(lambda: all(stage.delivery(ping).status is delivered for ping in pings), 60)
         finally:
             process.kill()
             process.wait()
     assert len(subscriber.requests) == 32 + 40
-    lease = stage.settings.lease
-    assert subscriber.requests[-1].at - subscriber.requests[0].at < lease / 2
 
 
 ANY_TIME = """

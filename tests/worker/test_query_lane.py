@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -112,20 +111,18 @@ def test_answers_that_come_together_are_written_together(build: Any, start: Star
 
 def test_news_is_not_kept_waiting(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that ends a task is written at once, though other calls are under way whose answers could join it."""
-    monkeypatch.setattr(query_lane, "LEISURE", 30.0)
+    monkeypatch.setattr(query_lane, "LEISURE", 300.0)
     stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
     quick, slow, idle = running(stage, 3)
     over = threading.Event()
 
     def query(task: RemoteTask) -> TaskUpdate:
         if task.task_id == slow.id:
-            over.wait(10)
+            over.wait(60)
         return still() if task.task_id == idle.id else done(task.provider_task_id or "")
 
     start(stage, query)
-    began = time.monotonic()
-    until(lambda: stage.task(quick).status is TaskStatus.SUCCEEDED)
-    assert time.monotonic() - began < 5
+    until(lambda: stage.task(quick).status is TaskStatus.SUCCEEDED, 20)  # the slow one is still under way
     over.set()
 
 

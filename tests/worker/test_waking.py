@@ -54,7 +54,7 @@ def test_a_lost_ring_costs_a_moment(
     time.sleep(0.2)  # whatever the start has woken sleeps again
     monkeypatch.setattr(Bell, "ring", lambda *_: None)
     task = other.create()
-    until(lambda: stage.task(task).status is TaskStatus.RUNNING, 5)
+    until(lambda: stage.task(task).status is TaskStatus.RUNNING)
 
 
 def test_a_look_after_a_lost_ring_asks_the_database(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
