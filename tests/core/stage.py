@@ -127,9 +127,13 @@ class Stage:
         """The task as it is now."""
         return self.runtime.tasks.get(self.account, task if isinstance(task, str) else task.id)
 
+    def asked_for(self) -> list[Task]:
+        """The tasks that a query lane would ask after now."""
+        return [task for _, batch in asking.claim(self.runtime.polling, "toy", 50) for task in batch]
+
     def poll(self, *updates: TaskUpdate | None) -> list[Task]:
         """Let the tasks that are due be asked after; they get these answers in order. The tasks asked for."""
-        claimed = [task for _, batch in asking.claim(self.runtime.polling, "toy", 50) for task in batch]
+        claimed = self.asked_for()
         assert len(claimed) == len(updates), f"{len(claimed)} tasks were due, not {len(updates)}"
         said = {task.id: update for task, update in zip(claimed, updates, strict=True) if update is not None}
         if claimed:

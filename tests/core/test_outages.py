@@ -11,11 +11,6 @@ from tests import asking
 from tests.core.stage import Stage, done
 
 
-def asked_for(stage: Stage) -> list[Task]:
-    """The tasks that a query lane would ask after now."""
-    return [task for _, batch in asking.claim(stage.runtime.polling, "toy", 50) for task in batch]
-
-
 @pytest.mark.parametrize("seen", [False, True])
 def test_one_failed_query_after_a_suspension_ends_no_task(stage: Stage, seen: bool) -> None:
     """A machine that slept is back before its network is: it asks for ten more minutes, as after a start."""
@@ -24,7 +19,7 @@ def test_one_failed_query_after_a_suspension_ends_no_task(stage: Stage, seen: bo
     stage.clock.now = task.deadline_at + NO_ANSWER
     if seen:
         stage.runtime.polling.here()
-    asking.failed(stage.runtime.polling, asked_for(stage), "no network", None)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "no network", None)
     assert stage.task(task).status is TaskStatus.RUNNING
     stage.wait_until_due(task)
     stage.poll(done())
@@ -48,7 +43,7 @@ def expires_after_its_grace(stage: Stage, task: Task) -> bool:
     while stage.clock.now < task.deadline_at + LAST_QUERY_GRACE:
         stage.runtime.polling.here()
         stage.clock.pass_by(20)
-    asking.failed(stage.runtime.polling, asked_for(stage), "HTTP 503", None)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 503", None)
     return stage.task(task).status is TaskStatus.EXPIRED
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from receiver.models import EventType, Task, TaskStatus
+from receiver.models import EventType, TaskStatus
 from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER, Answer
 from receiver.store import pacing
 from tests import asking
@@ -18,11 +18,6 @@ def pause(stage: Stage) -> None:
     with stage.runtime.store.write() as connection:
         for call in ("query", "submit"):
             pacing.postpone(connection, f"toy:{call}", stage.clock() + 3_600_000)
-
-
-def asked_for(stage: Stage) -> list[Task]:
-    """The tasks that a query lane would ask after now."""
-    return [task for _, batch in asking.claim(stage.runtime.polling, "toy", 50) for task in batch]
 
 
 def test_tasks_of_a_provider_that_was_switched_off_expire(build: Any, clock: Clock) -> None:
@@ -85,7 +80,7 @@ def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
     running = [stage.running(f"job-{number}", deadline=60) for number in range(3)]
     clock.now = running[-1].deadline_at + NO_ANSWER + 1
     while waiting := [task for task in running if not stage.task(task).status.final]:
-        asked = asked_for(stage)
+        asked = stage.asked_for()
         assert len(asked) == min(2, len(waiting)), "a batch of the toy"
         assert stage.runtime.polling.end_overdue() == 0, "nor those whose turn comes with the next call"
         jobs = {task.id: task.provider_task_id or "" for task in running}
@@ -110,7 +105,7 @@ def test_a_pause_ends_no_task_that_is_being_asked_after(stage: Stage, clock: Clo
     """Of two calls one is told to wait: what the other one brings still counts, and what is paid for is not lost."""
     task = stage.running(deadline=60)
     clock.now = task.deadline_at + NO_ANSWER + 1
-    asked = asked_for(stage)
+    asked = stage.asked_for()
     pause(stage)
     assert stage.runtime.polling.end_overdue() == 0
     asking.answered(stage.runtime.polling, asked, {task.id: done()})
@@ -145,7 +140,7 @@ def test_one_failed_query_after_an_outage_ends_no_task(build: Any, clock: Clock)
     task = before.running(deadline=60)
     clock.now = task.deadline_at + NO_ANSWER
     after: Stage = build()
-    asking.failed(after.runtime.polling, asked_for(after), "HTTP 503", None)
+    asking.failed(after.runtime.polling, after.asked_for(), "HTTP 503", None)
     assert after.task(task).status is TaskStatus.RUNNING
     after.wait_until_due(task)
     after.poll(done())
@@ -153,7 +148,7 @@ def test_one_failed_query_after_an_outage_ends_no_task(build: Any, clock: Clock)
 
     other = after.running(deadline=60)
     clock.now = other.deadline_at + LAST_QUERY_GRACE
-    asking.failed(after.runtime.polling, asked_for(after), "HTTP 503", None)
+    asking.failed(after.runtime.polling, after.asked_for(), "HTTP 503", None)
     assert after.task(other).status is TaskStatus.EXPIRED, "who was there to ask does not wait for longer"
 
 
@@ -161,7 +156,7 @@ def test_an_answer_that_says_nothing_of_a_task_is_not_its_last(stage: Stage) -> 
     """Its result could not be looked up for now, though others of its batch could: it is not thrown away for that."""
     task, other = stage.running("job-1", deadline=60), stage.running("job-2", deadline=60)
     stage.clock.now = task.deadline_at
-    asking.answered(stage.runtime.polling, asked_for(stage), {other.id: done("job-2")})
+    asking.answered(stage.runtime.polling, stage.asked_for(), {other.id: done("job-2")})
     assert stage.task(other).status is TaskStatus.SUCCEEDED
     stage.wait_until_due(task)
     stage.poll(done())
@@ -182,9 +177,9 @@ def test_a_final_word_goes_before_another_answer_of_the_same_moment(stage: Stage
     """The slow answer to an earlier query says that it is done, the quick one to the last query does not know yet."""
     task = stage.running(deadline=60)
     stage.clock.now = task.deadline_at
-    early = asked_for(stage)
+    early = stage.asked_for()
     stage.clock.pass_by(stage.settings.lease)
-    late = asked_for(stage)
+    late = stage.asked_for()
     answers = [Answer(late, {task.id: still()}), Answer(early, {task.id: done()})]
     stage.runtime.polling.turn("toy", answers, 0)
     assert stage.task(task).status is TaskStatus.SUCCEEDED

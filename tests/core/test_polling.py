@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.bell import DELIVER
-from receiver.models import CompletedVia, EventType, Task, TaskStatus
+from receiver.models import CompletedVia, EventType, TaskStatus
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
 from receiver.store import pacing, tasks
 from tests import asking
@@ -20,11 +20,6 @@ from tests.core.stage import PICTURE, Clock, Stage, broken, done, still
 def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the toy a provider whose notices are hints."""
     monkeypatch.setattr(stage.handler, "signature_covers_body", False, raising=False)
-
-
-def claimed(stage: Stage) -> list[Task]:
-    """The tasks that a query lane would ask after now."""
-    return [task for _, batch in asking.claim(stage.runtime.polling, "toy", 50) for task in batch]
 
 
 def test_a_poll_ends_a_task(stage: Stage) -> None:
@@ -162,19 +157,19 @@ def test_two_workers_never_hold_the_same_task(build: Any, clock: Clock) -> None:
     one, two = build(), build()
     one.running()
     clock.pass_by(6)
-    assert len(claimed(one)) == 1
-    assert claimed(two) == []
+    assert len(one.asked_for()) == 1
+    assert two.asked_for() == []
     clock.pass_by(31)
-    assert len(claimed(two)) == 1
+    assert len(two.asked_for()) == 1
 
 
 def test_an_answer_after_the_lease_says_nothing_but_the_end(stage: Stage) -> None:
     """A newer claim has the word. But where answers take longer than leases, a final one is believed all the same."""
     task = stage.running()
     stage.wait_until_due(task)
-    stale = claimed(stage)
+    stale = stage.asked_for()
     stage.clock.pass_by(31)
-    fresh = claimed(stage)
+    fresh = stage.asked_for()
     before = stage.task(task)
     asking.answered(stage.runtime.polling, stale, {task.id: still()})
     asking.failed(stage.runtime.polling, stale, "reset", 3.0)
@@ -191,7 +186,7 @@ def test_a_callback_beats_the_answer_on_its_way(stage: Stage) -> None:
     """Whoever is first ends the task; the other changes nothing and makes no event."""
     task = stage.running()
     stage.wait_until_due(task)
-    batch = claimed(stage)
+    batch = stage.asked_for()
     stage.notice(task)
     asking.answered(stage.runtime.polling, batch, {task.id: broken()})
     after = stage.task(task)
@@ -206,7 +201,7 @@ def test_a_failed_call_says_nothing_of_any_task(stage: Stage) -> None:
     """All tasks of the batch are asked after again, by the plan, and the pause holds for the provider."""
     tasks = [stage.running("job-1"), stage.running("job-2")]
     stage.clock.pass_by(6)
-    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 60.0)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 429", 60.0)
     pause_ends = stage.clock() + 60_000
     for task in tasks:
         after = stage.task(task)
@@ -214,24 +209,24 @@ def test_a_failed_call_says_nothing_of_any_task(stage: Stage) -> None:
         assert (after.due_at or 0) >= pause_ends
     late = stage.running("job-3")
     stage.wait_until_due(late)
-    assert claimed(stage) == []
+    assert stage.asked_for() == []
     look = stage.runtime.polling.next_look("toy")
     assert look is not None
     stage.clock.now = look
     assert 0 <= pause_ends - look <= 250
-    assert [task.id for task in claimed(stage)] == [late.id]
+    assert [task.id for task in stage.asked_for()] == [late.id]
 
 
 def test_a_long_pause_does_not_outlast_a_deadline(stage: Stage) -> None:
     """The task is due at its deadline, and then once more at the end of the time for a last answer."""
     task = stage.running(deadline=60)
     stage.wait_until_due(task)
-    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 3600.0)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 429", 3600.0)
     assert stage.task(task).due_at == task.deadline_at
     stage.clock.pass_by(3601)
     with stage.runtime.store.write() as connection:
         tasks.move(connection, task.id, {"deadline_at": stage.clock()})
-    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 429", 3600.0)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 429", 3600.0)
     assert stage.task(task).due_at == stage.clock() + LAST_QUERY_GRACE
 
 
@@ -239,7 +234,7 @@ def test_calls_beyond_the_first_of_a_query_count(stage: Stage) -> None:
     """A query that took three calls leaves its provider alone for as long as three do."""
     stage.running()
     stage.clock.pass_by(6)
-    batch = claimed(stage)
+    batch = stage.asked_for()
     rate = stage.handler.pace.query_rate
     stage.runtime.polling.turn("toy", [Answer(batch, {}, calls=1 + 20 * round(rate))], 0)
     with stage.runtime.store.read() as connection:
@@ -255,7 +250,7 @@ def test_a_hint_during_a_call_that_fails_is_not_forgotten(stage: Stage, monkeypa
         stage.wait_until_due(task)
         stage.poll(None)
     stage.wait_until_due(task)
-    batch = claimed(stage)
+    batch = stage.asked_for()
     stage.notice(task)
     asking.failed(stage.runtime.polling, batch, "reset", None)
     assert (stage.task(task).due_at or 0) <= stage.clock() + 1100
@@ -337,7 +332,7 @@ def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -
     """A task is not thrown away for the want of one answer; but not for ever either."""
     task = stage.running(deadline=5)
     stage.clock.now = task.deadline_at
-    asking.failed(stage.runtime.polling, claimed(stage), "HTTP 503", None)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 503", None)
     assert stage.task(task).status is TaskStatus.RUNNING
     stage.wait_until_due(task)
     assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
@@ -345,7 +340,7 @@ def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -
     other = stage.running(deadline=5)
     while not stage.task(other).status.final:
         stage.wait_until_due(other)
-        asking.failed(stage.runtime.polling, claimed(stage), "HTTP 503", None)
+        asking.failed(stage.runtime.polling, stage.asked_for(), "HTTP 503", None)
     assert stage.task(other).status is TaskStatus.EXPIRED
     assert LAST_QUERY_GRACE <= stage.clock() - other.deadline_at <= LAST_QUERY_GRACE + 30_000
 
@@ -364,7 +359,7 @@ def test_tasks_of_an_operation_that_is_gone_go_on_by_the_providers_plan(
     stage.poll(still())
     assert (stage.task(task).due_at or 0) > stage.clock()
     stage.clock.pass_by(31)
-    asking.failed(stage.runtime.polling, claimed(stage), "no such operation", None)
+    asking.failed(stage.runtime.polling, stage.asked_for(), "no such operation", None)
     for _ in range(2):
         assert stage.claim() == []
         stage.clock.pass_by(61)
@@ -407,7 +402,7 @@ def test_answers_and_the_next_claims_share_a_transaction(stage: Stage, monkeypat
 def test_a_pause_asked_for_holds_from_the_turn_that_stores_it(stage: Stage) -> None:
     """The claims of the same transaction respect what one of its answers asked for."""
     stage.wait_until_due(stage.running("job-0"))
-    batch = claimed(stage)
+    batch = stage.asked_for()
     stage.wait_until_due(stage.running("job-1"))
     turn = stage.runtime.polling.turn("toy", [Answer(batch, {}, "HTTP 429", 60.0)], 5)
     assert turn.batches == []
