@@ -18,6 +18,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
 
     # -- what gunicorn calls -------------------------------------------------------------------------
 
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """The threads, of which one runs from the beginning: where no other can be started, it serves all."""
+        pool: ThreadPoolExecutor = super().get_thread_pool()
+        pool.submit(int)
+        return pool
+
     def accept(self, listener: socket.socket) -> None:
         """Take a connection in."""
         try:
@@ -123,7 +130,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
     def enqueue_req(self, conn: Visitor) -> None:
         """Wait for a connection's next request; gunicorn means: give it to a thread."""
         if self.cfg.is_ssl:  # not ours to read
-            super().enqueue_req(conn)
+            self._serve(conn)
             return
         conn.sock.setblocking(False)
         ahead = conn.parser.unreader.take_buffered() if conn.parser else b""
@@ -240,7 +247,23 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.init()
         conn.sock.setblocking(True)
         conn.parser.unreader.unread(data)
-        super().enqueue_req(conn)
+        self._serve(conn)
+
+    def _serve(self, conn: Visitor) -> None:
+        """Have a thread answer a request, and the main loop go on with the connection then."""
+        served: Future[Any] = Future()
+        served.add_done_callback(lambda _: self.method_queue.defer(self.finish_request, conn, served))
+
+        def serve() -> None:
+            try:
+                served.set_result(self.handle(conn))
+            except BaseException as error:  # noqa: BLE001 - for the main loop, which closes the connection
+                served.set_exception(error)
+
+        try:
+            self.tpool.submit(serve)
+        except RuntimeError:  # no further thread can be started: those that run will take it
+            self.log.warning("Too few threads")
 
     def _refuse(self, conn: Visitor, reason: Arrival, *, at_once: bool = False) -> None:
         came = bytes(conn.incoming.data[:HEAD_LIMIT]) if conn.incoming is not None else b""

@@ -20,6 +20,7 @@ from receiver.web.gate import PatientWorker
 from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
 from tests.web import test_server
+from tests.web.conftest import KEY
 from tests.web.test_server import Server
 
 pytestmark = pytest.mark.process
@@ -35,6 +36,20 @@ from receiver.web import gate, server
 gate.PATIENCE, gate.LINGER, gate.WAITING_BYTES = float(os.environ["GATE_PATIENCE"]), 0.3, 5_000_000
 usual = server.options
 server.options = lambda settings: usual(settings) | {{"worker_connections": {CONNECTIONS}}}
+server.serve(read_settings())
+"""
+FEW_THREADS = """
+import threading
+start, served = threading.Thread.start, []
+def refuse(thread):
+    if thread.name.startswith("ThreadPoolExecutor") and served:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+    if thread.name.startswith("ThreadPoolExecutor"):
+        served.append(thread)
+threading.Thread.start = refuse
+from receiver.config import read_settings
+from receiver.web import server
 server.serve(read_settings())
 """
 
@@ -154,6 +169,24 @@ def test_a_stop_does_not_wait_for_slow_senders(patient: Server) -> None:
     with connections(patient.port, 5, b""), connections(patient.port, 5, BODY + b"{"):
         assert statuses(exchange(patient.port, post("/callbacks/topview/x", b"{}"))) == [403]
         patient.stop()
+
+
+def test_a_limit_of_threads_cuts_no_connection(door: Door) -> None:
+    """Where no further thread can be started, requests wait for those that run, and the process goes on."""
+    assert door
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_server, "PROGRAM", ["-c", FEW_THREADS])
+        few = Server(RECEIVER_WEB_THREADS="4")
+    try:
+        waiting = f"GET /v1/events?wait=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+        with connections(few.port, 1, b"GET /healthz HTTP/1.1\r\n") as (slow,), connections(few.port, 2, waiting) as held:
+            time.sleep(0.3)  # the one thread has taken the first of them
+            for connection in (slow, *held):
+                if connection is slow:
+                    connection.sendall(b"Host: x\r\n\r\n")
+                assert connection.recv(12) == b"HTTP/1.1 200"
+    finally:
+        few.stop()
 
 
 def test_a_stop_before_it_listens_is_an_orderly_one() -> None:
