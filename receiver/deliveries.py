@@ -37,6 +37,13 @@ class Outcome:
 
 
 @record
+class Unmade:
+    """An attempt that was not made, at a limit of this machine: it is no attempt, and its delivery waits for one."""
+
+    claim: Claim
+
+
+@record
 class Turn:
     """What a turn gave. ``next_look``: when (ms) the next delivery can be attempted (None: none is waiting)."""
 
@@ -86,7 +93,7 @@ class DeliveryService:
 
     def turn(
         self,
-        outcomes: Sequence[Outcome],
+        ended: Sequence[Outcome | Unmade],
         room: int,
         *,
         reserved: int = 0,
@@ -100,11 +107,12 @@ class DeliveryService:
 
         ``next_look`` is asked for when there was room for more than was claimed; else more may be due now.
         """
-        discreet = [self._discreet(outcome) for outcome in outcomes]
-        with self._store.write(flushed=bool(outcomes)) as connection:
+        discreet = [self._discreet(one) for one in ended if isinstance(one, Outcome)]
+        unmade = [one.claim.delivery for one in ended if isinstance(one, Unmade)]
+        with self._store.write(flushed=bool(discreet)) as connection:
             now = self._clock()  # once it is our turn: the lease is for the attempt, not for the wait before it
-            if discreet:
-                self._finish(connection, discreet, now)
+            if ended:
+                self._finish(connection, discreet, unmade, now)
             if room <= 0:
                 return Turn((), now)
             claimed = claiming.claim(
@@ -153,10 +161,15 @@ class DeliveryService:
         shown = replace(result, headers=headers, body=blanked(result.body, secrets, cut=True))
         return replace(outcome, result=shown)
 
-    def _finish(self, connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
+    def _finish(
+        self, connection: Connection, outcomes: Sequence[Outcome], unmade: Sequence[Delivery], now: int
+    ) -> None:
         # Subscribers before their deliveries, as everybody takes them: so no two transactions wait for each other.
         records = self._records_for(connection, outcomes)
-        held = attempts.still_held(connection, [outcome.claim.delivery for outcome in outcomes])
+        held = attempts.still_held(connection, [*(outcome.claim.delivery for outcome in outcomes), *unmade])
+        for delivery in unmade:
+            if (delivery.id, delivery.fence) in held:
+                attempts.give_back(connection, delivery.id, now + schedule.limit_pause(random()))
         ours = [one for one in outcomes if (one.claim.delivery.id, one.claim.delivery.fence) in held]
         before = dict(records)
         results = []

@@ -33,6 +33,7 @@ _FOUND = 4096  # names of which that is known
 _MAX_HANDSHAKE = 256 * 1024  # bytes of a server; its certificates may be 100 KiB
 _HANDSHAKES = 4  # at once
 _PIECE = 16 * 1024
+_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 _Place: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -53,6 +54,13 @@ class OutboundError(StrEnum):
     INVALID_RESPONSE = "invalid_response"  # an answer, but not one of HTTP/1, or too large a head
     BODY_CUT = "body_cut"  # a status, but the body ended early
     BODY_TOO_SLOW = "body_too_slow"  # a status, but the body was still coming at the deadline
+
+
+def at_limit(problem: BaseException | None) -> bool:
+    """Whether this machine has no file or thread left: nothing was dialled, and no other side is at fault."""
+    if isinstance(problem, OSError):
+        return problem.errno in _LIMITS
+    return isinstance(problem, RuntimeError) and str(problem) == "can't start new thread"
 
 
 class Failure(Exception):
@@ -82,8 +90,8 @@ async def connect(
 
     ``policy``: None for a target that may lead anywhere. ``tls``: None for the default context, which
     checks certificates against the system's and Mozilla's authorities. ``until``: on the clock of
-    ``time.monotonic``. Raises ForbiddenAddress before anything is dialled, and Failure for everything
-    that a network does.
+    ``time.monotonic``. Raises ForbiddenAddress before anything is dialled, Failure for everything
+    that a network does, and what ``at_limit`` knows.
     """
     try:
         places = await _places(target, until)
@@ -92,6 +100,7 @@ async def connect(
             OutboundError.DNS_TIMEOUT, f"The name server gave no address of {target.host} before the deadline."
         ) from None
     except (OSError, UnicodeError) as problem:
+        socket.socket().close()  # raises at the limit of open files, where the resolver finds no name at all
         reason = f" ({problem.strerror})" if isinstance(problem, OSError) and problem.strerror else ""
         raise Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address{reason}.") from None
     if policy is not None:
@@ -135,6 +144,8 @@ async def _dial(target: Target, places: list[_Place], until: float) -> socket.so
                 OutboundError.CONNECTION_REFUSED, f"{target.host} refuses connections to port {target.port}."
             )
         except OSError as problem:
+            if at_limit(problem):
+                raise
             failure = Failure(OutboundError.CONNECTION_FAILED, f"{target.host} cannot be reached ({problem.strerror}).")
         first = first or failure
     raise first or Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address.")

@@ -16,6 +16,7 @@ SUBMIT_BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 CIRCUIT_AFTER = 5
 CIRCUIT_PAUSES = (10.0, 30.0, 60.0, 300.0)
 SLOW_DOWN = 10.0
+LIMIT_PAUSE = 5.0
 
 
 def delay(schedule: Sequence[float], step: int, chance: float) -> int:
@@ -35,6 +36,11 @@ def submit_delay(failed: int, asked: float | None, chance: float) -> int:
     """The wait after the n-th (1-based) submission that certainly started nothing; never less than ``asked`` s."""
     own = delay(SUBMIT_BACKOFF, max(failed - 1, 0), chance)
     return max(own, round((asked or 0) * 1000))
+
+
+def limit_pause(chance: float) -> int:
+    """The wait of a delivery whose attempt could not be made, at a limit of our own machine."""
+    return delay((LIMIT_PAUSE,), 0, chance)
 
 
 def circuit_pause(failures: int, chance: float) -> int | None:

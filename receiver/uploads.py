@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from handlers import ErrorCode, NotSupported, OutcomeUnknown, Rejected, Unavailable, Upload, UploadTicket
 from receiver.addresses import AddressPolicy
+from receiver.dialling import at_limit
 from receiver.errors import Invalid, NotFound, ProviderFailed
 from receiver.outbound import OutboundRequest, post
 from receiver.providers import Providers
@@ -54,7 +55,12 @@ class DirectCalls:
 
     def _put(self, ticket: UploadTicket, upload: Upload, content: BinaryIO, base_url: str, title: str) -> None:
         request = OutboundRequest("PUT", ticket.url, ticket.headers, content, UPLOAD_TIMEOUT, upload.size)
-        result = post(request, self._policy, trusted_origin=base_url)
+        try:
+            result = post(request, self._policy, trusted_origin=base_url)
+        except (OSError, RuntimeError) as problem:
+            if not at_limit(problem):
+                raise
+            raise ProviderFailed(f"{title}'s storage cannot be reached now: {problem}", temporary=True) from None
         if result.error is not None or result.status is None or not 200 <= result.status < 300:
             raise ProviderFailed(f"{title}'s storage did not take the file: {result.message}", temporary=True)
 

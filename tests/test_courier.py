@@ -380,7 +380,8 @@ def test_a_limit_of_the_machine_costs_one_request(courier: Courier, monkeypatch:
         with monkeypatch.context() as patch:
             full = OSError(28, "No space left on device")
             patch.setattr(courier._reactor._selector, "register", lambda *_: (_ for _ in ()).throw(full))
-            assert send(courier, subscriber.url).status is None
+            with pytest.raises(OSError, match="No space"):
+                send(courier, subscriber.url)
         assert send(courier, subscriber.url).status == 200
         assert waiting.result(5).error is OutboundError.TIMEOUT
 

@@ -29,6 +29,13 @@ _FINISH = Prepared(
     *_CHANGED,
     "delivery",
 )
+_GIVE_BACK = Prepared(
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"))
+    .values(due_at=bindparam("due_at"), leased=False, holder=None),
+    "due_at",
+    "delivery",
+)
 _ADD = Prepared(
     insert(attempts),
     "id",
@@ -52,6 +59,11 @@ def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple
     """
     held = set(_HELD.fetch(connection, [delivery.id for delivery in claimed]))
     return held & {(delivery.id, delivery.fence) for delivery in claimed}
+
+
+def give_back(connection: Connection, delivery_id: str, due_at: int) -> None:
+    """End a claim that still holds, without an attempt."""
+    _GIVE_BACK.send(connection, [(due_at, delivery_id)])
 
 
 def finish(connection: Connection, results: Sequence[tuple[Attempt, Mapping[str, Any]]]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from receiver import logs, watching
 from receiver.bell import DELIVER
 from receiver.courier import Courier
-from receiver.deliveries import Outcome
-from receiver.dialling import OutboundError
+from receiver.deliveries import Outcome, Unmade
+from receiver.dialling import OutboundError, at_limit
 from receiver.faultpoints import reached
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
@@ -21,10 +22,13 @@ RESERVED = 4
 TROUBLED = 2
 """One seat in so many at most is for subscribers whose last attempt failed, all of them together."""
 
+TOLD_EVERY = 60.0
+"""Seconds between two lines on attempts that cannot be made, at a limit of the machine."""
+
 log = logs.get("worker")
 
 
-class DeliverLane(TurnLane[Claim, Outcome]):
+class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
     """Sends due deliveries to their subscribers. A seat is an attempt in flight, until its result is stored."""
 
     def __init__(self, runtime: Runtime, worker_id: str) -> None:
@@ -34,8 +38,9 @@ class DeliverLane(TurnLane[Claim, Outcome]):
         self._worker_id = worker_id
         self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
+        self._told = float("-inf")
 
-    def turn(self, ended: Sequence[Outcome], free: int) -> tuple[Sequence[Claim], int | None]:
+    def turn(self, ended: Sequence[Outcome | Unmade], free: int) -> tuple[Sequence[Claim], int | None]:
         """The results of attempts, and the next ones. Raises Busy."""
         room = min(free, MOST_AT_ONCE)
         reserved = max(self.seats // RESERVED - (free - room), 0)  # what is left free now is kept as well
@@ -61,28 +66,40 @@ class DeliverLane(TurnLane[Claim, Outcome]):
         """Hang up on all subscribers."""
         self._courier.close()
 
-    def stored(self, ended: Sequence[Outcome]) -> None:
+    def stored(self, ended: Sequence[Outcome | Unmade]) -> None:
         """Log and count attempts."""
         reached("deliver.stored")
         for outcome in ended:
-            _tell(outcome)
+            if isinstance(outcome, Outcome):
+                _tell(outcome)
 
     def _heard(self) -> None:
         self._due, self._known = self.clock(), True  # no need to ask: the bell rings when something is due
 
-    def _take_turn(self, ended: Sequence[Outcome], free: int) -> Sequence[Claim]:
+    def _take_turn(self, ended: Sequence[Outcome | Unmade], free: int) -> Sequence[Claim]:
         claimed = super()._take_turn(ended, free)
         self._troubled += _failing(claimed) - _failing(outcome.claim for outcome in ended)
         return claimed
 
     def _end(self, claim: Claim, started: int, result: OutboundResult | None, problem: BaseException | None) -> None:
         """An attempt is over; called in the courier's thread."""
+        if result is None and at_limit(problem):
+            self._leave_unmade(claim, problem)
+            return
         if result is None:
             log.error("an attempt could not be made", delivery=claim.delivery.id, exc_info=problem)
             message = "The attempt could not be made; the service's log says why."
             result = OutboundResult(None, {}, "", OutboundError.INVALID_REQUEST, message, 0)
         reached("deliver.answered")
         self._ended.append(Outcome(claim, started, result))
+        self._wake.set()
+
+    def _leave_unmade(self, claim: Claim, problem: BaseException | None) -> None:
+        """Have a delivery wait: the limit is ours, and no failure of its subscriber."""
+        if time.monotonic() >= self._told + TOLD_EVERY:
+            self._told = time.monotonic()
+            log.error("too few files or threads for attempts: deliveries wait", why=str(problem))
+        self._ended.append(Unmade(claim))
         self._wake.set()
 
 

@@ -179,12 +179,13 @@ def test_a_limit_of_threads_cuts_no_connection(door: Door) -> None:
         few = Server(RECEIVER_WEB_THREADS="4")
     try:
         waiting = f"GET /v1/events?wait=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
-        with connections(few.port, 1, b"GET /healthz HTTP/1.1\r\n") as (slow,), connections(few.port, 2, waiting) as held:
+        with (
+            connections(few.port, 1, b"GET /healthz HTTP/1.1\r\n") as (slow,),
+            connections(few.port, 2, waiting) as held,
+        ):
             time.sleep(0.3)  # the one thread has taken the first of them
-            for connection in (slow, *held):
-                if connection is slow:
-                    connection.sendall(b"Host: x\r\n\r\n")
-                assert connection.recv(12) == b"HTTP/1.1 200"
+            slow.sendall(b"Host: x\r\n\r\n")
+            assert [each.recv(12) for each in (slow, *held)] == [b"HTTP/1.1 200"] * 3
     finally:
         few.stop()
 

@@ -57,20 +57,6 @@ def test_attempts_that_cannot_be_told_of_give_their_seats_back(
     until(lambda: worker.lanes[0].in_flight == 0)
 
 
-def test_a_courier_that_cannot_start_takes_no_seat(build: Any, work: Work) -> None:
-    """Without a thread for it attempts fail; with one the next attempts are made."""
-    stage: Stage = build(at=wall_clock, RECEIVER_DELIVERY_CONCURRENCY=2)
-    with Subscriber() as subscriber:
-        registered = stage.subscribe(subscriber.url, "subscriber.ping")
-        first = [stage.ping(registered) for _ in range(3)]
-        with no_thread("courier"):
-            worker = work(stage)
-            until(lambda: all(stage.delivery(one).attempts == 1 for one in first))
-        until(lambda: worker.lanes[0].in_flight == 0)
-        later = stage.ping(registered)
-        until(lambda: stage.delivery(later).status is DeliveryStatus.DELIVERED)
-
-
 def test_a_submission_without_a_thread_is_made_by_another(
     build: Any, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
