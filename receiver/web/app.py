@@ -62,7 +62,7 @@ def build(runtime: Runtime | None = None) -> Flask:
 def _begin() -> None:
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
-    g.began = time.monotonic()
+    g.began, g.worked = time.monotonic(), time.thread_time()
 
 
 def _finish(response: Response) -> Response:

@@ -29,7 +29,7 @@ blueprint = Blueprint(
 
 View = Callable[..., Response]
 RESTS = 10
-"""A live part is left alone for so many times as long as it takes to read it, at least."""
+"""A live part is left alone for so many times as long as a processor works on it, at least."""
 THEMES = ("auto", "light", "dark")
 _NAVIGATION: list[tuple[str, str]] = []  # (name of the view, words)
 _SECTIONS: dict[str, str] = {}  # name of a view → name of the view in the navigation that it belongs to
@@ -151,7 +151,7 @@ def live(seconds: float, identity: str = "live") -> Markup:
     """
     if request.method != "GET":
         return Markup()
-    while seconds < RESTS * (time.monotonic() - g.began):
+    while seconds < RESTS * (time.thread_time() - g.worked):
         seconds *= 2
     return Markup(
         'data-live hx-get="{}" hx-trigger="every {}ms" hx-select="#{}" hx-target="this" hx-swap="outerHTML"'
