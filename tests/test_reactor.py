@@ -52,7 +52,7 @@ def test_a_long_wait_does_not_put_off_the_end_of_a_short_one(reactor: Reactor, p
     begin(reactor, ready(pair[1], READ, began + 60))
     with pytest.raises(TimeoutError):
         short.result(30)
-    assert time.monotonic() - began >= 0.2
+    assert 0.2 <= time.monotonic() - began < 30
 
 
 def test_what_comes_too_late_wakes_nobody(reactor: Reactor, pair: Pair) -> None:

@@ -96,7 +96,7 @@ class Api:
         if not 200 <= answer.status_code < 300:
             raise ApiProblem("\n".join([*_refusal(answer), *self._resembling(path, answer)]), answer.status_code)
         if not stream and answer.content and "json" not in answer.headers.get("Content-Type", ""):
-            raise ApiProblem(_stranger(self.url))
+            raise ApiProblem(f"What answers at {self.url} is not this service. {_ADDRESS}")
         return answer
 
     def _resembling(self, path: str, answer: requests.Response) -> list[str]:
@@ -120,10 +120,6 @@ def part(text: str) -> str:
 
 
 _ADDRESS = "Name the service's address with --url or RECEIVER_URL."
-
-
-def _stranger(url: str) -> str:
-    return f"What answers at {url} is not this service. {_ADDRESS}"
 
 
 def _unreachable(url: str, error: requests.RequestException) -> str:
@@ -197,7 +193,8 @@ def with_api(command: Command) -> Command:
         try:
             return command(api, *args, **options)
         except (LookupError, TypeError, AttributeError, requests.JSONDecodeError) as error:
-            raise ApiProblem(f"{_stranger(url)}\n({type(error).__name__}: {error})") from error
+            said = f"What answers at {url} is not this service, or another version of it. {_ADDRESS}"
+            raise ApiProblem(f"{said}\n({type(error).__name__}: {error})") from error
 
     return connected  # type: ignore[return-value]  # the same parameters as far as click is concerned
 

@@ -75,8 +75,9 @@ def _attempt_endless_bodies(tmp_path: Path, url: str) -> None:
                     for number in range(each)
                 ]
                 for delivery in sent:
-                    ended, _ = plant.outcome(delivery)
+                    ended, attempt = plant.outcome(delivery)
                     assert ended.status is not DeliveryStatus.PENDING
+                    assert attempt.duration_ms < 15_000  # a timeout of 1 s, and a machine that may stand still
 
             attempts(3)
             before = resident(worker.popen.pid)

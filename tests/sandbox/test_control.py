@@ -202,7 +202,7 @@ def test_no_call_is_held_up_for_long(start: Start, monkeypatch: pytest.MonkeyPat
     if value <= 86_400:
         post(sandbox.url, "faults", fault="slow", value=value)
         client.draw()
-    assert time.monotonic() - begun >= 0.1
+    assert 0.1 <= time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("token", ["duration=inf", "duration=nan", "slow=-1", "slow=1e300", "duplicate-callbacks=-3"])

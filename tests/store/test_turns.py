@@ -77,7 +77,7 @@ def test_one_who_stands_still_is_not_waited_for_long(tmp_path: Path, monkeypatch
         fcntl.flock(still, fcntl.LOCK_EX)
         began = time.monotonic()
         with Turns(tmp_path / "db").taken():
-            assert time.monotonic() - began >= 0.05
+            assert 0.05 <= time.monotonic() - began < 30
 
 
 def test_a_turn_that_failed_is_given_back(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from flask import Flask
@@ -84,20 +85,27 @@ def test_a_list_that_fails_gives_its_turn_back() -> None:
     assert read(turns) == "read"
 
 
+@contextmanager
+def none_left(app: Flask, runtime: Runtime) -> Iterator[None]:
+    """Within the block all turns of KEY are taken."""
+    key = runtime.accounts.authenticate(KEY)
+    assert key is not None
+    turns = face_of(app).lists
+    with ExitStack() as held:
+        for _ in range(runtime.settings.web_threads // lists.PART):
+            held.enter_context(turns.turn(key.id))
+        yield
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_list_that_can_take_long_has_its_turn(
     app: Flask, api: Caller, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Tasks, deliveries and events are refused to a key that reads too many, and given to another; one task is."""
     monkeypatch.setattr(lists, "PATIENCE", 0.0)
-    account = runtime.accounts.authenticate(KEY)
-    assert account is not None
     _, other = runtime.accounts.create_key("default", "other", ["read"])
     task = api.submit()
-    turns = face_of(app).lists
-    with ExitStack() as held:
-        while read(turns, account.id) == "read":
-            held.enter_context(turns.turn(account.id))
+    with none_left(app, runtime):
         assert_problem(api.get(path), 429, "too-many-requests")
         assert Caller(app.test_client(), other).get(path).status_code == 200
         assert api.get(f"/v1/tasks/{task['id']}").status_code == 200

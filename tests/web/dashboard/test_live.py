@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +15,9 @@ from receiver.web import lists
 from receiver.web.dashboard import exchanges, frame, tasks
 from receiver.web.dashboard import overview as pages
 from receiver.web.dashboard.frame import live
-from receiver.web.face import face_of
-from tests.web.conftest import KEY, Caller
+from tests.web.conftest import Caller
 from tests.web.dashboard.conftest import HOOK, Visitor, attempt, ping
+from tests.web.test_lists import none_left
 
 
 @pytest.mark.parametrize("of", ["tasks", "events", "subscribers"])
@@ -42,11 +41,7 @@ def test_lists_wait_for_their_turn_as_those_of_the_api_do(
 ) -> None:
     """Who reads too many that take long is told so on a page; the others have their threads."""
     monkeypatch.setattr(lists, "PATIENCE", 0.0)
-    key = runtime.accounts.authenticate(KEY)
-    assert key is not None
-    with ExitStack() as held:
-        for _ in range(runtime.settings.web_threads // lists.PART):
-            held.enter_context(face_of(app).lists.turn(key.id))
+    with none_left(app, runtime):
         answer = visitor.get(f"/{of}")
         assert answer.status_code == 429
         assert "too many lists at once" in answer.text
