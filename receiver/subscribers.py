@@ -261,17 +261,22 @@ class SubscriberService:
         with self._store.read() as connection:
             return backlog.count_replayable(connection, subscriber_id, span, MOST_COUNTED)
 
-    def waiting(self, account_id: str, subscriber_id: str) -> tuple[int, int, int]:
-        """How many deliveries wait; how many of these are sent again by hand, and how many failed and are tried again.
+    def waiting(self, account_id: str, subscriber_id: str) -> tuple[int, int]:
+        """How many deliveries wait, and how many of these were sent again by hand and not yet attempted.
 
-        Those sent again by hand count until they are attempted. MOST_COUNTED stands for more. Raises NotFound.
+        MOST_COUNTED stands for more. Raises NotFound.
         """
         self.get(account_id, subscriber_id)
         with self._store.read() as connection:
             every = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED)
             by_hand = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, Trigger.MANUAL) if every else 0
-            failed = backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, failed=True) if every else 0
-        return every, by_hand, failed
+        return every, by_hand
+
+    def retrying(self, account_id: str, subscriber_id: str) -> int:
+        """How many of the deliveries that wait failed and are to be tried again; as ``waiting`` counts them."""
+        self.get(account_id, subscriber_id)
+        with self._store.read() as connection:
+            return backlog.count_waiting(connection, subscriber_id, MOST_COUNTED, failed=True)
 
     def _columns(self, values: Mapping[str, Any], before: Subscriber) -> dict[str, Any]:
         """What is stored of the named fields. Who is enabled, or moves elsewhere, begins with a clean record."""

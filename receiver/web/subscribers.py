@@ -144,7 +144,8 @@ def count_replay(query: Mapping[str, Any], subscriber_id: str) -> Response:
     """
     service = runtime().subscribers
     replayable = service.count_replay(account(), subscriber_id, query["since"], query["until"], query["status"])
-    waiting, replaying, retrying = service.waiting(account(), subscriber_id)
+    waiting, replaying = service.waiting(account(), subscriber_id)
+    retrying = service.retrying(account(), subscriber_id)
     found = {"replayable": replayable, "waiting": waiting, "replaying": replaying, "retrying": retrying}
     return answers.value(found)
 

@@ -306,9 +306,11 @@ def test_a_replay_can_be_counted_first_and_watched(stage: Stage, clock: Clock) -
     assert (count(0, None, "all"), count(0, None, "dead"), count(0, first.created_at, "all")) == (2, 1, 0)
     assert service.replay(stage.account, subscriber.id, 0, None, "all") == 2
     stage.ping(subscriber)
-    assert service.waiting(stage.account, subscriber.id) == (3, 2, 0)
+    assert service.waiting(stage.account, subscriber.id) == (3, 2)
+    assert service.retrying(stage.account, subscriber.id) == 0
     stage.attempt(500)
-    assert service.waiting(stage.account, subscriber.id) == (3, 0, 3), "they wait for the schedule now"
+    assert service.waiting(stage.account, subscriber.id) == (3, 0), "they wait for the schedule now"
+    assert service.retrying(stage.account, subscriber.id) == 3
     assert count(0, None, "all") == 0
 
 

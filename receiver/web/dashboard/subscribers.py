@@ -217,7 +217,7 @@ def _page_of(subscriber_id: str, *, secrets_too: bool = False) -> Response:
     secrets = those_that_open(lambda: service.secrets(account(), subscriber_id))
     last = runtime().deliveries.list_page(account(), Filter(subscriber=subscriber_id), 10, None)
     tried = runtime().overview.last_attempts([delivery.id for delivery in last.items])
-    waiting, by_hand, _ = service.waiting(account(), subscriber_id)
+    waiting, by_hand = service.waiting(account(), subscriber_id)
     replayed = request.args.get("replayed", "")
     return render(
         "subscriber.html",
