@@ -30,9 +30,14 @@ class Lifelines:
                     path = self._path(name)
                     fresh = path.with_suffix(".fresh")
                     number = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    try:
+                        fcntl.flock(number, fcntl.LOCK_EX)
+                        fresh.rename(path)  # nobody sees it before it is locked
+                    except OSError:
+                        os.close(number)
+                        fresh.unlink(missing_ok=True)
+                        raise
                     self._held[name] = number
-                    fcntl.flock(number, fcntl.LOCK_EX)
-                    fresh.rename(path)  # nobody sees it before it is locked
                 return
 
     def let_go(self, name: str) -> None:

@@ -25,7 +25,7 @@ class SweepService:
         self._kept = round(retention_days * DAY)
 
     def step(self) -> int:
-        """Purge one small batch of each kind, and end what waits for nobody, in two or three transactions.
+        """Purge one small batch of each kind, and end what waits for nobody, in a few transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
         takes them, so that nobody who sends old ones again waits for what waits for them. Subscribers go last,
@@ -39,6 +39,7 @@ class SweepService:
         before = now - self._kept
         with self._store.write() as connection:
             gone = deliveries.end_orphans(connection, now)
+        with self._store.write() as connection:
             gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")

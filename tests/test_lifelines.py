@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -67,3 +70,21 @@ def test_where_no_file_can_be_locked_nobody_is_taken_for_dead(tmp_path: Path) ->
     lifelines.hold("worker")
     assert lifelines.dead() == []
     lifelines.let_go("worker")
+
+
+def test_a_lock_that_is_refused_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an open file nor one in the folder, where the file system knows no locks."""
+    lifelines = Lifelines(tmp_path / "bell")
+    tried: list[int] = []
+
+    def refuse(number: int, _: int) -> None:
+        tried.append(number)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lifelines.hold("worker")
+    assert list((tmp_path / "bell").iterdir()) == []
+    for number in set(tried):
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            os.fstat(number)
+    assert tried

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import os
 import select
 import selectors
 import socket
@@ -44,6 +45,8 @@ WAITING_BYTES = 64 * 1024 * 1024
 DEFAULT_BODY_LIMIT = 1024 * 1024
 _PIECE = 256 * 1024
 
+_AT_A_LIMIT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -98,12 +101,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self.log.error("Too many open files: connections that wait are closed")
+            if error.errno in _AT_A_LIMIT:
+                self.log.error("%s: connections that wait are closed", os.strerror(error.errno))
                 self._make_room()
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            elif error.errno in _NO_LISTENER:
                 raise
-            return
+            return  # another process was faster, or that connection alone is broken (accept(2))
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
             self._make_room()
@@ -135,7 +138,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.sock.setblocking(False)
         ahead = conn.parser.unreader.take_buffered() if conn.parser else b""
         self._await(conn, ahead)
-        if not ahead:
+        if not ahead and conn.incoming is not None:
             self._read(conn)
 
     def murder_pending(self) -> None:
@@ -197,10 +200,16 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
 
     def _await(self, conn: Visitor, ahead: bytes) -> None:
         """Wait for a connection's next request, of which this has come already."""
+        try:
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+        except OSError as error:  # the system watches no more connections
+            self.log.error("%s: a connection is closed", error.strerror)
+            self.nr_conns -= 1
+            conn.close()
+            return
         conn.incoming = Incoming(self.body_limit)
         conn.timeout = time.monotonic() + PATIENCE
         self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
         if ahead:
             self._take(conn, ahead)
 

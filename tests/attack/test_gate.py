@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
+import os
 import re
 import selectors
 import socket
@@ -11,9 +14,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]  # the library has no types
 
 from receiver.web import gate
 from receiver.web.gate import PatientWorker
@@ -188,6 +192,43 @@ def test_a_limit_of_threads_cuts_no_connection(door: Door) -> None:
             assert [each.recv(12) for each in (slow, *held)] == [b"HTTP/1.1 200"] * 3
     finally:
         few.stop()
+
+
+@pytest.mark.parametrize("number", [errno.ENFILE, errno.ENOBUFS, errno.EAGAIN, errno.EPROTO, errno.EHOSTUNREACH])
+def test_what_accepting_meets_ends_nothing(number: int) -> None:
+    """Limits of the machine, and faults of one connection that is just being made, leave the others open."""
+
+    def accept() -> None:
+        raise OSError(number, os.strerror(number))
+
+    worker, listener = idle_worker(), cast("socket.socket", SimpleNamespace(accept=accept))
+    worker.accept(listener)
+    assert worker.nr_conns == 0
+
+
+def test_a_connection_that_cannot_be_watched_is_closed_alone() -> None:
+    """The system bounds how many a user may watch: beyond it newcomers go, and the process with all others stays."""
+
+    def register(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    worker = idle_worker()
+    worker.poller = SimpleNamespace(register=register)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        client.settimeout(10)
+        worker.accept(listener)
+        assert client.recv(1) == b""
+    assert worker.nr_conns == 0
+    assert not worker.pending_conns
+
+
+def idle_worker() -> PatientWorker:
+    """The main loop's side of a process that has no connections yet."""
+    worker = PatientWorker.__new__(PatientWorker)
+    worker.cfg, worker.log = Config(), logging.getLogger("test")
+    worker.nr_conns, worker.worker_connections = 0, 10
+    worker.pending_conns, worker._leaving = deque(), deque()
+    return worker
 
 
 def test_a_stop_before_it_listens_is_an_orderly_one() -> None:
