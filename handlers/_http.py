@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -41,6 +42,7 @@ PLACES = 256
 """How many URLs are kept as requests would quote them; providers have a few dozen each."""
 
 _USUAL = {**requests.utils.default_headers(), "Accept-Encoding": "identity"}
+_GZIP = ("gzip", "x-gzip")
 _REFUSALS = {
     401: ErrorCode.AUTHENTICATION,
     403: ErrorCode.PERMISSION,
@@ -225,8 +227,22 @@ class ProviderSession:
             parts.append(part)
             size += len(part)
             if size > MAX_ANSWER:
-                raise _TooMuchError(f"the answer of {self.title} is larger than {MAX_ANSWER} bytes")
-        return b"".join(parts)
+                raise self._too_much()
+        body = b"".join(parts)
+        return self._unpacked(body) if response.raw.headers.get("content-encoding", "").lower() in _GZIP else body
+
+    def _unpacked(self, body: bytes) -> bytes:
+        """What was packed although nobody asked for it, within the size limit; what cannot be unpacked, as it came."""
+        try:
+            plain = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_ANSWER + 1)
+        except zlib.error:
+            return body
+        if len(plain) > MAX_ANSWER:
+            raise self._too_much()
+        return plain
+
+    def _too_much(self) -> _TooMuchError:
+        return _TooMuchError(f"the answer of {self.title} is larger than {MAX_ANSWER} bytes")
 
 
 def can_be_called(url: str) -> bool:
