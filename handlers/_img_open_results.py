@@ -24,6 +24,7 @@ from handlers._records import (
 )
 
 # Fields of an answer that say something of the task, not what it made.
+_NO = ("false", "0", "0.0")  # img_audit_status is documented as true or false, whatever type it comes in
 _ABOUT_THE_TASK = frozenset(("taskId", "task_id", "businessTaskId", "id_task", "status", "desc", "code", "msg"))
 
 
@@ -127,7 +128,7 @@ def sd_images(data: JsonObject) -> tuple[Output, ...]:
 def _sd_image(image: JsonObject) -> Output:
     url = url_of(image.get("image_url"))
     details = {name: image[name] for name in ("seed", "image_status", "img_audit_status", "img_audit") if name in image}
-    if image.get("img_audit_status") is False:
+    if str(image.get("img_audit_status")).strip().lower() in _NO:
         return Output(OutputKind.IMAGE, status=OutputStatus.BLOCKED, details=details)
     if url is None or text_of(image.get("image_status")) != "1":
         return Output(OutputKind.IMAGE, status=OutputStatus.FAILED, details=details)

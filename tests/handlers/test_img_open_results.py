@@ -54,6 +54,7 @@ def ask(remote: FakeProvider, *answers: Any, operation: str = "sd_text2image", *
         ("2", (IMAGE,), S.SUCCEEDED, S.SUCCEEDED),
         (3, (), S.RUNNING, S.RUNNING),
         (-1, (), S.RUNNING, S.RUNNING),
+        (2.0, ({**IMAGE, "image_status": 1.0},), S.SUCCEEDED, S.SUCCEEDED),
         (None, (IMAGE,), S.RUNNING, S.RUNNING),
     ],
 )
@@ -111,6 +112,13 @@ def test_a_blocked_picture_is_an_item_failure(remote: FakeProvider) -> None:
     alone = ask(remote, sd(2, BLOCKED))
     assert alone.error is not None
     assert alone.error.code is ErrorCode.CONTENT_POLICY
+
+
+@pytest.mark.parametrize("no", [False, "false", "False", 0, 0.0, "0"])
+def test_moderations_no_is_heard_in_any_type(remote: FakeProvider, no: Any) -> None:
+    """A picture that moderation withheld is not handed on because its "false" came as a text or a number."""
+    update = ask(remote, sd(2, {**IMAGE, "img_audit_status": no}))
+    assert [(output.status, output.url) for output in update.outputs] == [(OutputStatus.BLOCKED, None)]
 
 
 @pytest.mark.parametrize(
