@@ -76,14 +76,15 @@ def task_error(code: str | None, message: str | None) -> TaskError:
 def failure(code: str, answer: Answer, body: JsonObject, *, starts_work: bool) -> HandlerError:
     """What an answer with an error ``Code`` means; ``starts_work``: the call was a submission.
 
-    The HTTP status decides only for unknown codes: throttling is HTTP 400 (the provider's error page).
+    The HTTP status decides only for unknown codes: throttling is HTTP 400 (the provider's error page). Its errors are
+    4xx and 5xx, so an unknown code with HTTP 200 refuses nothing: the work may have begun.
     """
     error = task_error(code, text_of(body.get("Message")))
     word = code.lower()
     if word.startswith(_NOTHING_HAPPENED):
         return Unavailable(error.message, _retry_after(answer.headers))
     known = error.code is not ErrorCode.PROVIDER_ERROR
-    if word.startswith("internalerror") or (answer.status >= 500 and not known):
+    if word.startswith("internalerror") or (not known and not 300 <= answer.status < 500):
         return OutcomeUnknown(error.message) if starts_work else Unavailable(error.message)
     return Rejected(error, raw=answer.text)
 

@@ -71,6 +71,12 @@ def refusal(code: str, status: int = 400, **headers: str) -> Answer:
     return json_answer(body, status, **headers)
 
 
+def nothing_but(code: str, status: int, **headers: str) -> Answer:
+    """The same with the members of a success in it, all of them null."""
+    body = {"JobId": None, "AIImageJobList": None, "AIImageInfoList": None, "Code": code, "Message": "said so"}
+    return json_answer(body, status, **headers)
+
+
 def task(number: int = 1, **changes: Any) -> RemoteTask:
     """A task that runs there as ``remote-<number>``."""
     return replace(RemoteTask(f"task_{number}", OPERATION, f"remote-{number}", {}, INPUT, 60.0), **changes)
@@ -161,6 +167,10 @@ class TestConformance(HandlerConformance):
         ErrorSample(refusal("InternalError", 500), OutcomeUnknown, Unavailable),
         ErrorSample(refusal("NeverHeardOf", 500), OutcomeUnknown, Unavailable),
         ErrorSample(json_answer({"RequestId": "r-1"}), OutcomeUnknown),
+        ErrorSample(refusal("Success", 200), OutcomeUnknown, Unavailable),  # no error of the provider comes so
+        ErrorSample(refusal("MissingParameter", 200), ErrorCode.INVALID_INPUT, ErrorCode.INVALID_INPUT),
+        ErrorSample(nothing_but("Throttling.User", 400, x_acs_retry_after="1500"), Unavailable, Unavailable, 1.5),
+        ErrorSample(nothing_but("OperationDenied.Suspended", 403), ErrorCode.INSUFFICIENT_CREDIT),
         ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 408), OutcomeUnknown),
         ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 302), OutcomeUnknown),
         ErrorSample(json_answer({"RequestId": "r-1"}, 403), ErrorCode.PERMISSION, ErrorCode.PERMISSION),
