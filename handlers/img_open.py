@@ -152,7 +152,8 @@ class ImgOpen(Handler):
         if given is None or given not in (notice.task.provider_task_id, notice.task.task_id):
             raise Malformed("the notice is not about the task of this address")
         update = self._update(work, data, given, notice.body.decode())
-        if _is_empty(update):  # what a notice holds is assumed: a query tells whether there is nothing
+        refuted = update.status is RemoteStatus.SUCCEEDED and text_of(body.get("code")) not in (None, OK)
+        if refuted or _is_empty(update):  # what a notice holds is assumed: a query tells whether there is nothing
             return TaskUpdate(RemoteStatus.RUNNING, update.raw, given)
         return update
 

@@ -233,7 +233,7 @@ class TopView(Handler):
             raise BadSignature("the notice's Topview-Uid is not ours")
 
     def read(self, notice: Notice) -> TaskUpdate:
-        """The notice's word, where it is clear; what is not (no result, no artefact) is left to the query."""
+        """The notice's word, where it is clear; what is not (no result, another task's) is left to the query."""
         found, task = notice_object(notice), notice.task
         if found is None or task is None:
             raise Malformed("the notice is not a JSON object about a task")
@@ -252,7 +252,7 @@ class TopView(Handler):
             reasons = {"errorMsg": found.get("errorMsg"), "errorCode": found.get("errorCode")}
             own = {name: value for name, value in reasons.items() if text_of(value)}
             return failed({**(inner if isinstance(inner, dict) else {}), **own}, raw, task_id)
-        if status is RemoteStatus.SUCCEEDED:
+        if status is RemoteStatus.SUCCEEDED and _agrees(inner, task_id):
             outputs = tuple(outputs_of(FLOWS[task.operation].artefacts, _of_task(task, inner)))
             if any(output.status is OutputStatus.OK for output in outputs):
                 return TaskUpdate(status, raw, task_id, outputs=outputs)
@@ -285,6 +285,14 @@ def _of_task(task: RemoteTask, result: Any) -> Any:
         return result
     videos = [item for item in objects(result.get("exportVideos")) if text_of(item.get("scriptId")) in (None, script)]
     return {**result, "exportVideos": videos}
+
+
+def _agrees(inner: Any, task_id: str) -> bool:
+    """Whether a notice's result, as far as it names a task and its state, names this one and success."""
+    if not isinstance(inner, dict):
+        return True
+    state = STATUSES.get(status_of(inner).lower(), RemoteStatus.SUCCEEDED)
+    return text_of(inner.get("taskId")) in (None, task_id) and state is RemoteStatus.SUCCEEDED
 
 
 def _inner(result: Any) -> Any:

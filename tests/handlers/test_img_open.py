@@ -179,6 +179,11 @@ class TestConformance(HandlerConformance):
             kinds=("text",),
         ),
         NoticeSample(body(tool(2)), RemoteStatus.FAILED, task("face_fusion"), error=ErrorCode.PROVIDER_ERROR),
+        NoticeSample(  # a success that its own code contradicts: the query tells
+            body(envelope({"businessTaskId": "task_1", "status": 1, "outputImageUrl": PICTURE}, "400")),
+            RemoteStatus.RUNNING,
+            task("face_fusion"),
+        ),
         NoticeSample(body(envelope({"businessTaskId": "task_1"})), RemoteStatus.RUNNING, task("face_fusion")),
         NoticeSample(
             json.dumps({"taskId": "task_1", "status": 1, "model": "m"}).encode(),

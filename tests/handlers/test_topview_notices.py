@@ -47,6 +47,17 @@ def test_a_success_notice_without_a_readable_result_leaves_it_to_the_query(remot
     assert update.outputs == ()
 
 
+@pytest.mark.parametrize("change", [{"taskId": "another"}, {"status": "running"}, {"status": "fail"}])
+def test_a_success_notice_that_contradicts_itself_is_left_to_the_query(
+    remote: FakeProvider, change: dict[str, Any]
+) -> None:
+    """Also who believes notices gets no result that is another task's, or that its own status calls unfinished."""
+    shown = {**VIDEOS, **change}
+    for result in (shown, {"code": "200", "message": "Success", "result": shown}):
+        update = make(remote, confirm_notices="false").read(notice(notice_body(result=result)))
+        assert (update.status, update.outputs) == (RemoteStatus.RUNNING, ())
+
+
 def test_an_unknown_word_in_a_notice_ends_nothing(remote: FakeProvider) -> None:
     """A new status word is reported, and the task goes on."""
     update = make(remote).read(notice(notice_body(status="paused")))

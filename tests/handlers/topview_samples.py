@@ -125,14 +125,14 @@ def asked(
 
 
 def notice_body(**changes: Any) -> bytes:
-    """A notice's body, with changes."""
+    """A notice's body, with changes; its result is about the same task."""
     whole = {
         "uuid": "uuid-1",
         "bizType": "COMMON_TASK_TEXT2VIDEO",
         "taskId": ID,
         "status": "success",
         "errorMsg": None,
-        "result": VIDEOS,
+        "result": {**VIDEOS, "taskId": changes.get("taskId", ID)},
     }
     return json.dumps({**whole, **changes}).encode()
 
