@@ -164,7 +164,7 @@ class SuperApp(Handler):
         ),
         Option(
             "unknown_task_grace",
-            "seconds after a submit in which a query that calls the task id invalid is not believed",
+            "seconds after a submit in which a query that calls the task id invalid is not believed (assumed: 60)",
             60.0,
             positive,
         ),
