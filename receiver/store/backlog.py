@@ -120,9 +120,11 @@ def replay(
 
     ``behind``: the last id of the step before. ``place``: how many the steps before have revived; the oldest come due
     first, at a bounded rate from ``now`` (ms) on.
+
+    Taken in the order of their ids, as a purge of what is old takes them: neither waits for the other.
     """
     query = _replayable(subscriber_id, span).where(deliveries.c.id > behind).order_by(deliveries.c.id).limit(STEP)
-    ids = connection.execute(query).scalars().all()
+    ids = connection.execute(dialect.locked(query)).scalars().all()
     for start in range(0, len(ids), DRAIN_STEP):
         due = now + 1000 * ((place + start) // DRAIN_STEP)
         revive(connection, ids[start : start + DRAIN_STEP], due, Trigger.MANUAL)

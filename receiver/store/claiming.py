@@ -151,14 +151,15 @@ _LEASE = Prepared(
     "by",
 )
 _LEASED = PreparedAmong(_leased)
-_HELD_BY = select(deliveries.c.id).where(_IS_LEASED, deliveries.c.holder == bindparam("by"), deliveries.c.due_at > _NOW)
+_HELD_BY = dialect.locked(
+    select(deliveries.c.id)
+    .where(_IS_LEASED, deliveries.c.holder == bindparam("by"), deliveries.c.due_at > _NOW)
+    .order_by(deliveries.c.id)
+)
 _GIVE_BACK = Prepared(
-    update(deliveries)
-    .where(deliveries.c.id == bindparam("delivery"), _IS_LEASED, deliveries.c.holder == bindparam("by"))
-    .values(due_at=_NOW, holder=None),
+    update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(due_at=_NOW, holder=None),
     "now",
     "delivery",
-    "by",
 )
 _NEXT_DUE = Prepared(
     select(_first_due(subscribers), subscribers.c.ready_at).where(
@@ -277,7 +278,7 @@ def give_back(connection: Connection, holder: str, now: int) -> int:
     Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
     """
     held = connection.execute(_HELD_BY, {"by": holder, "now": now}).scalars().all()
-    return _GIVE_BACK.run(connection, [(now, delivery_id, holder) for delivery_id in sorted(held)])
+    return _GIVE_BACK.run(connection, [(now, delivery_id) for delivery_id in held])
 
 
 def next_due(connection: Connection, now: int, per_subscriber: int) -> int | None:
