@@ -14,7 +14,7 @@ from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.database import after_commit
-from receiver.store.settling import Move, settle, settle_held
+from receiver.store.settling import Move, settle_held
 from receiver.waking import lanes_after
 
 HORIZON = 250
@@ -222,8 +222,7 @@ class PollingService:
                 return 0
         with self._store.write() as connection:
             found = tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, STEP, held=True)
-            for task in found:
-                settle(connection, task, _end_of(task), now)
+            settle_held(connection, [Move(task, _end_of(task)) for task in found], now)
         self._bell.ring()
         return len(found)
 

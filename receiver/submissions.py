@@ -19,7 +19,7 @@ from receiver.models import LONGEST_ID, CompletedVia, EventType, Task, TaskStatu
 from receiver.providers import Providers, poll_plan
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, pacing, tasks
-from receiver.store.settling import adopt, settle
+from receiver.store.settling import Move, adopt, adoption, settle, settle_held
 from receiver.waking import lanes_after
 
 HORIZON = 50
@@ -95,6 +95,7 @@ class SubmissionService:
         if not self._anything_due(provider, TaskStatus.SUBMITTING, now):
             return []
         again: list[Start] = []
+        moves: list[Move] = []
         with self._store.write() as connection:
             now, free = self._take_turn(connection, provider)
             repeats, status = handler.submit_is_safe_to_repeat, TaskStatus.SUBMITTING
@@ -107,15 +108,16 @@ class SubmissionService:
                 if not task.outcome_unknown:
                     tasks.add_step(connection, task.id, now, "submit", {"outcome": "unknown", "why": "worker lost"})
                 if task.noticed_id is not None:
-                    adopt(connection, task, task.noticed_id, now)
+                    moves.append(adoption(task, task.noticed_id, now))
                 elif now >= task.deadline_at:
-                    settle(connection, task, lifecycle.submission_unknown(task), now, fence=task.fence)
+                    moves.append(Move(task, lifecycle.submission_unknown(task)))
                 elif repeats:
-                    tasks.move(connection, task.id, {"outcome_unknown": True}, fence=task.fence)
+                    moves.append(Move(task, None, values={"outcome_unknown": True}))
                     again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
                 else:
                     patience = 0 if task.outcome_unknown else LATE_ANSWER
-                    self._await_news(connection, handler, task, now, patience)
+                    moves.append(_await_news(handler, task, now, patience))
+            settle_held(connection, moves, now)
         self._bell.ring()
         return again
 
@@ -264,7 +266,7 @@ class SubmissionService:
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
                 tasks.move(connection, task.id, values)
             else:
-                self._await_news(connection, handler, current, now, why=why)
+                settle_held(connection, [_await_news(handler, current, now, why=why)], now)
         self._bell.ring()
 
     def rejected(self, task: Task, error: TaskError, raw: str | None) -> None:
@@ -293,26 +295,16 @@ class SubmissionService:
             return None
         return current
 
-    def _await_news(
-        self,
-        connection: Connection,
-        handler: Handler,
-        task: Task,
-        now: int,
-        patience: int = 0,
-        *,
-        why: str = "the worker was lost",
-    ) -> None:
-        """A lost submission that must not be repeated: an early callback saves it, or a later one may.
 
-        ``patience``: ms that a task without callbacks is given all the same, for an answer that comes late.
-        """
-        operation = handler.operations.get(task.operation)
-        until = task.deadline_at if operation is not None and operation.callbacks else now + patience
-        if task.noticed_id is not None:
-            adopt(connection, task, task.noticed_id, now)
-        elif until > now:
-            values = {"outcome_unknown": True, "due_at": min(until, task.deadline_at)}
-            tasks.move(connection, task.id, values, fence=task.fence)
-        else:
-            settle(connection, task, lifecycle.submission_unknown(task, why), now, fence=task.fence)
+def _await_news(handler: Handler, task: Task, now: int, patience: int = 0, *, why: str = "the worker was lost") -> Move:
+    """What becomes of a lost submission that must not be repeated: an early callback saves it, or a later one may.
+
+    ``patience``: ms that a task without callbacks is given all the same, for an answer that comes late.
+    """
+    operation = handler.operations.get(task.operation)
+    until = task.deadline_at if operation is not None and operation.callbacks else now + patience
+    if task.noticed_id is not None:
+        return adoption(task, task.noticed_id, now)
+    if until > now:
+        return Move(task, None, values={"outcome_unknown": True, "due_at": min(until, task.deadline_at)})
+    return Move(task, lifecycle.submission_unknown(task, why))

@@ -28,7 +28,8 @@ class SweepService:
         """Purge one small batch of each kind, and end what waits for nobody, in a few transactions.
 
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
-        takes them, so that nobody who sends old ones again waits for what waits for them. Subscribers go last,
+        takes them, so that nobody who sends old ones again waits for what waits for them. Notices come behind events,
+        so that nobody who purges a task with its notices waits for who waits for deliveries. Subscribers go last,
         when little else is left: all old ones are gone through for that, and nobody waits meanwhile. Then come those
         that a wrong clock has held for years.
 
@@ -44,7 +45,7 @@ class SweepService:
             gone += purging.purge_tasks(connection, before, STEP)
             reached("sweep.purged")
         with self._store.write() as connection:
-            for purge in (purging.purge_notices, purging.purge_events):
+            for purge in (purging.purge_events, purging.purge_notices):
                 gone += purge(connection, before, STEP)
         if gone < STEP:
             gone += self._purge_subscribers(before)

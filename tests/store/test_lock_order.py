@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from receiver.store import backlog, deliveries
-from tests.core.stage import Stage
+from receiver.models import TaskStatus
+from receiver.store import backlog, deliveries, purging, subscribers
+from tests.core.stage import Clock, Stage
 from tests.databases import on_postgresql
 from tests.store.overtaking import overtaken
 
 pytestmark = on_postgresql
+
+
+EARLIER, LATER = "http://127.0.0.1:9/a", "http://127.0.0.1:9/b"
 
 
 def take(connection: Connection, delivery_id: str) -> None:
@@ -78,3 +82,63 @@ def test_a_delete_in_the_midst_of_a_burial(stage: Stage) -> None:
         lambda connection: take(connection, higher),
     )
     assert given == 5
+
+
+def forget_callback_urls(stage: Stage) -> None:
+    """Retention has purged the hidden subscribers, which were old and of which no delivery was left."""
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("DELETE FROM subscribers"))
+
+
+def listen_at(stage: Stage, connection: Connection, url: str) -> None:
+    """Make the subscriber behind a callback URL, as whoever writes an event for it does."""
+    subscribers.behind_callback_url(connection, stage.account, url, stage.clock())
+
+
+def test_tasks_that_end_overdue_make_callback_urls_in_order(stage: Stage, clock: Clock) -> None:
+    """Who ends many makes what is missing behind their callback URLs in the order of others that write events."""
+    made = [stage.create(callback_url=url, deadline=seconds) for url, seconds in ((LATER, 10), (EARLIER, 11))]
+    forget_callback_urls(stage)
+    clock.pass_by(12)
+    ended = overtaken(
+        stage,
+        lambda connection: listen_at(stage, connection, EARLIER),
+        stage.runtime.polling.end_overdue,
+        lambda connection: listen_at(stage, connection, LATER),
+    )
+    assert ended == 2
+    assert [[delivery.url for delivery in stage.deliveries_of(task)] for task in made] == [[LATER], [EARLIER]]
+
+
+def test_lost_submissions_make_callback_urls_in_order(stage: Stage, clock: Clock) -> None:
+    """So does who finds tasks of which a worker that died never told."""
+    made = []
+    for url in (LATER, EARLIER):
+        made.append(stage.create(callback_url=url, deadline=60))
+        assert stage.claim_one()
+        clock.pass_by(1)
+    forget_callback_urls(stage)
+    clock.pass_by(60)
+    overtaken(
+        stage,
+        lambda connection: listen_at(stage, connection, EARLIER),
+        lambda: stage.runtime.submissions.claim_lost("toy", 10),
+        lambda connection: listen_at(stage, connection, LATER),
+    )
+    assert {stage.task(task).status for task in made} == {TaskStatus.FAILED}
+    assert [[delivery.url for delivery in stage.deliveries_of(task)] for task in made] == [[LATER], [EARLIER]]
+
+
+def test_a_sweep_that_waits_for_deliveries_holds_no_notice(stage: Stage, clock: Clock) -> None:
+    """Whoever purges tasks beside it needs their notices, and may hold the very deliveries that it waits for."""
+    assert stage.notice(stage.running(), state="drawing").verdict is not None
+    ping = stage.ping(stage.subscribe())
+    stage.attempt(200)
+    before = clock() + 1000
+    clock.pass_by(40 * 86_400)
+
+    def purge(connection: Connection) -> None:
+        assert purging.purge_notices(connection, before, 10) == 1
+
+    overtaken(stage, lambda connection: take(connection, ping.id), stage.runtime.sweeping.step, purge)
+    assert stage.rows("SELECT id FROM deliveries WHERE task_id IS NULL") == []
