@@ -17,10 +17,7 @@ from receiver.store import dialect
 from receiver.store.events import place_before
 from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
 
-_UNUSED = (
-    subscribers.c.task_only.is_(True) | subscribers.c.deleted_at.is_not(None),
-    ~exists().where(deliveries.c.subscriber_id == subscribers.c.id),
-)
+_UNNAMED = ~exists().where(deliveries.c.subscriber_id == subscribers.c.id)
 
 
 def purge_keys(connection: Connection, created_before: int, limit: int) -> int:
@@ -74,18 +71,20 @@ def purge_events(connection: Connection, created_before: int, limit: int) -> int
     return _delete(connection, events, events.c.id, old.limit(limit), deliveries.c.event_id)
 
 
-def unused_subscribers(connection: Connection, created_before: int, limit: int) -> Sequence[str]:
-    """Deleted or task-only subscribers made before a time (ms) that no delivery names any more.
+def unused_subscribers(connection: Connection, before: int, limit: int) -> Sequence[str]:
+    """Subscribers deleted, or task-only ones made, before a time (ms) that no delivery names any more.
 
-    All old ones behind callback URLs that are in use are gone through for that.
+    Not those deleted since: somebody may just be writing a delivery to one that was there when it was looked up. All
+    old ones behind callback URLs that are in use are gone through for that.
     """
-    query = select(subscribers.c.id).where(subscribers.c.id < first_id("sub", created_before), *_UNUSED)
+    gone = subscribers.c.task_only.is_(True) | (subscribers.c.deleted_at < before)
+    query = select(subscribers.c.id).where(subscribers.c.id < first_id("sub", before), gone, _UNNAMED)
     return connection.execute(query.order_by(subscribers.c.id).limit(limit)).scalars().all()
 
 
 def purge_subscribers(connection: Connection, ids: Sequence[str]) -> int:
     """Delete those of these subscribers that are still unused; how many."""
-    still = select(subscribers.c.id).where(subscribers.c.id.in_(ids), *_UNUSED).order_by(subscribers.c.id)
+    still = select(subscribers.c.id).where(subscribers.c.id.in_(ids), _UNNAMED).order_by(subscribers.c.id)
     return _delete(connection, subscribers, subscribers.c.id, still)
 
 

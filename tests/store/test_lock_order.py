@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from sqlalchemy import Connection, text
 
-from receiver.models import TaskStatus
+from receiver.models import DeliveryStatus, Subscriber, TaskStatus
 from receiver.store import backlog, deliveries, purging, subscribers
 from tests.core.stage import Clock, Stage
 from tests.databases import on_postgresql
@@ -142,3 +145,24 @@ def test_a_sweep_that_waits_for_deliveries_holds_no_notice(stage: Stage, clock: 
 
     overtaken(stage, lambda connection: take(connection, ping.id), stage.runtime.sweeping.step, purge)
     assert stage.rows("SELECT id FROM deliveries WHERE task_id IS NULL") == []
+
+
+def test_a_subscriber_that_is_deleted_in_the_midst_of_an_event_is_not_purged(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has just read that it wants an event can write the delivery; a caller who cancels gets no error."""
+    subscriber = stage.subscribe()
+    clock.pass_by(40 * 86_400)
+    task = stage.create()
+    of_account = subscribers.of_account
+
+    def overtaken_by_a_delete(connection: Connection, account_id: str) -> Sequence[Subscriber]:
+        found = of_account(connection, account_id)
+        stage.runtime.subscribers.delete(stage.account, subscriber.id)
+        stage.runtime.sweeping.step()
+        return found
+
+    monkeypatch.setattr(subscribers, "of_account", overtaken_by_a_delete)
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    stage.runtime.sweeping.step()
+    assert [each.status for each in stage.deliveries_of(task)] == [DeliveryStatus.DEAD]
