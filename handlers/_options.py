@@ -21,14 +21,33 @@ def boolean(text: str) -> bool:
     raise ValueError("must be true or false")
 
 
-def positive(text: str) -> float:
-    """A finite number above zero."""
+LONGEST = 31 * 86_400
+"""Seconds that a time of a provider's settings can be, at most: as long as a caller may let a task live."""
+
+
+def seconds(most: float = LONGEST) -> Callable[[str], float]:
+    """A parser of a time above zero. ``most``: seconds at most."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= most:
+            raise ValueError(f"must be a number of seconds above 0, {most:.15g} at most")
+        return value
+
+    return parse
+
+
+def rate(text: str) -> float:
+    """Calls per second."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number above 0")
+    if not 0.000001 <= value <= 1_000_000:
+        raise ValueError("must be a number from 0.000001 to 1000000")
     return value
 
 
@@ -40,11 +59,11 @@ def whole(text: str) -> int:
 
 
 def seconds_list(text: str) -> tuple[float, ...]:
-    """Comma-separated numbers above zero, e.g. ``5,10,30``."""
+    """Comma-separated times, e.g. ``5,10,30``."""
     try:
-        return tuple(positive(part) for part in text.split(","))
+        return tuple(map(seconds(), text.split(",")))
     except ValueError:
-        raise ValueError("must be a comma-separated list of seconds, each above 0") from None
+        raise ValueError("must be a comma-separated list of seconds, each above 0 and at most 31 days") from None
 
 
 def http_url(text: str) -> str:
@@ -81,9 +100,9 @@ def options_of(handler: type[Handler]) -> tuple[Option, ...]:
         Option("base_url", f"where {handler.title} is reached", handler.base_url, http_url),
         Option("poll_schedule", f"seconds between queries of a task; the last repeats (default {plan}, "
                "unless the operation has its own)", None, seconds_list),
-        Option("task_deadline", "seconds after which a task expires", handler.task_deadline, positive),
-        Option("submit_rate", "submits per second, over all workers together", handler.submit_rate, positive),
-        Option("query_rate", "queries per second, over all workers together", handler.query_rate, positive),
+        Option("task_deadline", "seconds after which a task expires", handler.task_deadline, seconds()),
+        Option("submit_rate", "submits per second, over all workers together", handler.submit_rate, rate),
+        Option("query_rate", "queries per second, over all workers together", handler.query_rate, rate),
         Option("max_in_flight", "tasks at the provider at once; the rest wait as queued", None, whole),
         Option("confirm_notices", "ask the provider before believing a notice whose body no signature covers",
                True, boolean),

@@ -15,7 +15,7 @@ from handlers import _vod_answers as answers
 from handlers import _vod_signing as signing
 from handlers._base import Callbacks, Handler, InputSchema, Operation, Option
 from handlers._http import ProviderSession, contradicted, not_understood
-from handlers._options import one_of, positive
+from handlers._options import one_of, seconds
 from handlers._reading import json_object, notice_object, objects, text_of
 from handlers._records import (
     BadSignature,
@@ -122,12 +122,12 @@ class ApsaraVideoVod(Handler):
                one_of("acs3", "rpc")),
         Option("callback_key", "AuthKey of the event notification; two, comma-separated, while it is being changed",
                (), callback_keys, secret=True),
-        Option("callback_window", "seconds by which the time stamp of a notice may be off", 300.0, positive),
+        Option("callback_window", "seconds by which the time stamp of a notice may be off", 300.0, seconds()),
         Option("callback_type", "CallbackType in UserData (assumed: http)", "http"),
         Option("user_data_members", "send the members of UserData as object or as text (assumed: object)",
                "object", one_of("object", "text")),
         Option("signed_urls_patience", "seconds of a task's age for which a failed look-up of its signed image URLs"
-               " is tried again before the unsigned ones are taken", 600.0, positive),
+               " is tried again before the unsigned ones are taken", 600.0, seconds()),
     )  # fmt: skip
     operations: Mapping[str, Operation] = {
         "submit_ai_image_job": Operation("submit_ai_image_job", "Smart cover of a video", SubmitAIImageJob)

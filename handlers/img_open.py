@@ -15,9 +15,10 @@ from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
-from handlers._options import one_of, positive
+from handlers._options import one_of, seconds
 from handlers._reading import json_object, text_of
 from handlers._records import (
+    LONGEST_PAUSE,
     ErrorCode,
     HandlerError,
     JsonObject,
@@ -70,7 +71,7 @@ class ImgOpen(Handler):
         Option("tool_results", f"fields in which tools give their results (default {_RESULTS})",
                result_fields(_RESULTS), result_fields),
         Option("not_found_grace", "seconds after the submit for which 'no such task' is not believed (assumed: 30)",
-               30.0, positive),
+               30.0, seconds(LONGEST_PAUSE)),
         Option("training_case", "spelling of a training's fields: camel or snake; the page has both (assumed: camel)",
                "camel", one_of("camel", "snake")),
         Option("training_callback_field", "field of a training's callback address (assumed: callbackUrl)",

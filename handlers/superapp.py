@@ -15,9 +15,10 @@ from marshmallow import ValidationError, fields, validate
 
 from handlers._base import Handler, InputSchema, Operation, Option
 from handlers._http import Answer, ProviderSession, json_body, not_understood
-from handlers._options import boolean, one_of, positive, whole
+from handlers._options import boolean, one_of, seconds, whole
 from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
 from handlers._records import (
+    LONGEST_PAUSE,
     ErrorCode,
     OutcomeUnknown,
     Output,
@@ -166,7 +167,7 @@ class SuperApp(Handler):
             "unknown_task_grace",
             "seconds after a submit in which a query that calls the task id invalid is not believed (assumed: 60)",
             60.0,
-            positive,
+            seconds(LONGEST_PAUSE),
         ),
         Option(
             "resubmit_after_system_error",

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, NoReturn
 
 from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import Answer, ProviderSession, contradicted, json_body, not_understood
-from handlers._options import boolean, positive
+from handlers._options import boolean, seconds
 from handlers._reading import json_object, notice_object, objects, text_of, url_of
 from handlers._records import (
+    LONGEST_PAUSE,
     BadSignature,
     ErrorCode,
     JsonObject,
@@ -64,10 +65,11 @@ class TopView(Handler):
     options = (
         Option("uid", "the account's uid (Topview-Uid)", credential=True),
         Option("api_key", "the account's API key (bearer token)", secret=True, credential=True),
-        Option("busy_wait", "seconds to wait after code 5003, server is busy", 15.0, positive),
-        Option("unfinished_wait", "seconds to wait after code 4007, a previous task is unfinished", 30.0, positive),
+        Option("busy_wait", "seconds to wait after code 5003, server is busy", 15.0, seconds(LONGEST_PAUSE)),
+        Option("unfinished_wait", "seconds to wait after code 4007, a previous task is unfinished", 30.0,
+               seconds(LONGEST_PAUSE)),
         Option("not_found_grace", "seconds after a submit in which code 4004 to a query is not believed (assumed: 10)",
-               10.0, positive),
+               10.0, seconds(LONGEST_PAUSE)),
         Option("cdn_urls", "ask for CDN links in results (needCloudFrontUrl)", False, boolean),
         Option("accelerated_uploads", "ask for accelerated upload addresses (needAccelerateUrl)", False, boolean),
         Option("check_notice_uid", "refuse notices whose Topview-Uid is not ours", True, boolean),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import handlers
 from handlers import Handler
 from handlers import _http as http
-from handlers._options import boolean, http_url, one_of, positive, seconds_list, whole
+from handlers._options import boolean, http_url, one_of, rate, seconds, seconds_list, whole
 from handlers._reading import json_object, kind_of_url, name_of_url, objects, text_of, url_expiry, url_of
 from handlers._signatures import canonical_query, hmac_sha1_hex, hmac_sha256_hex, md5_hex, percent, same, sha256_hex
 
@@ -110,9 +110,11 @@ def test_expiries_are_read_from_the_url(query: str, expected: int | None) -> Non
     ("parse", "good", "bad"),
     [
         (boolean, {"true": True, " ON ": True, "0": False, "no": False}, ["", "maybe", "2"]),
-        (positive, {"0.5": 0.5, "1e3": 1000.0}, ["0", "-1", "nan", "inf", "x", ""]),
+        (seconds(), {"0.5": 0.5, "1e3": 1000.0, "2678400": 2_678_400}, ["0", "-1", "nan", "inf", "x", "", "2678401"]),
+        (seconds(60), {"60": 60}, ["60.1", "0"]),
+        (rate, {"0.000001": 0.000001, "1e6": 1e6}, ["0", "-1", "nan", "inf", "x", "", "1e-7", "1000001"]),
         (whole, {"1": 1, " 20 ": 20}, ["0", "-1", "1.5", "", "²"]),
-        (seconds_list, {"5": (5,), "5, 10.5": (5, 10.5)}, ["", "5,", "5,0", "a"]),
+        (seconds_list, {"5": (5,), "5, 10.5": (5, 10.5)}, ["", "5,", "5,0", "a", "5,2678401"]),
         (
             http_url,
             {"https://a.test/": "https://a.test", "http://127.0.0.1:8000/p": "http://127.0.0.1:8000/p",
