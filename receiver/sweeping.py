@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from receiver.faultpoints import reached
 from receiver.schedule import DAY
-from receiver.store import Store, backlog, claiming, deliveries, pacing, purging
+from receiver.store import Store, backlog, claiming, deliveries, pacing, purging, tasks
 
 STEP = 50
 """Rows of each kind in one transaction; with all that hangs on 50 tasks it holds SQLite's only writer for some 6 ms."""
 KEYS_KEPT = 2 * DAY
 """Idempotency keys outlive the promised 24 hours by a day; their tasks stay at least as long."""
 WORKER_FORGOTTEN = DAY
+SOON = 60_000
+"""When (ms) what a wrong clock has put off for years comes due: whoever has it in hand now is given time to end."""
 
 
 class SweepService:
@@ -30,11 +32,11 @@ class SweepService:
         Each takes deliveries away of one kind of row only: these are taken in the order of their ids, as everybody
         takes them, so that nobody who sends old ones again waits for what waits for them. Notices come behind events,
         so that nobody who purges a task with its notices waits for who waits for deliveries. Subscribers go last,
-        when little else is left: all old ones are gone through for that, and nobody waits meanwhile. Then come those
-        that a wrong clock has held for years.
+        when little else is left: all old ones are gone through for that, and nobody waits meanwhile. Then comes what
+        a wrong clock has put off for years: subscribers that are held, deliveries, and tasks.
 
-        Returns how many deliveries were ended, subscribers let go, and rows of keys, tasks, notices, events and
-        subscribers went: 0 when nothing is left to do.
+        Returns how many deliveries were ended, subscribers, deliveries and tasks let go, and rows of keys, tasks,
+        notices, events and subscribers went: 0 when nothing is left to do.
         """
         now = self._clock()
         before = now - self._kept
@@ -49,7 +51,7 @@ class SweepService:
                 gone += purge(connection, before, STEP)
         if gone < STEP:
             gone += self._purge_subscribers(before)
-        return gone or self._end_endless_holds(now)
+        return gone or self._end_endless_holds(now) or self._end_endless_waits(now)
 
     def _purge_subscribers(self, before: int) -> int:
         with self._store.read() as connection:
@@ -66,6 +68,20 @@ class SweepService:
             with self._store.write() as connection:
                 backlog.end_holds(connection, held, now)
         return len(held)
+
+    def _end_endless_waits(self, now: int) -> int:
+        with self._store.read() as connection:  # as for holds
+            waiting = backlog.endless_waits(connection, now)
+        ended = 0
+        for subscriber_id in waiting:
+            with self._store.write() as connection:
+                ended += backlog.end_waits(connection, subscriber_id, now, now + SOON)
+        with self._store.read() as connection:
+            endless = tasks.endless(connection, now, STEP)
+        if endless:
+            with self._store.write() as connection:
+                ended += tasks.end_waits(connection, endless, now, now + SOON)
+        return ended
 
     def count_old_tasks(self) -> int:
         """How many tasks ended before the time of retention; those that are kept for a subscriber count too."""

@@ -17,6 +17,9 @@ from receiver.store.schema import subscribers as receivers
 LONGEST_HOLD = 2 * DAY
 """For how long (ms) a subscriber can be held: a pause that it asks for is a day at most, and clocks differ. What lies
 beyond was written by a clock that was wrong, and would hold back all that it is to get until it were right."""
+LONGEST_WAIT = 36 * DAY
+"""For how long (ms) a delivery can wait for its next attempt: 31 days and their jitter at most, and clocks differ. What
+lies beyond was written by a clock that was wrong, like a longer hold."""
 DRAIN_STEP = 50
 """A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
 STEP = 100 * DRAIN_STEP
@@ -165,6 +168,24 @@ def endless_holds(connection: Connection, now: int) -> Sequence[str]:
     """Subscribers that are held for longer than anybody can be, as many as can be released in one step."""
     query = select(receivers.c.id).where(receivers.c.ready_at > now + LONGEST_HOLD)
     return connection.execute(query.limit(STEP)).scalars().all()
+
+
+def endless_waits(connection: Connection, now: int) -> Sequence[str]:
+    """Subscribers for which something waits longer than any schedule says, as many as can be helped in one step."""
+    last = select(func.max(deliveries.c.due_at))
+    last = last.where(deliveries.c.subscriber_id == receivers.c.id, deliveries.c.due_at.is_not(None))
+    query = select(receivers.c.id).where(last.scalar_subquery() > now + LONGEST_WAIT)
+    return connection.execute(query.limit(STEP)).scalars().all()
+
+
+def end_waits(connection: Connection, subscriber_id: str, now: int, due: int) -> int:
+    """Let deliveries that wait longer than any schedule says come due at a time, as far as one step goes; how many."""
+    late = select(deliveries.c.id).where(
+        deliveries.c.subscriber_id == subscriber_id, deliveries.c.due_at > now + LONGEST_WAIT
+    )
+    ids = connection.execute(dialect.locked(late.order_by(deliveries.c.id).limit(STEP))).scalars().all()
+    connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(due_at=due))
+    return len(ids)
 
 
 def end_holds(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:

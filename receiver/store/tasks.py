@@ -8,14 +8,30 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Integer,
+    Update,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
+from receiver.schedule import DAY
 from receiver.signing import without_tokens
 from receiver.store import dialect
 from receiver.store.paging import are_few, page
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
+
+LONGEST_LIFE = 32 * DAY
+"""For how long (ms) a task can live: 31 days at most, and clocks differ."""
 
 _WHOLE = [tasks.c[part.name] for part in fields(Task)]
 _READ: Mapping[str, Callable[[Any], Any]] = {
@@ -274,6 +290,31 @@ def overdue(
     )
     query = query.order_by(tasks.c.deadline_at).limit(limit)
     return [_from_row(row) for row in connection.execute(dialect.skip_locked(query) if held else query)]
+
+
+def endless(connection: Connection, now: int, limit: int) -> Sequence[str]:
+    """Live tasks that wait, or would live, longer than any task can: a clock that was wrong has written their times.
+
+    Nobody would look at them until it were right.
+    """
+    end = now + LONGEST_LIFE
+    made = tasks.c.deadline_at > end
+    left = (tasks.c.deadline_at <= now) & (tasks.c.due_at > end)  # in the hands of a worker that died meanwhile
+    live = select(tasks.c.id).where(tasks.c.due_at.is_not(None)).limit(limit)
+    found = [connection.execute(live.where(wrong)).scalars().all() for wrong in (made, left)]
+    return [*found[0], *found[1]]
+
+
+def end_waits(connection: Connection, ids: Sequence[str], now: int, due: int) -> int:
+    """Let those of these tasks that still are endless come due at a time, with a deadline from now on; how many."""
+    end = now + LONGEST_LIFE
+    deadline = case(
+        (tasks.c.deadline_at > end, tasks.c.deadline_at - tasks.c.created_at + now), else_=tasks.c.deadline_at
+    )
+    wrong = (tasks.c.deadline_at > end) | (tasks.c.due_at > end)
+    connection.execute(dialect.locked(select(tasks.c.id).where(tasks.c.id.in_(ids)).order_by(tasks.c.id)))
+    query = update(tasks).where(tasks.c.id.in_(ids), tasks.c.due_at.is_not(None), wrong)
+    return connection.execute(query.values(due_at=due, deadline_at=deadline)).rowcount
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:

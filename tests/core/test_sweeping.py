@@ -12,7 +12,7 @@ from receiver import sweeping
 from receiver.models import DeliveryStatus, TaskStatus
 from receiver.schedule import CIRCUIT_AFTER
 from receiver.store import purging
-from tests.core.stage import HOOK, Clock, Stage
+from tests.core.stage import HOOK, Clock, Stage, done
 from tests.databases import on_postgresql, on_sqlite
 from tests.store.test_claims import plans
 
@@ -198,15 +198,18 @@ def test_a_backlog_goes_in_steps_of_a_bounded_size(build: Any, clock: Clock, mon
 def test_retention_looks_up_what_is_old_by_an_index(stage: Stage) -> None:
     """The cost of looking does not grow with what is young: no query of a sweep reads a whole table that grows.
 
-    But for one of each sweep, which only reads, and keeps nobody waiting: who is held without end.
+    But for two of each sweep, which only read, and keep nobody waiting: who is held, or has deliveries put off, without
+    end.
     """
     store = stage.runtime.store
     asked: list[tuple[str, Any]] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
     stage.runtime.sweeping.step()
     lookups = [(query, values) for query, values in asked if query.startswith("SELECT") and "LIMIT" in query]
-    assert "ready_at" in lookups.pop()[0]
-    assert len(lookups) == 6
+    through_all = [lookups.pop(-4), lookups.pop(-3)]
+    assert "ready_at" in through_all[0][0]
+    assert "max(deliveries.due_at)" in through_all[1][0]
+    assert len(lookups) == 8
     with store.write() as connection:
         postgresql = connection.dialect.name == "postgresql"
         if postgresql:
@@ -307,3 +310,37 @@ def test_a_clock_that_was_years_ahead_for_a_moment_holds_no_subscriber_for_years
     stage.runtime.sweeping.step()
     assert [claim.delivery.id for claim in stage.attempt(200)] == [wanted.id]
     assert stage.delivery(pause).attempts == 1
+
+
+def test_what_was_written_while_the_clock_was_years_ahead_does_not_wait_for_years(stage: Stage) -> None:
+    """A task that was accepted then is submitted, and lives as long as it was to; a delivery is attempted again."""
+    years = 10 * 365 * DAY
+    honest = stage.create("a dog", deadline=31 * DAY)
+    subscriber = stage.subscribe()
+    stage.clock.pass_by(years)
+    task = stage.create(deadline=100)
+    failed, untried = stage.tell(subscriber), stage.tell(subscriber)
+    stage.attempt(500, room=1)
+    stage.clock.pass_by(-years)
+    assert [start.task.id for start in stage.claim()] == [honest.id]
+    while stage.runtime.sweeping.step():
+        pass
+    stage.clock.pass_by(60)
+    assert [start.task.id for start in stage.claim()] == [task.id]
+    assert {claim.delivery.id for claim in stage.attempt(200)} == {failed.id, untried.id}
+    assert stage.task(task).deadline_at == stage.clock() + 40_000
+    assert stage.task(honest).deadline_at == honest.deadline_at
+
+
+def test_a_lease_of_a_clock_that_was_years_ahead_ends_with_the_deadline(stage: Stage) -> None:
+    """Of a worker that died then nobody else would take the task over; its caller would wait for years."""
+    years = 10 * 365 * DAY
+    task = stage.running(deadline=100)
+    stage.clock.pass_by(years)
+    assert [taken.id for taken in stage.asked_for()] == [task.id]
+    stage.clock.pass_by(-years + 101)
+    stage.runtime.sweeping.step()
+    assert stage.asked_for() == []
+    stage.clock.pass_by(71 * 60)  # for so long a wrong clock holds back a provider's calls
+    stage.poll(done())
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
