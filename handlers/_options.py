@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,13 @@ def rate(text: str) -> float:
     if not 0.000001 <= value <= 1_000_000:
         raise ValueError("must be a number from 0.000001 to 1000000")
     return value
+
+
+def visible(text: str) -> str:
+    """What a header can carry: visible ASCII characters, without spaces."""
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError("must be visible ASCII characters, without spaces")
+    return text
 
 
 def whole(text: str) -> int:
@@ -126,7 +134,7 @@ def parse_options(handler: type[Handler], given: Mapping[str, str]) -> dict[str,
             values[option.name] = option.parse(text)
         except ValueError as error:
             variable = variable_of(handler.name, option)
-            shown = "" if option.secret else f" (it is {text!r})"
+            shown = "" if option.secret or option.credential else f" (it is {text!r})"
             problems.append(f"{variable} {error}{shown}")
     if problems:
         raise ConfigurationError(problems)

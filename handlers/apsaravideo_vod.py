@@ -15,7 +15,7 @@ from handlers import _vod_answers as answers
 from handlers import _vod_signing as signing
 from handlers._base import Callbacks, Handler, InputSchema, Operation, Option
 from handlers._http import ProviderSession, contradicted, not_understood
-from handlers._options import one_of, seconds
+from handlers._options import one_of, seconds, visible
 from handlers._reading import json_object, notice_object, objects, text_of
 from handlers._records import (
     BadSignature,
@@ -114,9 +114,9 @@ class ApsaraVideoVod(Handler):
     docs = "https://www.alibabacloud.com/help/en/vod/developer-reference/api-vod-2017-03-21-submitaiimagejob"
     base_url = "https://vod.cn-shanghai.aliyuncs.com"
     options = (
-        Option("access_key_id", "AccessKey id", credential=True),
-        Option("access_key_secret", "AccessKey secret", secret=True, credential=True),
-        Option("security_token", "token of a temporary AccessKey (STS)", secret=True),
+        Option("access_key_id", "AccessKey id", parse=visible, credential=True),
+        Option("access_key_secret", "AccessKey secret", parse=visible, secret=True, credential=True),
+        Option("security_token", "token of a temporary AccessKey (STS)", parse=visible, secret=True),
         Option("region", "cn-shanghai or cn-beijing; chooses the address unless BASE_URL does", "cn-shanghai", region),
         Option("signing", "acs3 (header signing, V3) or rpc (RPC signing with HMAC-SHA1)", "acs3",
                one_of("acs3", "rpc")),

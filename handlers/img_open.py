@@ -15,7 +15,7 @@ from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
-from handlers._options import one_of, seconds
+from handlers._options import one_of, seconds, visible
 from handlers._reading import json_object, text_of
 from handlers._records import (
     LONGEST_PAUSE,
@@ -58,8 +58,9 @@ class ImgOpen(Handler):
     docs = "https://4v5l1y8wvl.apifox.cn/"
     base_url = "https://api.zhiqite.com"
     options = (
-        Option("access_key_id", "access key id", credential=True),
-        Option("access_key_secret", "access key secret; it travels with every call", secret=True, credential=True),
+        Option("access_key_id", "access key id", parse=visible, credential=True),
+        Option("access_key_secret", "access key secret; it travels with every call", parse=visible, secret=True,
+               credential=True),
         Option("tools", "more operations, like background_remove=tool/removeBg,image_enlarge=tool/enlarge:callback",
                {}, more_tools),
         Option("v2_status_rules", f"status numbers of the SD query V2.0 (assumed: {_V2_RULES})",

@@ -15,7 +15,7 @@ from marshmallow import ValidationError, fields, validate
 
 from handlers._base import Handler, InputSchema, Operation, Option
 from handlers._http import Answer, ProviderSession, json_body, not_understood
-from handlers._options import boolean, one_of, seconds, whole
+from handlers._options import boolean, one_of, seconds, visible, whole
 from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
 from handlers._records import (
     LONGEST_PAUSE,
@@ -146,8 +146,8 @@ class SuperApp(Handler):
     docs = "https://www.alibabacloud.com/help/en/superapp/superapp-smartstudio-public-intl/developer-reference/submit-aigc-task"
     base_url = "https://industrysolutions.alibabacloud.com"
     options = (
-        Option("access_key", "the access key id (X-Access-Key)", credential=True),
-        Option("secret_key", "the secret key that signs every call", secret=True, credential=True),
+        Option("access_key", "the access key id (X-Access-Key)", parse=visible, credential=True),
+        Option("secret_key", "the secret key that signs every call", parse=visible, secret=True, credential=True),
         Option("version", "the workflow version sent with every task", "1.0.0"),
         Option(
             "query_sign",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 
 from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import Answer, ProviderSession, contradicted, json_body, not_understood
-from handlers._options import boolean, seconds
+from handlers._options import boolean, seconds, visible
 from handlers._reading import json_object, notice_object, objects, text_of, url_of
 from handlers._records import (
     LONGEST_PAUSE,
@@ -63,8 +63,8 @@ class TopView(Handler):
     docs = "https://docs.topview.ai"
     base_url = "https://api.topview.ai"
     options = (
-        Option("uid", "the account's uid (Topview-Uid)", credential=True),
-        Option("api_key", "the account's API key (bearer token)", secret=True, credential=True),
+        Option("uid", "the account's uid (Topview-Uid)", parse=visible, credential=True),
+        Option("api_key", "the account's API key (bearer token)", parse=visible, secret=True, credential=True),
         Option("busy_wait", "seconds to wait after code 5003, server is busy", 15.0, seconds(LONGEST_PAUSE)),
         Option("unfinished_wait", "seconds to wait after code 4007, a previous task is unfinished", 30.0,
                seconds(LONGEST_PAUSE)),

@@ -126,6 +126,17 @@ class HandlerConformance(NoticeConformance):
                 assert handlers.variable_of(self.provider, option) in str(caught.value)
                 self.assert_no_secret(str(caught.value))
 
+    @pytest.mark.parametrize("text", ["first\nsecond line", "ключ", "a b", "a\x7f"])
+    def test_a_credential_that_no_call_could_carry_is_refused(self, text: str) -> None:
+        """A file of two lines for a key: said at the start, not "cannot be reached" until every task has expired."""
+        options = [option for option in handlers.find(self.provider).options if option.credential]
+        given = dict.fromkeys([option.name for option in options], text)
+        with pytest.raises(handlers.ConfigurationError) as caught:
+            handlers.parse_options(handlers.find(self.provider), given)
+        assert len(caught.value.problems) == len(options)
+        assert text not in str(caught.value)
+        assert "second" not in str(caught.value)
+
     def test_secrets_do_not_show_in_a_repr(self, handler: Handler) -> None:
         """Printing a handler into a log does not print its secrets."""
         assert self.secrets()

@@ -13,6 +13,7 @@ from marshmallow import fields, validate
 
 from handlers._base import Callbacks, Handler, InputSchema, Operation, Option
 from handlers._http import Answer, ProviderSession, json_body, not_understood
+from handlers._options import visible
 from handlers._reading import json_object, objects, text_of, url_of
 from handlers._records import (
     BadSignature,
@@ -61,8 +62,8 @@ class Toy(Handler):
     docs = "https://toy.example.test/docs"
     base_url = "https://api.toy.example.test"
     options = (
-        Option("key", "names the account", credential=True),
-        Option("secret", "signs calls and notices", secret=True, credential=True),
+        Option("key", "names the account", parse=visible, credential=True),
+        Option("secret", "signs calls and notices", parse=visible, secret=True, credential=True),
     )
     operations: Mapping[str, Operation] = {"draw": Operation("draw", "Draw a picture", DrawInput)}
     callbacks = Callbacks.SIGNED
