@@ -23,6 +23,8 @@ from receiver.sealing import parse_secret_keys
 
 _API_KEY = re.compile(r"[!-~]{16,256}")
 """What can be sent as a bearer token, and is not guessed."""
+_SERVER = re.compile(r"([^@]*@)?(\[[^]@/]+]|[^][/:@?]*)(:[0-9]{1,5})?([/?].*)?")
+"""What follows ``postgresql://``: user and password, host, port, and the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _public_url(text: str) -> str:
     parts = urlsplit(text.strip())
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold credentials")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+    if parts.scheme not in ("http", "https") or not parts.hostname or "?" in text or parts.fragment or parts.port == 0:
         raise ValueError("must be the http(s) address under which providers reach this service, without a query")
     try:
         parse_url(text.strip())
@@ -119,6 +121,8 @@ def _database(text: str) -> str:
         raise ValueError("must name a file, like sqlite:///var/receiver.db: several threads and processes share it")
     if scheme not in ("sqlite", "postgresql", "postgresql+psycopg") or not rest:
         raise ValueError("must begin with sqlite:/// or postgresql://")
+    if scheme != "sqlite" and not _SERVER.fullmatch(rest):  # else a piece of the password could be taken for the host
+        raise ValueError("must be like postgresql://user:password@host:5432/name, an @ in the password written as %40")
     return text
 
 

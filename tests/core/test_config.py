@@ -125,6 +125,9 @@ def test_each_setting_is_parsed(read: Set, name: str, text: str, value: Any) -> 
         ("DATABASE_URL", "sqlite:///"),
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("DATABASE_URL", "postgresql:"),
+        ("DATABASE_URL", "postgresql://u:p@db:port/x"),
+        ("DATABASE_URL", "postgresql://u:p@[::1/x"),
+        ("PUBLIC_URL", "https://r.example.test?"),
         ("PUBLIC_URL", "receiver.example.test"),
         ("PUBLIC_URL", "https://r.example.test/?a=b"),
         ("PUBLIC_URL", "https://u:p@r.example.test/"),
@@ -190,6 +193,25 @@ def test_all_problems_come_at_once(read: Set) -> None:
                  "SUPERAPP_POLL_SCHEDULE"):  # fmt: skip
         assert sum(part in problem for problem in problems) == 1, part
     assert len(problems) == 9
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["db/x", "u@db/x", "u:p@db:5432/x", "u:p@[::1]:5432/x", "u:p@/x?host=a:1&host=b:2", "/x?host=/run&user=a@b",
+     "u:p/:%40?#@db/x?sslmode=require"],
+)  # fmt: skip
+def test_a_postgresql_server_can_be_named_in_every_way(read: Set, rest: str) -> None:
+    """By name, address or socket, and with all that a password may hold but an @."""
+    url = f"postgresql://{rest}"
+    assert read(RECEIVER_SECRET_KEYS=new_secret_key(), RECEIVER_DATABASE_URL=url).database_url == url
+
+
+def test_a_password_with_an_at_sign_is_not_taken_for_a_host(read: Set) -> None:
+    """Else what follows the sign would be looked up as a name, and be shown as one that is not found."""
+    url = "postgresql://me:not-for-@logs-0006@db.example.test/x"
+    (problem,) = problems_of(read, RECEIVER_SECRET_KEYS=new_secret_key(), RECEIVER_DATABASE_URL=url)
+    assert "%40" in problem
+    assert "0006" not in problem
 
 
 def test_no_secret_is_in_a_message(read: Set) -> None:
