@@ -79,7 +79,10 @@ class Runtime:
         """
         settings = with_secret_keys(settings)
         logs.keep_out(secrets_of(settings))
-        store = Store(settings.database_url, settings.database_pool)
+        try:
+            store = Store(settings.database_url, settings.database_pool)
+        except ValueError as error:
+            raise SettingsError([f"RECEIVER_DATABASE_URL: cannot be used: {error}"]) from None
         bell = Bell(place_of(settings.database_url), Wire(store))
         policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
         providers = Providers(settings.providers, clock)

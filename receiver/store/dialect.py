@@ -66,7 +66,7 @@ _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of even
 def open_engine(url: str, pool: int = 10) -> Engine:
     """An engine for either database; makes the folder of a SQLite file. Opens no connection yet.
 
-    ``pool``: connections to PostgreSQL that this process holds at most.
+    ``pool``: connections to PostgreSQL that this process holds at most. Raises ValueError for options that are none.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -85,6 +85,11 @@ def open_engine(url: str, pool: int = 10) -> Engine:
         pool_timeout=BUSY_SECONDS,
         pool_use_lifo=True,  # what a rush has opened and nobody needs now is not kept warm
     )
+    driver: Any = engine.dialect.dbapi
+    try:
+        driver.conninfo.make_conninfo(**dict.fromkeys(parsed.query, ""))
+    except driver.ProgrammingError as error:
+        raise ValueError(str(error)) from None
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "before_cursor_execute", _land_postgresql)

@@ -90,6 +90,23 @@ def test_what_a_lost_key_sealed_can_be_replaced(stage: Stage, clock: Clock) -> N
     runtime.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:not-for-logs@127.0.0.1:1/d?sslmod=require", "sslmod"),
+        ("sqlite:///x?timeout=soon", "'soon'"),
+    ],
+)
+def test_an_option_of_the_database_that_is_none_stops_the_start(
+    tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    """Whoever has mistyped one reads a sentence that names the setting, not the trace of a failed connection."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=f"RECEIVER_DATABASE_URL.*{told}") as caught:
+        Runtime.build(settings_in(tmp_path, RECEIVER_DATABASE_URL=url))
+    assert "not-for-logs" not in str(caught.value)
+
+
 def test_secrets_are_kept_out_of_logs_from_the_start(stage: Stage) -> None:
     """Those of providers and the API key of the settings."""
     assert SECRET in secrets_of(stage.settings)
