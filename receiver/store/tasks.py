@@ -8,19 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    BindParameter,
-    Connection,
-    Integer,
-    Update,
-    bindparam,
-    case,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.schedule import DAY
@@ -293,28 +281,24 @@ def overdue(
 
 
 def endless(connection: Connection, now: int, limit: int) -> Sequence[str]:
-    """Live tasks that wait, or would live, longer than any task can: a clock that was wrong has written their times.
+    """Live tasks that wait longer than any can: a clock that was wrong has written it, and nobody would look at them.
 
-    Nobody would look at them until it were right.
+    Those made by that clock, but for what is being handed over: should it be ours that is wrong, years behind, somebody
+    has these in hand right now. Of all others those that have passed their deadline, as a worker that died left them.
     """
     end = now + LONGEST_LIFE
-    made = tasks.c.deadline_at > end
-    left = (tasks.c.deadline_at <= now) & (tasks.c.due_at > end)  # in the hands of a worker that died meanwhile
-    live = select(tasks.c.id).where(tasks.c.due_at.is_not(None)).limit(limit)
-    found = [connection.execute(live.where(wrong)).scalars().all() for wrong in (made, left)]
+    waits = select(tasks.c.id).where(tasks.c.due_at > end).limit(limit)
+    made = waits.where(tasks.c.deadline_at > end, tasks.c.status != TaskStatus.SUBMITTING.value)
+    left = waits.where(tasks.c.deadline_at <= now)
+    found = [connection.execute(query).scalars().all() for query in (made, left)]
     return [*found[0], *found[1]]
 
 
 def end_waits(connection: Connection, ids: Sequence[str], now: int, due: int) -> int:
-    """Let those of these tasks that still are endless come due at a time, with a deadline from now on; how many."""
-    end = now + LONGEST_LIFE
-    deadline = case(
-        (tasks.c.deadline_at > end, tasks.c.deadline_at - tasks.c.created_at + now), else_=tasks.c.deadline_at
-    )
-    wrong = (tasks.c.deadline_at > end) | (tasks.c.due_at > end)
+    """Let those of these tasks that still wait longer than any can come due at a time; how many."""
     connection.execute(dialect.locked(select(tasks.c.id).where(tasks.c.id.in_(ids)).order_by(tasks.c.id)))
-    query = update(tasks).where(tasks.c.id.in_(ids), tasks.c.due_at.is_not(None), wrong)
-    return connection.execute(query.values(due_at=due, deadline_at=deadline)).rowcount
+    query = update(tasks).where(tasks.c.id.in_(ids), tasks.c.due_at > now + LONGEST_LIFE)
+    return connection.execute(query.values(due_at=due)).rowcount
 
 
 def count_at_provider(connection: Connection, provider: str) -> int:
