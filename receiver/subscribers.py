@@ -19,11 +19,14 @@ from receiver.models import Delivery, EventType, Page, Subscriber, Trigger, new_
 from receiver.outbound import OURS
 from receiver.sealing import Sealer
 from receiver.signing import Secret, SecretInUse, check_secret, dump_secrets, live, load_secrets, new_secret, rotate
-from receiver.store import Connection, Store, backlog, deliveries, subscribers
+from receiver.store import Connection, Store, accounts, backlog, deliveries, subscribers
 from receiver.store.backlog import Span
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
+MOST_SUBSCRIBERS = 1000
+"""Of one account. An event and its deliveries are written in one transaction, for which all others may have to wait."""
+
 REPLAYED_LATELY = 600_000
 """How long (ms) a replay leaves alone what another one has delivered: a repeated request makes no third copy."""
 
@@ -98,6 +101,9 @@ class SubscriberService:
             created_at=now,
         )
         with self._store.write() as connection:
+            accounts.lock(connection, account_id)  # else two at once could both be the last
+            if len(subscribers.of_account(connection, account_id)) >= MOST_SUBSCRIBERS:
+                raise Invalid({"url": [f"The account has {MOST_SUBSCRIBERS} subscribers already: delete one first."]})
             subscribers.add(connection, subscriber)
         return subscriber, secret
 

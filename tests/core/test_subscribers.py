@@ -58,6 +58,25 @@ def test_what_cannot_work_is_refused_with_the_field(stage: Stage, change: dict[s
         assert stage.subscriber(subscriber) == subscriber, "all or nothing"
 
 
+def test_an_account_has_so_many_subscribers_at_most(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One account's events cannot keep all others waiting: how many deliveries each is written for is bounded."""
+    monkeypatch.setattr(subscribers, "MOST_SUBSCRIBERS", 3)
+
+    def subscribe(_: int) -> str:
+        try:
+            return stage.subscribe().id
+        except Invalid as error:
+            return ", ".join(error.errors)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(subscribe, range(8)))
+    registered = [one for one in made if one.startswith("sub_")]
+    assert len(registered) == 3
+    assert made.count("url") == 5
+    stage.runtime.subscribers.delete(stage.account, registered[0])
+    assert stage.subscribe().url == HOOK
+
+
 def test_every_header_that_is_taken_can_be_sent(stage: Stage) -> None:
     """What the sender would refuse is refused at once, and not with each attempt for three days."""
     for name in outbound.OURS:
