@@ -181,7 +181,8 @@ class DeliveryService:
             probe = outcome.claim.subscriber.failures >= schedule.CIRCUIT_AFTER
             counts = record is None or record.failures < schedule.CIRCUIT_AFTER or probe
             judgement = self._judge(outcome, record, now, counts=counts)
-            results.append(_written(outcome, judgement, now))
+            trigger = held[outcome.claim.delivery.id, outcome.claim.delivery.fence]
+            results.append(_written(outcome, judgement, now, trigger))
             if record is not None:
                 records[record.id] = self._after(connection, record, judgement, now, counts=counts)
         attempts.finish(connection, results)
@@ -263,6 +264,7 @@ class DeliveryService:
     def retry(self, account_id: str, delivery_id: str) -> Delivery:
         """Make an attempt now. A pending one is brought forward and its schedule goes on; an ended one starts anew.
 
+        If the schedule's attempt is under way, the next one follows as soon as it has failed; one by hand is the one.
         An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back; a rate limit does.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
@@ -310,9 +312,13 @@ def _result(outcome: Outcome, now: int) -> Result:
     return Result(result.status, result.error, schedule.retry_after(result.headers.get("retry-after"), now))
 
 
-def _written(outcome: Outcome, judgement: Judgement, now: int) -> tuple[Attempt, Mapping[str, Any]]:
-    """The attempt, and what it makes of its delivery."""
+def _written(outcome: Outcome, judgement: Judgement, now: int, trigger: Trigger) -> tuple[Attempt, Mapping[str, Any]]:
+    """The attempt, and what it makes of its delivery.
+
+    ``trigger``: the delivery's now; another than the claim's when a retry was asked for meanwhile, which comes next.
+    """
     delivery, result = outcome.claim.delivery, outcome.result
+    wanted = judgement.status is DeliveryStatus.PENDING and trigger is not delivery.trigger
     attempt = Attempt(
         id=new_id("att", outcome.started_at),
         delivery_id=delivery.id,
@@ -328,9 +334,9 @@ def _written(outcome: Outcome, judgement: Judgement, now: int) -> tuple[Attempt,
     )
     return attempt, {
         "status": judgement.status,
-        "due_at": judgement.due_at,
+        "due_at": now if wanted else judgement.due_at,
         "attempts": attempt.number,
-        "trigger": Trigger.SCHEDULE,
+        "trigger": Trigger.MANUAL if wanted else Trigger.SCHEDULE,
         "finished_at": None if judgement.status is DeliveryStatus.PENDING else now,
         "reason": judgement.reason,
     }

@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from receiver.models import Attempt, Delivery
+from receiver.models import Attempt, Delivery, Trigger
 from receiver.store import dialect
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import attempts, deliveries
 
 _HELD = PreparedAmong(
     lambda ids: dialect.locked(
-        select(deliveries.c.id, deliveries.c.fence)
+        select(deliveries.c.id, deliveries.c.fence, deliveries.c.trigger)
         .where(deliveries.c.id.in_(ids), deliveries.c.leased.is_(True))
         .order_by(deliveries.c.id)
     )
@@ -52,13 +52,14 @@ _ADD = Prepared(
 )
 
 
-def still_held(connection: Connection, claimed: Sequence[Delivery]) -> set[tuple[str, int]]:
+def still_held(connection: Connection, claimed: Sequence[Delivery]) -> dict[tuple[str, int], Trigger]:
     """Id and fence of those whose claim still holds; they stay as they are until this transaction ends.
 
+    Beside them, what triggers the next attempt: another than the claim's when a retry was asked for meanwhile.
     The others were taken over by another worker after their lease, or their subscriber was deleted.
     """
-    held = set(_HELD.fetch(connection, [delivery.id for delivery in claimed]))
-    return held & {(delivery.id, delivery.fence) for delivery in claimed}
+    held = {(row[0], row[1]): Trigger(row[2]) for row in _HELD.fetch(connection, [each.id for each in claimed])}
+    return {key: held[key] for each in claimed if (key := (each.id, each.fence)) in held}
 
 
 def give_back(connection: Connection, delivery_id: str, due_at: int) -> None:

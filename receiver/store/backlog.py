@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, and_, func, literal, select, update
+from sqlalchemy import BigInteger, Connection, Select, and_, case, func, literal, select, update
 
 from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.schedule import DAY
@@ -37,15 +37,15 @@ def head_of_line(connection: Connection, subscriber_id: str, now: int) -> int:
 
 
 def bring_forward(connection: Connection, delivery_id: str, now: int, due: int) -> None:
-    """Let a pending delivery that is not being attempted right now come due at a time, to be attempted by hand."""
+    """Let a pending delivery come due at a time, to be attempted by hand.
+
+    One that is being attempted right now keeps its lease; whoever writes what came of it sees that another is wanted.
+    """
+    under_way = and_(deliveries.c.leased, deliveries.c.due_at > now)
     connection.execute(
         update(deliveries)
-        .where(
-            deliveries.c.id == delivery_id,
-            deliveries.c.status == DeliveryStatus.PENDING.value,
-            deliveries.c.leased.is_(False) | (deliveries.c.due_at <= now),
-        )
-        .values(due_at=due, trigger=Trigger.MANUAL)
+        .where(deliveries.c.id == delivery_id, deliveries.c.status == DeliveryStatus.PENDING.value)
+        .values(due_at=case((under_way, deliveries.c.due_at), else_=due), trigger=Trigger.MANUAL)
     )
 
 

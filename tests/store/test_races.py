@@ -188,6 +188,23 @@ def test_a_retry_by_hand_in_the_midst_of_a_failed_attempt(stage: Stage) -> None:
     assert (retried.status, retried.due_at) == (DeliveryStatus.PENDING, stage.clock())
 
 
+def test_a_retry_during_an_attempt_that_fails_is_not_forgotten(stage: Stage) -> None:
+    """Who asked for an attempt gets one as soon as the one under way has failed, not with the schedule's next."""
+    delivery = stage.ping(stage.subscribe())
+    claims = list(stage.runtime.deliveries.turn((), 10).claims)
+    for _ in range(3):
+        stage.runtime.deliveries.retry(stage.account, delivery.id)
+    stage.finish(claims, 500)
+    by_hand = list(stage.runtime.deliveries.turn((), 10).claims)
+    stage.runtime.deliveries.retry(stage.account, delivery.id)  # it is the one that was asked for
+    stage.finish(by_hand, 500)
+    assert stage.attempt() == []
+    after, attempts = stage.runtime.deliveries.get(stage.account, delivery.id)
+    assert [attempt.trigger for attempt in attempts] == [Trigger.SCHEDULE, Trigger.MANUAL]
+    assert 300_000 <= (after.due_at or 0) - stage.clock() <= 330_000
+    assert after.trigger is Trigger.SCHEDULE
+
+
 def test_a_replay_leaves_claimed_deliveries_to_their_lease(stage: Stage) -> None:
     """What a worker is just claiming is not made due a second time: nothing is sent twice for it."""
     subscriber = stage.subscribe()
