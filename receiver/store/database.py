@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,11 @@ _AFTERWARDS = "after commit"
 T = TypeVar("T")
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
+REFUSED_FOR = 5.0
+"""Seconds of refused writes, without one that was taken, after which the database is said to take none."""
+REFUSED_LATELY = 60.0
+"""Seconds after the last refused write in which that is said."""
+
 
 class Store:
     """The database of one process."""
@@ -37,6 +43,7 @@ class Store:
         self._opened: tuple[int, int] | None = None
         event.listen(self.engine, "connect", self._note_file)
         self._turns = Turns(self._file)
+        self._refused: tuple[float, float] | None = None  # when the first and the last were, since one was taken
         event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
         for given_back in ("checkin", "detach"):  # one that listens is none of the pool's any more
             event.listen(self.engine, given_back, lambda *_: metrics.CONNECTIONS.dec())
@@ -85,9 +92,22 @@ class Store:
                 committing = True
         except Busy as busy:
             busy.uncertain = committing and troubles.is_gone(busy.__cause__)
+            now = time.monotonic()
+            self._refused = (self._refused or (now,))[0], now
             raise
+        self._refused = None
         for tell in afterwards:
             tell()
+
+    def takes_writes(self) -> bool:
+        """Whether the database takes writes, as far as this process has tried lately.
+
+        A database that answers may take none: its disk is full, it became a standby, somebody holds its locks.
+        """
+        if (refused := self._refused) is None:
+            return True
+        first, last = refused
+        return last - first < REFUSED_FOR or time.monotonic() - last > REFUSED_LATELY
 
     def migrate(self) -> None:
         """Bring the schema up to this version of the code. Others that migrate the same database wait.

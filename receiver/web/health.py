@@ -37,7 +37,7 @@ def _checks(services: Runtime) -> dict[str, str]:
     checks = {"database": "does not answer", "schema": "unknown", "worker": "unknown"}
     try:
         services.store.ping()
-        checks["database"] = "ok"
+        checks["database"] = "ok" if services.store.takes_writes() else "takes no writes"
         if not services.store.schema_is_current():
             checks["schema"] = "not up to date: run receiver migrate"
             return checks
@@ -66,7 +66,7 @@ class _Waiting(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The gauges; when the database does not answer, only that."""
-        up = GaugeMetricFamily("receiver_database_up", "Whether the database answers.")
+        up = GaugeMetricFamily("receiver_database_up", "Whether the database answers and takes writes.")
         try:
             self._services.store.ping()
             seen = self._services.stats.read()
@@ -74,7 +74,7 @@ class _Waiting(Collector):
             up.add_metric([], 0)
             yield up
             return
-        up.add_metric([], 1)
+        up.add_metric([], self._services.store.takes_writes())
         yield up
         yield from _families(seen)
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 
 from receiver import schedule
 from receiver.errors import Busy
 from receiver.runtime import Runtime
 from receiver.stats import StatsService
-from receiver.store import stats, subscribers
+from receiver.store import database as database_module
+from receiver.store import stats, subscribers, tasks
 from receiver.web import create_app
-from tests.web.conftest import Caller, Clock, Progress
+from tests.web.conftest import SAMPLE, Caller, Clock, Progress
 
 
 def metrics_of(client: FlaskClient) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -79,6 +82,33 @@ def test_a_file_that_was_removed_is_a_database_that_is_down(build: Callable[...,
     (tmp_path / "here.db").unlink()
     assert metrics_of(client)[("receiver_database_up", ())] == 0
     assert client.get("/readyz").json["checks"]["database"] == "does not answer"
+
+
+def test_a_database_that_takes_no_writes_is_not_ready(
+    api: Caller, client: FlaskClient, runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that answers and refuses all that is to be stored (a full disk) is no "ok", neither here nor for the alarm."""
+    runtime.sweeping.beat("w-1")
+    monkeypatch.setattr(database_module, "REFUSED_FOR", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "add", no_room)
+        assert api.post("/v1/tasks", SAMPLE).status_code == 503
+        assert client.get("/readyz").status_code == 200  # once is nothing
+        time.sleep(0.15)
+        assert api.post("/v1/tasks", SAMPLE).status_code == 503
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json["checks"]["database"]) == (503, "takes no writes")
+        assert metrics_of(client)[("receiver_database_up", ())] == 0
+        patch.setattr(database_module, "REFUSED_LATELY", 0.0)
+        assert client.get("/readyz").status_code == 200  # long ago: nobody knows
+    api.submit()
+    assert client.get("/readyz").status_code == 200
+    assert metrics_of(client)[("receiver_database_up", ())] == 1
+
+
+def no_room(*_: object) -> None:
+    """What SQLite and PostgreSQL say at a full disk."""
+    raise OperationalError("INSERT", None, Exception("No space left on device"))
 
 
 def test_the_database_is_asked_at_the_scrape(
