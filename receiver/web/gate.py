@@ -45,6 +45,7 @@ WAITING_BYTES = 64 * 1024 * 1024
 DEFAULT_BODY_LIMIT = 1024 * 1024
 _PIECE = 256 * 1024
 
+_SIGN_OF_LIFE = b"GET /healthz HTTP/1."
 _AT_A_LIMIT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -91,9 +92,17 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
     # -- what gunicorn calls -------------------------------------------------------------------------
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
-        """The threads, of which one runs from the beginning: where no other can be started, it serves all."""
+        """The threads, of which one runs from the beginning: where no other can be started, it serves all.
+
+        And one for signs of life: all others may wait for a database that stands still, which no restart mends.
+        """
         pool: ThreadPoolExecutor = super().get_thread_pool()
         pool.submit(int)
+        self._aside = ThreadPoolExecutor(1, "signs of life")
+        try:
+            self._aside.submit(int)
+        except RuntimeError:  # no other can be started
+            self._aside = pool
         return pool
 
     def accept(self, listener: socket.socket) -> None:
@@ -133,7 +142,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
     def enqueue_req(self, conn: Visitor) -> None:
         """Wait for a connection's next request; gunicorn means: give it to a thread."""
         if self.cfg.is_ssl:  # not ours to read
-            self._serve(conn)
+            self._serve(conn, self.tpool)
             return
         conn.sock.setblocking(False)
         ahead = conn.parser.unreader.take_buffered() if conn.parser else b""
@@ -252,13 +261,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         assert conn.incoming is not None
         data = conn.incoming.whole()
         self._forget(conn, self.pending_conns)
+        # The first on its connection and without a body: its answer keeps that thread waiting for nobody.
+        alone = not conn.initialized and data.startswith(_SIGN_OF_LIFE) and b"\r\ncontent-" not in data.lower()
         conn.data_ready = True
         conn.init()
         conn.sock.setblocking(True)
         conn.parser.unreader.unread(data)
-        self._serve(conn)
+        self._serve(conn, self._aside if alone and data.endswith(b"\r\n\r\n") else self.tpool)
 
-    def _serve(self, conn: Visitor) -> None:
+    def _serve(self, conn: Visitor, threads: ThreadPoolExecutor) -> None:
         """Have a thread answer a request, and the main loop go on with the connection then."""
         served: Future[Any] = Future()
         served.add_done_callback(lambda _: self.method_queue.defer(self.finish_request, conn, served))
@@ -270,7 +281,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
                 served.set_exception(error)
 
         try:
-            self.tpool.submit(serve)
+            threads.submit(serve)
         except RuntimeError:  # no further thread can be started: those that run will take it
             self.log.warning("Too few threads")
 

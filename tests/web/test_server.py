@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import pytest
 
 from receiver.config import Settings
 from receiver.web.server import options
-from tests.databases import Template, empty
+from tests.databases import Template, empty, on_sqlite
 from tests.web.conftest import KEY, SAMPLE, set_environment
 
 pytestmark = pytest.mark.process
@@ -166,6 +167,29 @@ def test_a_parent_that_was_killed_leaves_no_counters_behind(settings: Settings, 
     while list(tmp_path.glob("receiver-metrics-*")):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@on_sqlite
+def test_a_process_lives_while_its_threads_wait_for_the_database(settings: Settings, tmp_path: Path) -> None:
+    """A database that stands still is no reason to restart: a sign of life is given though no thread is free."""
+    server = Server(RECEIVER_WEB_THREADS="2")
+    writer = sqlite3.connect(tmp_path / "receiver.db", isolation_level=None)
+    with contextlib.closing(writer), ThreadPoolExecutor(8) as callers:
+        writer.execute("BEGIN IMMEDIATE")
+        answers = [callers.submit(server.raw, post_of(SAMPLE)) for _ in range(8)]
+        time.sleep(1)
+        assert server.get("/healthz")[0].status == 200
+        assert not any(answer.done() for answer in answers)
+        writer.execute("ROLLBACK")
+        assert {status(answer.result()) for answer in answers} == {202}
+    server.stop()
+
+
+def post_of(task: dict[str, Any]) -> bytes:
+    """A task as a request."""
+    body = json.dumps(task).encode()
+    head = f"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 def test_a_stop_is_quick_even_with_waiting_callers(server: Server) -> None:
