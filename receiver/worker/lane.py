@@ -20,6 +20,9 @@ SHORTEST = 0.005
 """Seconds until the next look when work is due that could not be claimed (a cap is full); doubled each time."""
 TROUBLE = 1.0
 """Seconds of rest after a look that failed."""
+PATIENCE = 86_400.0
+"""Seconds for which a result that cannot be written is kept: a database may be away overnight, and what was bought is
+known to nobody else. Not for ever: it holds a seat."""
 
 log = logs.get("worker")
 
@@ -148,10 +151,10 @@ class Lane(Rounds):
             self._wake.set()
 
 
-def persist(write: Callable[[], object], stopping: threading.Event, patience: float = 600.0) -> None:
+def persist(write: Callable[[], object], stopping: threading.Event) -> None:
     """Write a result, however long the database is away: a provider's answer is never dropped lightly.
 
-    ``patience``: seconds. A fence makes a write that comes too late harmless.
+    A fence makes a write that comes too late harmless.
     """
     began = time.monotonic()
     while True:
@@ -159,7 +162,7 @@ def persist(write: Callable[[], object], stopping: threading.Event, patience: fl
             write()
         except Busy:
             waited = time.monotonic() - began
-            if waited >= patience or (stopping.is_set() and waited >= TROUBLE * 5):
+            if waited >= PATIENCE or (stopping.is_set() and waited >= TROUBLE * 5):
                 raise
             time.sleep(0.2)
         else:

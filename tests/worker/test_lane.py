@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +159,20 @@ def test_a_result_is_written_however_long_the_database_is_away() -> None:
     assert len(tries) == 4
 
 
+def test_a_result_outlasts_a_night_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else knows what the provider has started: a receipt is not dropped because a disk was full till morning."""
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: 300.0 * len(slept), sleep=slept.append)
+    monkeypatch.setattr(lane_module, "time", clock)
+
+    def write() -> None:
+        if clock.monotonic() < 12 * 3600:
+            raise Busy("no space left on device")
+
+    persist(write, threading.Event())
+    assert clock.monotonic() >= 12 * 3600
+
+
 def test_even_a_stop_gives_it_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """And then it gives up loudly; the lease hands the work over."""
     monkeypatch.setattr(lane_module, "TROUBLE", 0.1)
@@ -174,8 +189,9 @@ def test_even_a_stop_gives_it_some_time(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(tries) >= 3
 
 
-def test_patience_ends() -> None:
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other errors at once, Busy after its time."""
+    monkeypatch.setattr(lane_module, "PATIENCE", 0.3)
     calls: list[int] = []
 
     def busy() -> None:
@@ -183,7 +199,7 @@ def test_patience_ends() -> None:
         raise Busy("locked")
 
     with pytest.raises(Busy):
-        persist(busy, threading.Event(), patience=0.3)
+        persist(busy, threading.Event())
     assert len(calls) == 3
 
     def broken() -> None:
