@@ -18,11 +18,12 @@ Told = dict[str, tracing.Value | None]
 
 log = logs.get("watch")
 
-REFUSED_EVERY = 10.0
-"""Seconds between two lines on notices of one provider that were refused for one reason: anybody can cause them."""
+SAID_EVERY = 10.0
+"""Seconds between two lines on the same trouble: notices of one provider that were refused for one reason, which anybody
+can cause, or a database that is away, which everybody meets all the time."""
 
-_refused: dict[tuple[str, str], tuple[float, int]] = {}
-_refusing = threading.Lock()
+_said: dict[tuple[str, str], tuple[float, int]] = {}
+_saying = threading.Lock()
 
 
 def request_answered(
@@ -64,14 +65,32 @@ def notice_taken(provider: str, verdict: str, task_id: str | None, request: str,
 def notice_refused(provider: str, why: str, request: str) -> None:
     """A call at a callback address was refused; said now and then only, since anybody can call there."""
     metrics.observe_notice(provider, why)
+    if (unsaid := _unsaid(provider, why)) is not None:
+        log.warning("notice refused", provider=provider, why=why, unsaid=unsaid, request=request)
+
+
+def database_busy(lane: str, why: str) -> None:
+    """A lane of the worker could not have what it wanted of the database; said now and then only."""
+    if (unsaid := _unsaid("database busy", lane)) is not None:
+        log.warning("database busy", lane=lane, why=why, unsaid=unsaid)
+
+
+def request_put_off(why: str, request: str | None) -> None:
+    """The database could not serve a request, whose caller is to come again; said now and then only."""
+    if (unsaid := _unsaid("busy", "")) is not None:
+        log.warning("busy", why=why, unsaid=unsaid, request=request)
+
+
+def _unsaid(what: str, which: str) -> int | None:
+    """How often a trouble was not said since the last time; None when it is not to be said now either."""
     now = time.monotonic()
-    with _refusing:
-        last, unsaid = _refused.get((provider, why), (-REFUSED_EVERY, 0))
-        if now - last < REFUSED_EVERY:
-            _refused[provider, why] = last, unsaid + 1
-            return
-        _refused[provider, why] = now, 0
-    log.warning("notice refused", provider=provider, why=why, unsaid=unsaid, request=request)
+    with _saying:
+        last, unsaid = _said.get((what, which), (-SAID_EVERY, 0))
+        if now - last < SAID_EVERY:
+            _said[what, which] = last, unsaid + 1
+            return None
+        _said[what, which] = now, 0
+        return unsaid
 
 
 def provider_called(

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from receiver import logs
+from receiver import logs, watching
 from receiver.errors import (
     Busy,
     Conflict,
@@ -144,7 +144,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _busy(error: Exception) -> Response:
-    log.warning("busy", why=_first_line(error), request=g.get("request_id"))
+    watching.request_put_off(_first_line(error), g.get("request_id"))
     detail = "The database does not answer in time; nothing was stored."
     if isinstance(error, Busy) and error.uncertain:
         detail = (

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from receiver import logs
+from receiver import logs, watching
 from receiver.errors import Busy
 
 IDLE = 30.0
@@ -87,7 +87,7 @@ class Rounds(ABC):
                 if self._in_vain and self._wake.wait(self._pause()):
                     self._in_vain = 0
             except Busy as trouble:
-                log.warning("database busy", lane=self.name, why=trouble.detail)
+                watching.database_busy(self.name, trouble.detail)
                 self._rest()
             except Exception:
                 log.exception("a look failed", lane=self.name)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Set
 
-from receiver import logs, metrics, tracing
+from receiver import logs, metrics, tracing, watching
 from receiver.bell import DELIVER, Listener
 from receiver.config import Settings, masked
 from receiver.errors import Busy, SettingsError
@@ -147,7 +147,7 @@ class Worker:
                     else:
                         swept = time.monotonic()
             except Busy as trouble:
-                log.warning("database busy", lane="sweep", why=trouble.detail)
+                watching.database_busy("sweep", trouble.detail)
             except Exception:
                 log.exception("sweeping failed")
             if self._stopping.wait(0 if more else BEAT):

@@ -70,12 +70,12 @@ def test_a_poll_that_rescues_a_task_is_counted(stage: Stage) -> None:
 
 def test_refused_notices_cannot_fill_the_log(said: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody can call there: one line in ten seconds, which says how many were not said; all are counted."""
-    monkeypatch.setattr(watching, "_refused", {})
+    monkeypatch.setattr(watching, "_said", {})
     before = count(metrics.NOTICES, "toy", "bad_token")
     for _ in range(50):
         watching.notice_refused("toy", "bad_token", "req-1")
     assert len(said) == 1
-    monkeypatch.setattr(watching, "REFUSED_EVERY", 0.0)
+    monkeypatch.setattr(watching, "SAID_EVERY", 0.0)
     watching.notice_refused("toy", "bad_token", "req-2")
     assert said[1]["unsaid"] == 49
     assert count(metrics.NOTICES, "toy", "bad_token") == before + 51

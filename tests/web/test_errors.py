@@ -11,6 +11,7 @@ import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver import watching
 from receiver.accounts import AccountService
 from receiver.errors import Busy, ReceiverError
 from receiver.tasks import TaskService
@@ -85,6 +86,18 @@ def test_a_busy_database_is_a_503(api: Caller, monkeypatch: pytest.MonkeyPatch, 
     assert_problem(answer, 503, "busy")
     assert answer.headers["Retry-After"] == "1"
     assert "db.internal" not in answer.text
+
+
+def test_a_busy_database_does_not_fill_the_log(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is told to come again does, all at once: one line in ten seconds, which says how many were not said."""
+    monkeypatch.setattr(watching, "_said", {})
+    monkeypatch.setattr(TaskService, "list_page", failing(Busy("locked")))
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(20):
+            api.get("/v1/tasks")
+        monkeypatch.setattr(watching, "SAID_EVERY", 0.0)
+        api.get("/v1/tasks")
+    assert [line["unsaid"] for line in logged if line["event"] == "busy"] == [0, 19]
 
 
 @pytest.mark.parametrize("uncertain", [False, True])

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from receiver import watching
 from receiver.errors import Busy
 from receiver.runtime import wall_clock
 from receiver.worker import lane as lane_module
@@ -141,6 +143,20 @@ def test_work_that_fails_frees_its_seat(make: Make) -> None:
 
     lane = make(look, wall_clock, seats=1)
     until(lambda: not left and lane.in_flight == 0)
+
+
+def test_a_database_that_is_away_does_not_fill_the_log(
+    make: Make, logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every lane asks again each second, perhaps all night, and perhaps it is the disk that is full: said now and then."""
+    monkeypatch.setattr(watching, "_said", {})
+
+    def look(_: int) -> list[Callable[[], None]]:
+        raise Busy("no space left on device")
+
+    lane = make(look)
+    until(lambda: lane.looks > 5)
+    assert [(line["lane"], line["why"]) for line in logged] == [("scripted", "no space left on device")]
 
 
 # Writing what came -------------------------------------------------------------------------------------
