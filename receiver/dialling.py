@@ -33,7 +33,7 @@ _FOUND = 4096  # names of which that is known
 _MAX_HANDSHAKE = 256 * 1024  # bytes of a server; its certificates may be 100 KiB
 _HANDSHAKES = 4  # at once
 _PIECE = 16 * 1024
-_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
+_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL})
 
 _Place: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -57,7 +57,7 @@ class OutboundError(StrEnum):
 
 
 def at_limit(problem: BaseException | None) -> bool:
-    """Whether this machine has no file or thread left: nothing was dialled, and no other side is at fault."""
+    """Whether this machine has no file, port or thread left: nothing was dialled, and no other side is at fault."""
     if isinstance(problem, OSError):
         return problem.errno in _LIMITS
     return isinstance(problem, RuntimeError) and str(problem) == "can't start new thread"
@@ -161,12 +161,20 @@ async def _connect(family: socket.AddressFamily, sockaddr: tuple[Any, ...], time
         if problem == errno.EINPROGRESS:
             await ready(sock, WRITE, time.monotonic() + timeout)
             problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem == errno.EADDRNOTAVAIL and not _has_source(family, sockaddr):
+            problem = errno.ENETUNREACH
         if problem:
             raise OSError(problem, os.strerror(problem))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _has_source(family: socket.AddressFamily, sockaddr: tuple[Any, ...]) -> bool:
+    """Whether this machine has an address to dial from at all, so that it is ports that are used up. Sends nothing."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex(sockaddr) != errno.EADDRNOTAVAIL
 
 
 async def _secure(sock: socket.socket, host: str, context: ssl.SSLContext, until: float) -> Tls:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,6 +251,21 @@ def test_an_address_without_a_route_is_a_result(monkeypatch: pytest.MonkeyPatch)
     result = send("https://hooks.example/")
     assert result.error is OutboundError.CONNECTION_FAILED
     assert "Network is unreachable" in result.message
+
+
+def test_a_family_without_an_address_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where IPv6 is switched off the system says the same as when ports are used up: the other address is dialled."""
+
+    class Switched(socket.socket):
+        def connect_ex(self, address: Any) -> int:
+            return errno.EADDRNOTAVAIL if self.family == socket.AF_INET6 else super().connect_ex(address)
+
+    monkeypatch.setattr(dialling, "socket", SimpleNamespace(**{**vars(socket), "socket": Switched}))
+    with Subscriber() as subscriber:
+        resolve(monkeypatch, ["::1", "127.0.0.1"])
+        assert send(f"http://hooks.example:{subscriber.port}/", LOOPBACK).status == 200
+    resolve(monkeypatch, ["::1"])
+    assert send("http://hooks.example/", LOOPBACK).error is OutboundError.CONNECTION_FAILED
 
 
 def test_the_resolver_is_asked_for_both_families(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         """Have a delivery wait: the limit is ours, and no failure of its subscriber."""
         if time.monotonic() >= self._told + TOLD_EVERY:
             self._told = time.monotonic()
-            log.error("too few files or threads for attempts: deliveries wait", why=str(problem))
+            log.error("too few files, ports or threads for attempts: deliveries wait", why=str(problem))
         self._ended.append(Unmade(claim))
         self._wake.set()
 

@@ -38,6 +38,18 @@ def no_socket(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dialling, "_connect", no_file)
 
 
+class NoPort(socket.socket):
+    """Of a machine all whose ports to one place are in use, or were a minute ago."""
+
+    def connect_ex(self, address: Any) -> int:
+        return errno.EADDRNOTAVAIL if self.type == socket.SOCK_STREAM else super().connect_ex(address)
+
+
+def no_port(patch: pytest.MonkeyPatch) -> None:
+    """The system has no port left from which to dial."""
+    patch.setattr(dialling, "socket", SimpleNamespace(**{**vars(socket), "socket": NoPort}))
+
+
 def no_name(patch: pytest.MonkeyPatch) -> None:
     """The system's resolver opens no file, and says that there is no such name."""
 
@@ -65,7 +77,7 @@ def no_courier(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(threading.Thread, "start", refuse)
 
 
-@pytest.mark.parametrize("limit", [no_socket, no_name, no_look_up, no_courier])
+@pytest.mark.parametrize("limit", [no_socket, no_port, no_name, no_look_up, no_courier])
 def test_a_limit_of_ours_is_no_failure_of_a_subscriber(
     build: Any, work: Work, logged: list[Any], limit: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
