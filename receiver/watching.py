@@ -19,8 +19,8 @@ Told = dict[str, tracing.Value | None]
 log = logs.get("watch")
 
 SAID_EVERY = 10.0
-"""Seconds between two lines on the same trouble: notices of one provider that were refused for one reason, which anybody
-can cause, or a database that is away, which everybody meets all the time."""
+"""Seconds between two lines on the same trouble: notices of one provider that were refused for one reason, which
+anybody can cause, or a database that is away, which everybody meets all the time."""
 
 _said: dict[tuple[str, str], tuple[float, int]] = {}
 _saying = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -52,7 +53,8 @@ def run(with_sandbox: bool) -> None:
         sandbox_url = local_url("127.0.0.1", free_port())
         environment |= sandbox_environment(sandbox_url, url, sandbox_settings(), os.environ)
     key = _prepare(settings)
-    _greet(settings, url, sandbox_url, key, unused_sandbox=with_sandbox and bool(settings.providers))
+    with contextlib.suppress(OSError):  # a disk that is full, where this goes, is no reason not to serve
+        _greet(settings, url, sandbox_url, key, unused_sandbox=with_sandbox and bool(settings.providers))
     with _metrics_folder(os.environ) as folder:
         environment[METRICS] = str(folder)
         supervisor = Supervisor(

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import requests
@@ -27,7 +27,7 @@ SANDBOX = {"SANDBOX_DURATION": "0.2", "SUPERAPP_POLL_SCHEDULE": "0.3", "RECEIVER
 class Running:
     """A ``receiver run`` in a folder of its own."""
 
-    def __init__(self, folder: Path, *args: str, **settings: str) -> None:
+    def __init__(self, folder: Path, *args: str, output: Path | None = None, **settings: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.environment = {
             **os.environ,
@@ -38,10 +38,10 @@ class Running:
             **settings,
         }
         self.log = folder / f"{time.monotonic_ns()}.log"
-        with self.log.open("wb") as output:
+        with (output or self.log).open("wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "receiver.cli", "run", *args],
-                cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -100,7 +100,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start services; those still running at the end are killed, and with them their children."""
     started: list[Running] = []
 
-    def starting(*args: str, **settings: str) -> Running:
+    def starting(*args: str, **settings: Any) -> Running:
         started.append(Running(tmp_path, *args, **settings))
         return started[-1]
 
@@ -169,6 +169,15 @@ def test_web_and_worker_are_restarted_and_end_with_their_supervisor(start: Calla
     after = system.children()
     system.process.kill()
     system.until(lambda: all(map(gone, after)), "the children's end")
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_for_the_output_keeps_nothing_from_running(start: Callable[..., Running]) -> None:
+    """A restart, perhaps because of that disk, must come up though it can say nothing; it stops in order, too."""
+    system = start("--with-sandbox", output=Path("/dev/full"))
+    system.until(system.ready, "readiness")
+    assert system.stop() == 0
 
 
 @pytest.mark.process

@@ -87,7 +87,7 @@ def test_a_file_that_was_removed_is_a_database_that_is_down(build: Callable[...,
 def test_a_database_that_takes_no_writes_is_not_ready(
     api: Caller, client: FlaskClient, runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that answers and refuses all that is to be stored (a full disk) is no "ok", neither here nor for the alarm."""
+    """One that answers and refuses all that is to be stored (a full disk) is not ready, and rings the alarm."""
     runtime.sweeping.beat("w-1")
     monkeypatch.setattr(database_module, "REFUSED_FOR", 0.1)
     with monkeypatch.context() as patch:

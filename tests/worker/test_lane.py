@@ -148,7 +148,7 @@ def test_work_that_fails_frees_its_seat(make: Make) -> None:
 def test_a_database_that_is_away_does_not_fill_the_log(
     make: Make, logged: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every lane asks again each second, perhaps all night, and perhaps it is the disk that is full: said now and then."""
+    """Every lane asks again each second, perhaps all night, and perhaps the disk is full: said now and then."""
     monkeypatch.setattr(watching, "_said", {})
 
     def look(_: int) -> list[Callable[[], None]]:
@@ -176,7 +176,7 @@ def test_a_result_is_written_however_long_the_database_is_away() -> None:
 
 
 def test_a_result_outlasts_a_night_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else knows what the provider has started: a receipt is not dropped because a disk was full till morning."""
+    """Nobody else knows what the provider has started: no receipt is dropped because a disk was full till morning."""
     slept: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 300.0 * len(slept), sleep=slept.append)
     monkeypatch.setattr(lane_module, "time", clock)
