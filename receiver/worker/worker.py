@@ -50,6 +50,7 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._lifelines = Lifelines(runtime.bell.folder)
         self._stopping = threading.Event()
+        self._given_back = 0  # deliveries, at the stop
         self.lanes: list[Rounds] = [DeliverLane(runtime, self.id)]
         for provider in runtime.providers.names:
             self.lanes += [SubmitLane(runtime, provider), QueryLane(runtime, provider)]
@@ -85,16 +86,21 @@ class Worker:
         self._runtime.bell.ring(DELIVER)  # our own listener hears it as well, and ends
         for thread in self._threads:
             thread.join(BEAT)  # nothing is asked, and no sign of life given, once it is forgotten
-        given_back = 0
-        try:
-            given_back = self._runtime.sweeping.bury(self.id)
-            self._lifelines.let_go(self.id)
-        except Busy:  # whoever finds the lifeline of a dead process will see to it
-            log.warning("the database is away at the stop")
-        if given_back:
-            self._runtime.bell.ring(DELIVER)
-        log.info("worker stopped", worker=self.id, in_flight=left, deliveries_given_back=given_back)
+        burial = threading.Thread(target=self._give_back, name="burial", daemon=True)
+        burial.start()
+        burial.join(BEAT)  # a database that stands still must not keep the process
+        log.info("worker stopped", worker=self.id, in_flight=left, deliveries_given_back=self._given_back)
         return left == 0
+
+    def _give_back(self) -> None:
+        """Hand over what is left; who finds the lifeline of a dead process does, where this fails."""
+        try:
+            self._given_back = self._runtime.sweeping.bury(self.id)
+            self._lifelines.let_go(self.id)
+        except Busy:
+            log.warning("the database is away at the stop")
+        if self._given_back:
+            self._runtime.bell.ring(DELIVER)
 
     def _listen(self) -> None:
         while not self._stopping.is_set():

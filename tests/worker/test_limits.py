@@ -1,4 +1,4 @@
-"""At a limit of the machine the service is at fault, and no subscriber: nothing is held against any."""
+"""At a limit of the machine nothing is held against any subscriber; and what stands still does not keep a worker."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from receiver import deliveries, dialling
 from receiver.models import DeliveryStatus
 from receiver.runtime import wall_clock
 from receiver.worker import Worker
+from receiver.worker import worker as worker_module
 from tests.core.stage import Stage
 from tests.subscriber import Subscriber
 from tests.worker.conftest import until
@@ -105,3 +106,28 @@ def test_a_limit_of_ours_is_no_failure_of_a_subscriber(
 def _fences(stage: Stage) -> int:
     with stage.runtime.store.read() as connection:
         return int(connection.exec_driver_sql("SELECT coalesce(sum(fence), 0) FROM deliveries").scalar_one())
+
+
+def test_a_stop_does_not_wait_for_a_database_that_stands_still(
+    stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers nothing and refuses nothing: what is left is found by others, and the process ends in its time."""
+    monkeypatch.setattr(worker_module, "BEAT", 0.1)
+    stands, asked = threading.Event(), threading.Event()
+    worker = work(stage)
+    bury = stage.runtime.sweeping.bury
+
+    def stall(worker_id: str) -> int:
+        asked.set()
+        stands.wait(60)
+        return bury(worker_id)
+
+    monkeypatch.setattr(stage.runtime.sweeping, "bury", stall)
+    ended = threading.Thread(target=worker.stop, args=[5.0])
+    ended.start()
+    ended.join(30)
+    in_time = not ended.is_alive()
+    stands.set()
+    assert asked.is_set()
+    assert in_time
+    until(lambda: "burial" not in [thread.name for thread in threading.enumerate()])
