@@ -60,8 +60,8 @@ class EventFeed:
         """
         settled = self._settled()
         with self._store.read() as connection:
-            found = events.after(connection, account_id, seq, limit, types, up_to=settled)
-            if found and (len(found) == limit or not types):
+            found, more = events.after(connection, account_id, seq, limit, types, up_to=settled)
+            if found and (more or not types):
                 return found, Place(found[-1].seq, found[-1].id)
             newest = events.newest(connection, account_id, up_to=settled) if types else None
         return found, None if newest is None or newest.seq <= seq else newest

@@ -10,12 +10,14 @@ from sqlalchemy import Connection, Row, ScalarSelect, func, insert, select
 
 from receiver.models import Event, EventType, Page
 from receiver.store import dialect
+from receiver.store.paging import fitting
 from receiver.store.prepared import Prepared
 from receiver.store.schema import events
 
 APART = 1000
 """How many events by their ids may lie between two that are neighbours by their places: clocks differ."""
 
+_LARGE = (events.c.body,)
 _ADD = Prepared(insert(events), "id", "account_id", "type", "task_id", "created_at", "body")
 
 
@@ -67,14 +69,26 @@ def after(
     types: Sequence[str] = (),
     *,
     up_to: int | None = None,
-) -> Sequence[Event]:
-    """An account's events behind a place in the order, oldest first. ``up_to``: the last place, as ``settled`` says."""
+) -> tuple[Sequence[Event], bool]:
+    """An account's events behind a place in the order, oldest first; whether there are more than these.
+
+    Fewer than ``limit`` where they are very large. ``up_to``: the last place, as ``settled`` says.
+    """
     query = select(events).where(events.c.account_id == account_id, events.c.seq > seq)
     if up_to is not None:
         query = query.where(events.c.seq <= up_to)
     if types:
         query = query.where(events.c.type.in_(list(types)))
-    return [_from_row(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
+    places, more = fitting(connection, query.order_by(events.c.seq), events.c.seq, _LARGE, limit)
+    return _at(connection, places), more
+
+
+def _at(connection: Connection, places: Sequence[int]) -> list[Event]:
+    """The events at these places, in this order."""
+    if not places:
+        return []
+    found = {row.seq: _from_row(row) for row in connection.execute(select(events).where(events.c.seq.in_(places)))}
+    return [found[place] for place in places if place in found]
 
 
 def seq_before(connection: Connection, account_id: str, event_id: str) -> int:
@@ -118,7 +132,10 @@ def list_page(
     *,
     up_to: int | None = None,
 ) -> Page[Event]:
-    """An account's events, newest first: in their order, of which there is an index. ``up_to``: the last place."""
+    """An account's events, newest first: in their order, of which there is an index. ``up_to``: the last place.
+
+    Fewer than ``limit`` where they are very large.
+    """
     query = select(events).where(events.c.account_id == account_id)
     if up_to is not None:
         query = query.where(events.c.seq <= up_to)
@@ -126,9 +143,9 @@ def list_page(
         query = query.where(events.c.seq < _place_of(connection, account_id, cursor))
     if types:
         query = query.where(events.c.type.in_(list(types)))
-    found = connection.execute(query.order_by(events.c.seq.desc()).limit(limit + 1)).all()
-    items = tuple(_from_row(row) for row in found[:limit])
-    return Page(items, items[-1].id if len(found) > limit else None)
+    places, more = fitting(connection, query.order_by(events.c.seq.desc()), events.c.seq, _LARGE, limit)
+    items = tuple(_at(connection, places))
+    return Page(items, items[-1].id if more and items else None)
 
 
 def _place_of(connection: Connection, account_id: str, event_id: str) -> int:

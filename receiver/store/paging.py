@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from receiver.models import Page
+from receiver.store.dialect import kind_of
 
 T = TypeVar("T")
 
 FEW = 5000
 """So many records are put into order at less cost than a long history is gone through for them."""
+
+
+MOST_TEXT = 8 * 1024 * 1024
+"""Bytes of large texts in a page, beside the first record's: a hundred of the largest would be a gigabyte, and what is
+made of them several."""
 
 
 def are_few(connection: Connection, ids: Select[Any]) -> bool:
@@ -37,3 +45,24 @@ def page(
     more = len(rows) > limit
     kept = rows[:limit]
     return Page(tuple(from_row(row) for row in kept), kept[-1]._mapping[id_column] if more else None)
+
+
+def fitting(
+    connection: Connection, query: Select[Any], key: Column[T], large: Sequence[Column[str]], limit: int
+) -> tuple[list[T], bool]:
+    """The keys of the first records of a query in order, as many as a page holds; whether there are more.
+
+    ``large``: columns that may be. Only their sizes are read here: the records themselves are for who knows the keys.
+    """
+    # PostgreSQL knows the bytes of a text without reading it.
+    size_of = func.octet_length if kind_of(connection) == "postgresql" else func.length
+    size = reduce(add, [func.coalesce(size_of(column), 0) for column in large])
+    rows = connection.execute(query.with_only_columns(key, size).limit(limit + 1)).all()
+    kept: list[T] = []
+    room = MOST_TEXT
+    for found, bytes_of in rows[:limit]:
+        room -= bytes_of
+        if kept and room < 0:
+            break
+        kept.append(found)
+    return kept, len(kept) < len(rows)

@@ -8,13 +8,26 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, Connection, Integer, Update, bindparam, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Update,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from receiver.models import LIVE, CompletedVia, Page, Step, Task, TaskStatus, first_id
 from receiver.schedule import DAY
 from receiver.signing import without_tokens
 from receiver.store import dialect
-from receiver.store.paging import are_few, page
+from receiver.store.paging import are_few, fitting
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import idempotency_keys, steps, task_metadata, tasks
 
@@ -29,6 +42,8 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "outcome_unknown": bool,  # a number on SQLite
 }
 _READERS = [(place, _READ[column.name]) for place, column in enumerate(_WHOLE) if column.name in _READ]
+
+_LARGE = (tasks.c.input_json, tasks.c.outputs_json, tasks.c.provider_response)
 
 _SOME = PreparedAmong(lambda ids: select(*_WHOLE).where(tasks.c.id.in_(ids)))
 _SOME_HELD = PreparedAmong(lambda ids: dialect.locked(select(*_WHOLE).where(tasks.c.id.in_(ids)).order_by(tasks.c.id)))
@@ -134,7 +149,7 @@ class Filter:
 
 
 def list_page(connection: Connection, account_id: str, wanted: Filter, limit: int, cursor: str | None) -> Page[Task]:
-    """An account's tasks, newest first."""
+    """An account's tasks, newest first; fewer than ``limit`` where they are very large."""
     query = select(*_WHOLE).where(tasks.c.account_id == account_id)
     for column, value in (
         (tasks.c.status, wanted.status),
@@ -143,18 +158,31 @@ def list_page(connection: Connection, account_id: str, wanted: Filter, limit: in
     ):
         if value is not None:
             query = query.where(column == value)
-    if wanted.created_after is not None:
-        query = query.where(tasks.c.id >= first_id("task", wanted.created_after + 1))
-    if wanted.created_before is not None:
-        query = query.where(tasks.c.id < first_id("task", wanted.created_before))
+    looked_up = False
     for key, text in (wanted.metadata or {}).items():
         pair = (task_metadata.c.account_id == account_id, task_metadata.c.key == key, task_metadata.c.value == text)
         having = select(task_metadata.c.task_id).where(*pair)
-        if are_few(connection, having):
-            query = query.where(tasks.c.id.in_(having))
+        of_time = having.where(*_between(task_metadata.c.task_id, wanted, cursor))
+        if are_few(connection, of_time):
+            query, looked_up = query.where(tasks.c.id.in_(of_time)), True
         else:  # one by one, newest first, until the page is full: SQLite would gather all of them before
             query = query.where(having.where(task_metadata.c.task_id == tasks.c.id).correlate(tasks).exists())
-    return page(connection, query, tasks.c.id, _from_row, limit=limit, cursor=cursor)
+    if not looked_up:  # else SQLite would go through all tasks of that time, instead of those few
+        query = query.where(*_between(tasks.c.id, wanted, cursor))
+    ids, more = fitting(connection, query.order_by(tasks.c.id.desc()), tasks.c.id, _LARGE, limit)
+    found = get_all(connection, ids)
+    return Page(tuple(found[task_id] for task_id in ids if task_id in found), ids[-1] if more else None)
+
+
+def _between(ids: Column[str], wanted: Filter, cursor: str | None) -> list[ColumnElement[bool]]:
+    """Ids of the time that is wanted, below the cursor. SQLite begins at one upper end only, so it is given the lower.
+
+    Else each page would go through all the pages before it.
+    """
+    before = None if wanted.created_before is None else first_id("task", wanted.created_before)
+    below = min((end for end in (before, cursor) if end is not None), default=None)
+    since = None if wanted.created_after is None else first_id("task", wanted.created_after + 1)
+    return [*([] if since is None else [ids >= since]), *([] if below is None else [ids < below])]
 
 
 def claim(

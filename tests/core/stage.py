@@ -167,7 +167,7 @@ class Stage:
         with self.runtime.store.read() as connection:
             if task is not None:
                 return list(events.of_task(connection, task.id))
-            return list(events.after(connection, self.account, 0, 1000))
+            return list(events.after(connection, self.account, 0, 1000)[0])
 
     def event_types(self, task: Task) -> list[EventType]:
         """What subscribers were told of a task."""

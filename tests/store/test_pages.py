@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from tests.store.test_claims import plans
 from tests.store.test_event_order import add
 
 
-def walk(fetch: Any, limit: int, between: Any = lambda: None) -> list[str]:
-    """All ids of a list, page by page."""
+def walk(fetch: Any, limit: int, between: Any = lambda: None, *, full: bool = True) -> list[str]:
+    """All ids of a list, page by page; ``full``: of pages that hold as many as they may."""
     found: list[str] = []
     cursor = None
     while True:
@@ -28,7 +29,7 @@ def walk(fetch: Any, limit: int, between: Any = lambda: None) -> list[str]:
         cursor = page.next_cursor
         if cursor is None:
             return found
-        assert len(page.items) == limit
+        assert len(page.items) == limit or not full
         between()
 
 
@@ -44,6 +45,46 @@ def test_pages_hold_every_row_once(stage: Stage, clock: Clock, limit: int) -> No
         return stage.runtime.tasks.list_page(stage.account, Filter(), size, cursor)
 
     assert walk(fetch, limit, stage.create) == made[::-1]
+
+
+def test_a_page_of_large_tasks_ends_early(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred of the largest never lie in the memory at once, and none is left out for that."""
+    made = []
+    for text in ("x" * 200,) * 5 + ("small",):
+        made.append(stage.create(text).id)
+        clock.pass_by(1)
+    monkeypatch.setattr(paging, "MOST_TEXT", 500)
+    sizes: list[int] = []
+
+    def fetch(size: int, cursor: str | None) -> Any:
+        page = stage.runtime.tasks.list_page(stage.account, Filter(), size, cursor)
+        sizes.append(len(page.items))
+        return page
+
+    assert walk(fetch, 100, full=False) == made[::-1]
+    assert sizes == [3, 2, 1]
+
+
+@pytest.mark.parametrize("types", [(), ("task.running", "subscriber.ping")])
+def test_a_page_of_large_events_ends_early(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch, types: Sequence[str]
+) -> None:
+    """A list, and a reader who consumes them by their types: both get one by one what is larger than a page."""
+    made = []
+    for _ in range(4):
+        with stage.runtime.store.write() as connection:
+            made.append(add(connection, stage, clock.pass_by(1)))
+    monkeypatch.setattr(paging, "MOST_TEXT", 1)
+    feed = stage.runtime.feed
+    assert walk(lambda size, at: feed.list_page(stage.account, types, size, at), 100, full=False) == made[::-1]
+    read: list[str] = []
+    place = 0
+    for _ in made:
+        found, looked = feed.behind(stage.account, place, types, 100)
+        assert looked is not None
+        read += [event.id for event in found]
+        place = looked.seq
+    assert read == made
 
 
 def test_every_list_has_pages(stage: Stage, clock: Clock) -> None:
@@ -178,6 +219,29 @@ def test_a_value_that_all_tasks_have_is_not_gathered(stage: Stage, few: int, mon
     wanted = Filter(metadata={"kind": "all"})
     plan = plans(stage, lambda connection: tasks.list_page(connection, stage.account, wanted, 50, None))
     assert any("LIST SUBQUERY" in line for line in plan) is bool(few), plan
+
+
+@on_sqlite
+def test_a_page_of_a_time_does_not_go_through_others(stage: Stage, clock: Clock) -> None:
+    """The last page before a day costs what the first does; a few tasks with a metadata are looked up in any time."""
+    made = []
+    for number in range(100):
+        made.append(stage.create(metadata={"rare": "yes"} if number == 3 else None).id)
+        clock.pass_by(1)
+
+    def effort(wanted: Filter, cursor: str | None) -> int:
+        ticks: list[None] = []
+        with stage.runtime.store.read() as connection:
+            database: Any = connection.connection.driver_connection
+            database.set_progress_handler(lambda: ticks.append(None), 1)
+            assert tasks.list_page(connection, stage.account, wanted, 2, cursor).items
+            database.set_progress_handler(None, 0)
+        return len(ticks)
+
+    before = Filter(created_before=clock.now + 1000)
+    assert effort(before, made[2]) < 1.5 * effort(before, None)
+    of_time = Filter(created_after=1, created_before=clock.now + 1000, metadata={"rare": "yes"})
+    assert effort(of_time, None) < 1.5 * effort(Filter(metadata={"rare": "yes"}), None)
 
 
 @pytest.mark.parametrize("cursor", ["", "nonsense", "zzzz", "' OR 1=1 --", "task_" + "z" * 26])
