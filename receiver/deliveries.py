@@ -132,8 +132,7 @@ class DeliveryService:
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""
         now = self._clock()
-        body = claim.body.encode()
-        subscriber, event_id = claim.subscriber, claim.delivery.event_id
+        body, subscriber, event_id = claim.body, claim.subscriber, claim.delivery.event_id
         keys = [secret.key for secret in live(self._secrets(claim.secrets_sealed, claim.secrets_owner), now)]
         headers = {
             **self._headers(subscriber.headers_sealed, subscriber.id)[0],

@@ -38,12 +38,13 @@ from receiver.store.schema import accounts, deliveries, events, subscribers
 class Claim:
     """A delivery to be attempted now, with what the attempt needs.
 
+    ``body``: the event's bytes, the same object for all of its deliveries that are claimed together.
     ``secrets_sealed``: the subscriber's, or for a task's callback URL the account's; sealed for ``secrets_owner``.
     """
 
     delivery: Delivery
     subscriber: Subscriber
-    body: str
+    body: bytes
     secrets_sealed: str
     secrets_owner: str
 
@@ -123,8 +124,7 @@ def _under_way_of(ids: list[BindParameter[Any]]) -> Select[Any]:
 def _leased(ids: list[BindParameter[Any]]) -> Select[Any]:
     return (
         of_subscribers()
-        .add_columns(events.c.body, accounts.c.secrets_sealed)
-        .join(events, events.c.id == deliveries.c.event_id)
+        .add_columns(accounts.c.secrets_sealed)
         .join(accounts, accounts.c.id == deliveries.c.account_id)
         .where(deliveries.c.id.in_(ids))
     )
@@ -151,6 +151,7 @@ _LEASE = Prepared(
     "by",
 )
 _LEASED = PreparedAmong(_leased)
+_BODIES = PreparedAmong(lambda ids: select(events.c.id, events.c.body).where(events.c.id.in_(ids)))
 _HELD_BY = dialect.locked(
     select(deliveries.c.id)
     .where(_IS_LEASED, deliveries.c.holder == bindparam("by"), deliveries.c.due_at > _NOW)
@@ -239,13 +240,26 @@ def claim(
     if not ids:
         return ()
     _LEASE.send(connection, [(delivery_id, until, holder) for delivery_id in ids])
-    claims = {row[0]: _claim(row, chosen) for row in _LEASED.fetch(connection, ids)}
+    return _claims(connection, ids, chosen)
+
+
+def _claims(connection: Connection, ids: Sequence[str], chosen: Mapping[str, Subscriber]) -> Sequence[Claim]:
+    """What was leased, in this order, with what its attempts need."""
+    leased = [(from_row(row), row[-1]) for row in _LEASED.fetch(connection, ids)]
+    # Each is read once for all its subscribers: else a large event is in the memory as often as it is under way.
+    of_events = _BODIES.fetch(connection, {delivery.event_id for delivery, _ in leased})
+    bodies: dict[str, bytes] = {}
+    while of_events:  # nor as text and bytes
+        event_id, body = of_events.pop()
+        bodies[event_id] = body.encode()
+    claims = {
+        delivery.id: _claim(delivery, chosen[delivery.subscriber_id], bodies[delivery.event_id], of_account)
+        for delivery, of_account in leased
+    }
     return [claims[delivery_id] for delivery_id in ids]
 
 
-def _claim(row: Sequence[Any], subscribers_by_id: Mapping[str, Subscriber]) -> Claim:
-    delivery, (body, of_account) = from_row(row), row[-2:]
-    subscriber = subscribers_by_id[delivery.subscriber_id]
+def _claim(delivery: Delivery, subscriber: Subscriber, body: bytes, of_account: str) -> Claim:
     if subscriber.secrets_sealed is None:  # behind a task's callback URL: the account signs
         return Claim(delivery, subscriber, body, of_account, delivery.account_id)
     return Claim(delivery, subscriber, body, subscriber.secrets_sealed, subscriber.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from receiver.models import TaskStatus
-from tests.core.stage import Stage, done, still
+from tests.core.stage import HOOK, Stage, done, still
 
 
 def test_progress_is_no_change_of_state(stage: Stage) -> None:
@@ -27,3 +27,13 @@ def test_outputs_once_told_stay(stage: Stage) -> None:
     assert ended.status is TaskStatus.SUCCEEDED
     assert early.outputs_json == ended.outputs_json
     assert "cat.png" in ended.outputs_json
+
+
+def test_an_event_is_in_the_memory_once_for_all_its_subscribers(stage: Stage) -> None:
+    """A large one that a hundred get at a time would else be there a hundred times."""
+    for number in range(3):
+        stage.subscribe(f"{HOOK}/{number}")
+    stage.running()
+    first, *others = stage.runtime.deliveries.turn((), 10).claims
+    assert len(others) == 2
+    assert all(stage.runtime.deliveries.request_of(other).body is first.body for other in others)
