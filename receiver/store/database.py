@@ -93,7 +93,8 @@ class Store:
         except Busy as busy:
             busy.uncertain = committing and troubles.is_gone(busy.__cause__)
             now = time.monotonic()
-            self._refused = (self._refused or (now,))[0], now
+            first, last = self._refused or (now, now)
+            self._refused = (first if now - last <= REFUSED_LATELY else now), now
             raise
         self._refused = None
         for tell in afterwards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from flask.testing import FlaskClient
@@ -104,6 +105,22 @@ def test_a_database_that_takes_no_writes_is_not_ready(
     api.submit()
     assert client.get("/readyz").status_code == 200
     assert metrics_of(client)[("receiver_database_up", ())] == 1
+
+
+def test_two_refusals_far_apart_are_no_database_that_takes_no_writes(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that seldom writes met a lock last night and meets one now: it stays ready, since between was nothing."""
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(database_module, "time", clock)
+
+    def refused_at(second: float) -> bool:
+        clock.monotonic = lambda: second
+        with pytest.raises(Busy), runtime.store.write():
+            no_room()
+        return not runtime.store.takes_writes()
+
+    assert [refused_at(second) for second in (0.0, 36_000.0, 36_006.0)] == [False, False, True]
 
 
 def no_room(*_: object) -> None:
