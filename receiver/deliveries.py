@@ -314,10 +314,12 @@ def _result(outcome: Outcome, now: int) -> Result:
 def _written(outcome: Outcome, judgement: Judgement, now: int, trigger: Trigger) -> tuple[Attempt, Mapping[str, Any]]:
     """The attempt, and what it makes of its delivery.
 
-    ``trigger``: the delivery's now; another than the claim's when a retry was asked for meanwhile, which comes next.
+    ``trigger``: the delivery's now; another than the claim's when a retry was asked for meanwhile, which comes next,
+    also when the schedule is used up by then: whoever asked was told so.
     """
     delivery, result = outcome.claim.delivery, outcome.result
-    wanted = judgement.status is DeliveryStatus.PENDING and trigger is not delivery.trigger
+    wanted = trigger is not delivery.trigger and not judgement.healthy and judgement.reason != "gone"
+    status = DeliveryStatus.PENDING if wanted else judgement.status
     attempt = Attempt(
         id=new_id("att", outcome.started_at),
         delivery_id=delivery.id,
@@ -332,12 +334,12 @@ def _written(outcome: Outcome, judgement: Judgement, now: int, trigger: Trigger)
         message=_explain(result),
     )
     return attempt, {
-        "status": judgement.status,
+        "status": status,
         "due_at": now if wanted else judgement.due_at,
         "attempts": attempt.number,
         "trigger": Trigger.MANUAL if wanted else Trigger.SCHEDULE,
-        "finished_at": None if judgement.status is DeliveryStatus.PENDING else now,
-        "reason": judgement.reason,
+        "finished_at": None if status is DeliveryStatus.PENDING else now,
+        "reason": None if wanted else judgement.reason,
     }
 
 

@@ -78,6 +78,32 @@ def test_a_success_leaves_the_pause_that_was_asked_for(stage: Stage) -> None:
     assert (after.failures, after.ready_at) == (0, stage.clock() + 60_000)
 
 
+def test_a_retry_during_the_last_attempt_is_made(stage: Stage) -> None:
+    """Who was told that an attempt is coming gets it, though the one under way has used up the schedule."""
+    delivery = stage.ping(stage.subscribe())
+    for _ in range(3):
+        stage.attempt(500)
+        stage.clock.now = stage.delivery(delivery).due_at or 0
+    last = list(stage.runtime.deliveries.turn((), 10).claims)
+    stage.runtime.deliveries.retry(stage.account, delivery.id)
+    stage.finish(last, 500)
+    again = stage.delivery(delivery)
+    assert (again.status, again.reason, again.finished_at) == (DeliveryStatus.PENDING, None, None)
+    assert len(stage.attempt(500)) == 1
+    ended, attempts = stage.runtime.deliveries.get(stage.account, delivery.id)
+    assert (ended.status, ended.reason, len(attempts)) == (DeliveryStatus.DEAD, "exhausted", 5)
+
+
+def test_a_410_ends_a_delivery_whatever_was_asked_for(stage: Stage) -> None:
+    """The subscriber is gone: no further attempt is made there, by hand neither."""
+    delivery = stage.ping(stage.subscribe())
+    claims = list(stage.runtime.deliveries.turn((), 10).claims)
+    stage.runtime.deliveries.retry(stage.account, delivery.id)
+    stage.finish(claims, 410)
+    ended = stage.delivery(delivery)
+    assert (ended.status, ended.reason, ended.due_at) == (DeliveryStatus.DEAD, "gone", None)
+
+
 def test_a_delivery_that_ended_is_tried_again_by_hand(stage: Stage) -> None:
     """Its attempts say who asked for each of them, and it has no end until it has ended again."""
     subscriber = stage.subscribe()
