@@ -7,7 +7,7 @@ from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, Row, Select, cast, func, select
 
 from receiver.models import Page
 from receiver.store.dialect import kind_of
@@ -47,6 +47,10 @@ def page(
     return Page(tuple(from_row(row) for row in kept), kept[-1]._mapping[id_column] if more else None)
 
 
+def _length(column: Column[str]) -> ColumnElement[int]:
+    return func.length(cast(column, LargeBinary))
+
+
 def fitting(
     connection: Connection, query: Select[Any], key: Column[T], large: Sequence[Column[str]], limit: int
 ) -> tuple[list[T], bool]:
@@ -54,9 +58,9 @@ def fitting(
 
     ``large``: columns that may be. Only their sizes are read here: the records themselves are for who knows the keys.
     """
-    # PostgreSQL knows the bytes of a text without reading it.
-    size_of = func.octet_length if kind_of(connection) == "postgresql" else func.length
-    size = reduce(add, [func.coalesce(size_of(column), 0) for column in large])
+    # PostgreSQL knows the bytes of a text without reading it; of a text SQLite counts the letters.
+    bytes_in = func.octet_length if kind_of(connection) == "postgresql" else _length
+    size = reduce(add, [func.coalesce(bytes_in(column), 0) for column in large])
     rows = connection.execute(query.with_only_columns(key, size).limit(limit + 1)).all()
     kept: list[T] = []
     room = MOST_TEXT

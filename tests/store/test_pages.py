@@ -87,6 +87,15 @@ def test_a_page_of_large_events_ends_early(
     assert read == made
 
 
+def test_a_page_is_measured_in_bytes(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chinese prompts are three times as large as they are long: the memory to plan for holds for them, too."""
+    for _ in range(3):
+        stage.create("\u732b" * 200)
+        clock.pass_by(1)
+    monkeypatch.setattr(paging, "MOST_TEXT", 1000)
+    assert len(stage.runtime.tasks.list_page(stage.account, Filter(), 100, None).items) == 1
+
+
 def test_every_list_has_pages(stage: Stage, clock: Clock) -> None:
     """Subscribers, events and deliveries as well; deliveries by status, subscriber, task and type."""
     subscribers = []
