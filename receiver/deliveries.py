@@ -263,7 +263,8 @@ class DeliveryService:
     def retry(self, account_id: str, delivery_id: str) -> Delivery:
         """Make an attempt now. A pending one is brought forward and its schedule goes on; an ended one starts anew.
 
-        If the schedule's attempt is under way, the next one follows as soon as it has failed; one by hand is the one.
+        If the schedule's attempt is under way, the next one follows as soon as it has failed, also when it was the
+        last; one by hand is the one.
         An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back; a rate limit does.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """

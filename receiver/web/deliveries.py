@@ -55,8 +55,8 @@ def get_delivery(delivery_id: str) -> Response:
 def retry_delivery(delivery_id: str) -> Response:
     """Make an attempt now.
 
-    A pending delivery is brought forward and its schedule goes on; an ended one starts anew. 409 when its subscriber is
-    disabled or deleted.
+    A pending delivery is brought forward and its schedule goes on; an ended one starts anew. Where the schedule's
+    attempt is under way, the next one comes as soon as it has failed. 409 when its subscriber is disabled or deleted.
     """
     return answers.value(delivery_value(runtime().deliveries.retry(account(), delivery_id)), 202)
 

@@ -41,7 +41,8 @@ _ONE = "/subscribers/<id(sub):subscriber_id>"
 def create_subscriber(body: Mapping[str, Any]) -> Response:
     """Register a webhook.
 
-    The answer holds the secret that signs what is sent; it can be read again with `GET …/secret`.
+    The answer holds the secret that signs what is sent; it can be read again with `GET …/secret`. An account has 1000
+    subscribers at most: 422 for one more.
     """
     subscriber, secret = runtime().subscribers.create(account(), NewSubscriber(**body))
     shown = {**_shown(subscriber), "secret": secret}

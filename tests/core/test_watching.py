@@ -71,6 +71,7 @@ def test_a_poll_that_rescues_a_task_is_counted(stage: Stage) -> None:
 def test_refused_notices_cannot_fill_the_log(said: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody can call there: one line in ten seconds, which says how many were not said; all are counted."""
     monkeypatch.setattr(watching, "_said", {})
+    monkeypatch.setattr(watching, "SAID_EVERY", float("inf"))
     before = count(metrics.NOTICES, "toy", "bad_token")
     for _ in range(50):
         watching.notice_refused("toy", "bad_token", "req-1")

@@ -150,6 +150,7 @@ def test_a_database_that_is_away_does_not_fill_the_log(
 ) -> None:
     """Every lane asks again each second, perhaps all night, and perhaps the disk is full: said now and then."""
     monkeypatch.setattr(watching, "_said", {})
+    monkeypatch.setattr(watching, "SAID_EVERY", float("inf"))
 
     def look(_: int) -> list[Callable[[], None]]:
         raise Busy("no space left on device")
