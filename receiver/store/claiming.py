@@ -38,7 +38,8 @@ from receiver.store.schema import accounts, deliveries, events, subscribers
 class Claim:
     """A delivery to be attempted now, with what the attempt needs.
 
-    ``body``: the event's bytes, the same object for all of its deliveries that are claimed together.
+    ``body``: the event's bytes, the same object for all of its deliveries that are claimed together (and under way in
+    one worker, ``DeliverLane``).
     ``secrets_sealed``: the subscriber's, or for a task's callback URL the account's; sealed for ``secrets_owner``.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from receiver import logs, watching
@@ -39,6 +40,7 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
         self._told = float("-inf")
+        self._bodies: dict[str, tuple[bytes, int]] = {}  # by event: its bytes, and how many attempts have them
 
     def turn(self, ended: Sequence[Outcome | Unmade], free: int) -> tuple[Sequence[Claim], int | None]:
         """The results of attempts, and the next ones. Raises Busy."""
@@ -77,9 +79,19 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         self._due, self._known = self.clock(), True  # no need to ask: the bell rings when something is due
 
     def _take_turn(self, ended: Sequence[Outcome | Unmade], free: int) -> Sequence[Claim]:
-        claimed = super()._take_turn(ended, free)
+        claimed = [self._sharing(claim) for claim in super()._take_turn(ended, free)]
+        for outcome in ended:
+            body, others = self._bodies.pop(outcome.claim.delivery.event_id)
+            if others > 1:
+                self._bodies[outcome.claim.delivery.event_id] = body, others - 1
         self._troubled += _failing(claimed) - _failing(outcome.claim for outcome in ended)
         return claimed
+
+    def _sharing(self, claim: Claim) -> Claim:
+        """The claim with the bytes that other attempts have of the same event: a large one is in the memory once."""
+        body, others = self._bodies.get(claim.delivery.event_id, (claim.body, 0))
+        self._bodies[claim.delivery.event_id] = body, others + 1
+        return claim if body is claim.body else replace(claim, body=body)
 
     def _end(self, claim: Claim, started: int, result: OutboundResult | None, problem: BaseException | None) -> None:
         """An attempt is over; called in the courier's thread."""
