@@ -88,7 +88,7 @@ def test_a_limit_of_ours_is_no_failure_of_a_subscriber(
         outer.setattr(deliveries.schedule, "LIMIT_PAUSE", 0.05)
         outer.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
         url = server.url.replace("127.0.0.1", "hooks.example.test")
-        registered = stage.subscribe(url, "subscriber.ping")
+        registered, change = stage.subscribe(url, "subscriber.ping"), stage.runtime.subscribers.change
         pings = [stage.ping(registered) for _ in range(3)]
         claimed = len(pings)
         with pytest.MonkeyPatch.context() as patch:
@@ -97,6 +97,9 @@ def test_a_limit_of_ours_is_no_failure_of_a_subscriber(
             until(lambda: _fences(stage) > 3 * claimed)  # given back, and claimed again
             assert [stage.delivery(one).attempts for one in pings] == [0] * claimed
             assert stage.subscriber(registered).failing_since is None
+            change(stage.account, registered.id, {"disabled": True})  # no attempt is half before the end of it
+            until(lambda: worker.lanes[0].in_flight == 0)
+        change(stage.account, registered.id, {"disabled": False})
         until(lambda: all(stage.delivery(one).status is DeliveryStatus.DELIVERED for one in pings))
     until(lambda: worker.lanes[0].in_flight == 0)
     assert [stage.delivery(one).attempts for one in pings] == [1] * claimed
