@@ -40,8 +40,9 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     """List events, consume them in order, or stream them.
 
     Without `after`: newest first, with `cursor` for the next page. With `after=<id>`: those behind that event, oldest
-    first, so that giving the id of the last one each time misses none and repeats none; go on until nothing comes, since
-    very large ones end a page early. `wait=N` holds the answer while there is none. With `Accept: text/event-stream`: a stream.
+    first, so that giving the id of the last one each time misses none and repeats none; go on until nothing comes,
+    since very large ones end a page early. `wait=N` holds the answer while there is none. With
+    `Accept: text/event-stream`: a stream.
     """
     after, limit = query.get("after"), query["limit"]
     types = types_of(query["event_type"])

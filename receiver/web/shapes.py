@@ -17,7 +17,8 @@ ABOUT = """One service between your software and generative-AI providers. Submit
 
 Errors are problem details (RFC 9457): `type`, `title`, `status`, `detail`, and `errors` by field path. Every answer
 carries `X-Request-Id`; send your own to find it in the log. Times are RFC 3339 in UTC. Lists come newest first,
-with `next_cursor` for the next page; one of very large tasks or events (8 MiB together) ends early. Clients should ignore members that they do not know."""
+with `next_cursor` for the next page; one of very large tasks or events (8 MiB together) ends early. Clients should
+ignore members that they do not know."""
 
 SECURITY = {
     "type": "http",

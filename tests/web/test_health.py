@@ -110,7 +110,7 @@ def test_a_database_that_takes_no_writes_is_not_ready(
 def test_two_refusals_far_apart_are_no_database_that_takes_no_writes(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that seldom writes met a lock last night and meets one now: it stays ready, since between was nothing."""
+    """A process that seldom writes met a lock last night and meets one now: it stays ready."""
     clock = SimpleNamespace(monotonic=lambda: 0.0)
     monkeypatch.setattr(database_module, "time", clock)
 
