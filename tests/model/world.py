@@ -216,7 +216,7 @@ class World:
         status = answer(claim.subscriber.url) if callable(answer) else answer
         request = hand.side.deliveries.request_of(claim)
         assert request.headers["webhook-id"] == claim.delivery.event_id
-        assert request.body == claim.body.encode()
+        assert request.body == claim.body
         self.taken.setdefault((claim.delivery.subscriber_id, claim.delivery.event_id), []).append(status)
         headers = {"retry-after": "20"} if status in (429, 503) else {}
         error = OutboundError.TIMEOUT if status is None else None
