@@ -23,6 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]  # the library has no types
 
 from receiver.web.incoming import HEAD_LIMIT, Arrival, Incoming
@@ -49,6 +50,34 @@ _SIGN_OF_LIFE = b"GET /healthz HTTP/1."
 _AT_A_LIMIT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Whole(SocketUnreader):  # type: ignore[misc]  # the library has no types
+    """A request that is here, for the server's parser: piece by piece, and then whatever else comes.
+
+    The parser copies all that it holds at each read of the application: of the largest body in one piece, half a
+    minute's work.
+    """
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        super().__init__(sock)
+        self._data, self._place = data, 0
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """The next piece."""
+        piece = self._data[self._place : self._place + _PIECE]
+        self._place += len(piece)
+        if piece:
+            return piece
+        self._data, self._place = b"", 0
+        more: bytes = super().chunk(size_hint)
+        return more
+
+    def take_buffered(self) -> bytes:
+        """What is here of the next request."""
+        rest = self._data[self._place :]
+        self._data, self._place = b"", 0
+        return bytes(super().take_buffered()) + rest
 
 
 class Visitor(TConn):  # type: ignore[misc]  # the library has no types
@@ -169,7 +198,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
 
     def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
         """Whether the connection can go on. A body that nobody read and that is not here ends it."""
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.05))
+        if not (keepalive and conn.parser.finish_body(deadline=time.monotonic() + 0.05)):
+            return False
+        unreader = conn.parser.unreader
+        unreader.unread(unreader.take_buffered())  # what follows, all in the place where the library looks for it
+        return True
 
     # -- plain callbacks -----------------------------------------------------------------------------
 
@@ -266,7 +299,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.data_ready = True
         conn.init()
         conn.sock.setblocking(True)
-        conn.parser.unreader.unread(data)
+        conn.parser.unreader = Whole(conn.sock, data)
         self._serve(conn, self._aside if alone and data.endswith(b"\r\n\r\n") else self.tpool)
 
     def _serve(self, conn: Visitor, threads: ThreadPoolExecutor) -> None:

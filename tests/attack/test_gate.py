@@ -18,9 +18,10 @@ from typing import Any, cast
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # the library has no types
+from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
 
 from receiver.web import gate
-from receiver.web.gate import PatientWorker
+from receiver.web.gate import PatientWorker, Whole
 from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
 from tests.web import test_server
@@ -220,6 +221,46 @@ def test_a_connection_that_cannot_be_watched_is_closed_alone() -> None:
         assert client.recv(1) == b""
     assert worker.nr_conns == 0
     assert not worker.pending_conns
+
+
+@contextlib.contextmanager
+def parsed(data: bytes) -> Iterator[SimpleNamespace]:
+    """A connection whose requests are all here, as the main loop hands it to a thread."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        parser = RequestParser(Config(), ours, ("127.0.0.1", 1))
+        parser.unreader = Whole(ours, data)
+        yield SimpleNamespace(parser=parser, sock=ours)
+
+
+def request_of(body: bytes) -> bytes:
+    """A request with a body of a declared length."""
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_a_large_body_is_not_copied_at_each_read() -> None:
+    """One of 64 MB would keep a thread busy for half a minute: the parser copies all that it holds at each of them."""
+    body = os.urandom(4 * 1024 * 1024)
+    with parsed(request_of(body)) as conn:
+        stream = next(conn.parser).body
+        read = []
+        while piece := stream.read(65536):
+            read.append(piece)
+            assert len(conn.parser.unreader.buf.getvalue()) < 1024 * 1024
+    assert b"".join(read) == body
+
+
+@pytest.mark.parametrize(("size", "read"), [(10, False), (10, True), (300_000, True)])
+def test_a_request_behind_a_body_is_answered(size: int, read: bool) -> None:
+    """It is here already: nothing more comes that would wake somebody for it, also when nobody read that body."""
+    following = request_of(b"y" * size)
+    with parsed(request_of(b"x" * size) + following) as conn:
+        stream = next(conn.parser).body
+        assert not read or stream.read() == b"x" * size
+        worker = SimpleNamespace()
+        assert PatientWorker._keepalive_after(cast("PatientWorker", worker), cast("Any", conn), keepalive=True)
+        assert conn.parser.unreader.buf.getvalue() == following
+        assert conn.parser.unreader.take_buffered() == following
 
 
 def idle_worker() -> PatientWorker:
