@@ -51,6 +51,9 @@ class Turn:
     next_look: int | None
 
 
+MOST_ATTEMPTS = 100
+"""Of one delivery, when it is shown: retries by hand may have made thousands, each with an answer of 16 KiB."""
+
 _OPENED = 1024
 """How many sealed texts are kept opened: about as many as there are subscribers that get something."""
 
@@ -248,12 +251,10 @@ class DeliveryService:
     # What callers do -----------------------------------------------------------------------------
 
     def get(self, account_id: str, delivery_id: str) -> tuple[Delivery, Sequence[Attempt]]:
-        """A delivery with its attempts. Raises NotFound."""
+        """A delivery with its newest MOST_ATTEMPTS attempts. Raises NotFound."""
         with self._store.read() as connection:
-            delivery = deliveries.get(connection, delivery_id)
-            if delivery is None or delivery.account_id != account_id:
-                raise NotFound("There is no such delivery.")
-            return delivery, deliveries.attempts_of(connection, [delivery_id])
+            delivery = _own(connection, account_id, delivery_id)
+            return delivery, deliveries.attempts_of(connection, [delivery_id], MOST_ATTEMPTS)
 
     def list_page(self, account_id: str, wanted: Filter, limit: int, cursor: str | None) -> Page[Delivery]:
         """An account's deliveries, newest first."""
@@ -269,7 +270,8 @@ class DeliveryService:
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
         now = self._clock()
-        named, _ = self.get(account_id, delivery_id)
+        with self._store.read() as connection:
+            named = _own(connection, account_id, delivery_id)
         if named.task_only:
             self._reopen(named.subscriber_id, now)
         with self._store.write() as connection:
@@ -288,7 +290,8 @@ class DeliveryService:
                 backlog.revive(connection, [delivery_id], due, Trigger.MANUAL)
             subscribers.release(connection, subscriber, now)
         self._bell.ring(DELIVER)
-        return self.get(account_id, delivery_id)[0]
+        with self._store.read() as connection:
+            return _own(connection, account_id, delivery_id)
 
     def _reopen(self, subscriber_id: str, now: int) -> None:
         """Enable a hidden subscriber, which nobody else could, if it is disabled.
@@ -299,6 +302,14 @@ class DeliveryService:
             subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
             if subscriber is not None and subscriber.disabled:
                 backlog.reopen(connection, subscriber_id, now)
+
+
+def _own(connection: Connection, account_id: str, delivery_id: str) -> Delivery:
+    """An account's delivery. Raises NotFound."""
+    delivery = deliveries.get(connection, delivery_id)
+    if delivery is None or delivery.account_id != account_id:
+        raise NotFound("There is no such delivery.")
+    return delivery
 
 
 def _open_headers(sealer: Sealer, sealed: str | None, owner: str) -> tuple[Mapping[str, str], Sequence[str]]:

@@ -104,7 +104,7 @@ def _known(connection: Connection, account_id: str, received: Received) -> Seque
     given = received.headers.get("webhook-id", "").strip()
     named = events.get(connection, given) if _EVENT_ID.fullmatch(given) else None
     task = _TASK_ID.search(received.body)
-    about = [] if task is None else list(events.of_task(connection, task[0].decode()))[-MOST_EVENTS:]
+    about = [] if task is None else list(events.of_task(connection, task[0].decode(), MOST_EVENTS))
     kind = _type_of(received.body)
     about.sort(key=lambda event: event.type != kind)
     found = {event.id: event for event in [*([named] if named else []), *about] if event.account_id == account_id}
@@ -113,7 +113,7 @@ def _known(connection: Connection, account_id: str, received: Received) -> Seque
 
 def _sent(connection: Connection, event: Event) -> Sent:
     of_event = deliveries.of_event(connection, event.id, MOST_STAMPS)
-    made = deliveries.attempts_of(connection, [delivery.id for delivery in of_event])
+    made = deliveries.attempts_of(connection, [delivery.id for delivery in of_event], 10 * MOST_STAMPS, bodies=False)
     stamps = sorted({attempt.started_at // 1000 for attempt in made}, reverse=True)[:MOST_STAMPS]
     return Sent(event.id, event.type, event.body.encode(), stamps)
 

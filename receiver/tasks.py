@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marshmallow import ValidationError
@@ -36,6 +36,8 @@ from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
 MAX_DEADLINE = 31 * 86_400
+MOST_LINES = 10_000
+"""Lines in a timeline: a thousand subscribers with a hundred statements each would have a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that is kept of a task; each kind in the order it came. ``left_out``: so many more deliveries there are."""
+    """All that is kept of a task; each kind in the order it came.
+
+    ``left_out``: so many more deliveries there are. ``whole``: whether nothing else is left out.
+    """
 
     task: Task
     steps: Sequence[Step]
@@ -61,6 +66,7 @@ class History:
     deliveries: Sequence[Delivery]
     attempts: Sequence[Attempt]
     left_out: int = 0
+    whole: bool = True
 
     def lines(self) -> list[Step]:
         """Every step in order: states, calls, notices, events, delivery attempts (when they ended)."""
@@ -237,25 +243,39 @@ class TaskService:
             found += [tasks.find_by_provider_id(connection, name, identity) for name in handlers.available()]
         return [task for task in found if task is not None and task.account_id == account_id]
 
-    def history(self, account_id: str, task_id: str, *, most: int | None = None) -> History:
-        """A task with all that is kept of it; of its deliveries the newest ``most``. Raises NotFound."""
+    def history(
+        self, account_id: str, task_id: str, *, most: int | None = None, of_each: int | None = None, bodies: bool = True
+    ) -> History:
+        """A task with all that is kept of it. Raises NotFound.
+
+        Of its deliveries the newest ``most``, of all else the newest ``of_each`` of a kind. ``bodies``: with those of
+        notices, events and answers, which may be many times as large as all else together.
+        """
         task = self.get(account_id, task_id)
         with self._store.read() as connection:
-            every = deliveries.of_task(connection, task_id)
-            of_task = every if most is None else every[-most:]
-            return History(
+            of_task = deliveries.of_task(connection, task_id, most)
+            ids = [delivery.id for delivery in of_task]
+            found = History(
                 task,
-                steps=tasks.list_steps(connection, task_id),
-                notices=notices.of_task(connection, task_id),
-                events=events.of_task(connection, task_id),
+                steps=tasks.list_steps(connection, task_id, of_each),
+                notices=notices.of_task(connection, task_id, of_each, bodies=bodies),
+                events=events.of_task(connection, task_id, of_each, bodies=bodies),
                 deliveries=of_task,
-                attempts=deliveries.attempts_of(connection, [delivery.id for delivery in of_task]),
-                left_out=len(every) - len(of_task),
+                attempts=deliveries.attempts_of(connection, ids, of_each, bodies=bodies),
+                left_out=0 if most is None else deliveries.count_of_task(connection, task_id) - len(of_task),
             )
+        kinds = (found.steps, found.notices, found.events, found.attempts)
+        return replace(found, whole=of_each is None or all(len(kind) < of_each for kind in kinds))
 
-    def timeline(self, account_id: str, task_id: str) -> list[Step]:
-        """Every step of a task in order: states, calls, notices, events, delivery attempts. Raises NotFound."""
-        return self.history(account_id, task_id).lines()
+    def timeline(self, account_id: str, task_id: str) -> tuple[list[Step], bool]:
+        """The steps of a task in order: states, calls, notices, events, delivery attempts; whether these are all.
+
+        The newest MOST_LINES. Raises NotFound.
+        """
+        of_each = MOST_LINES + 1
+        history = self.history(account_id, task_id, most=of_each, of_each=of_each, bodies=False)
+        lines = history.lines()
+        return lines[-MOST_LINES:], len(lines) <= MOST_LINES and not history.left_out
 
 
 def _listen_at(connection: Connection, account_id: str, url: str, now: int) -> None:

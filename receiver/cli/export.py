@@ -82,6 +82,10 @@ def export(task_id: str, output: str | None) -> None:
 def told(history: History) -> dict[str, Any]:
     """A task's history as JSON values, nothing masked yet: the task, timeline, notices, events and deliveries."""
     task = history.task
+    tried: dict[str, list[Any]] = {}
+    for each in history.attempts:
+        shown_so = {**_times(dataclasses.asdict(each)), "response_headers": shown(each.response_headers)}
+        tried.setdefault(each.delivery_id, []).append(shown_so)
     return {
         "task": {
             **json.loads(task_json(task)),
@@ -108,14 +112,7 @@ def told(history: History) -> dict[str, Any]:
             for event in history.events
         ],
         "deliveries": [
-            {
-                **_times(dataclasses.asdict(delivery)),
-                "attempts": [
-                    {**_times(dataclasses.asdict(each)), "response_headers": shown(each.response_headers)}
-                    for each in history.attempts
-                    if each.delivery_id == delivery.id
-                ],
-            }
+            {**_times(dataclasses.asdict(delivery)), "attempts": tried.get(delivery.id, [])}
             for delivery in history.deliveries
         ],
     }

@@ -86,7 +86,10 @@ def task(api: Api, task_id: str, timeline: bool, as_json: bool) -> None:
     if as_json:
         show_json(answer.text)
     elif timeline:
-        show_timeline(answer.json()["data"])
+        told_of = answer.json()
+        show_timeline(told_of["data"])
+        if not told_of.get("complete", True):
+            console(error=True).print("These are the newest steps; there are earlier ones.")
     else:
         show_task(answer.json())
 

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, exists, func, insert, select, update
+from sqlalchemy import CTE, Connection, Row, Select, exists, func, insert, select, update
 
 from receiver import events as event_rules
 from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, Trigger
 from receiver.store import dialect
-from receiver.store.paging import are_few, page
+from receiver.store.paging import are_few, columns_of, page
 from receiver.store.prepared import Prepared
 from receiver.store.schema import attempts, deliveries, subscribers
 
 MOST_ENDED = 2000
 """Deliveries that are given up in one transaction: of a big backlog all at once would keep others from writing."""
+
+MOST_NAMED = 10_000
+"""Ids in one query: SQLite takes 32,766, PostgreSQL 65,535."""
 
 # In the order of Delivery's fields; some are its subscriber's.
 _COLUMNS = [
@@ -87,10 +90,16 @@ def hold(connection: Connection, delivery_id: str) -> Delivery | None:
     return get(connection, delivery_id)
 
 
-def of_task(connection: Connection, task_id: str) -> Sequence[Delivery]:
-    """All deliveries of a task's events, oldest first."""
-    rows = connection.execute(of_subscribers().where(deliveries.c.task_id == task_id).order_by(deliveries.c.id))
-    return [from_row(row) for row in rows]
+def of_task(connection: Connection, task_id: str, most: int | None = None) -> Sequence[Delivery]:
+    """The deliveries of a task's events, the newest ``most``, oldest first."""
+    query = of_subscribers().where(deliveries.c.task_id == task_id).order_by(deliveries.c.id.desc()).limit(most)
+    return [from_row(row) for row in reversed(connection.execute(query).all())]
+
+
+def count_of_task(connection: Connection, task_id: str) -> int:
+    """How many deliveries a task's events have."""
+    query = select(func.count()).select_from(deliveries).where(deliveries.c.task_id == task_id)
+    return int(connection.execute(query).scalar_one())
 
 
 def of_event(connection: Connection, event_id: str, limit: int) -> Sequence[Delivery]:
@@ -183,9 +192,20 @@ def end_orphans(connection: Connection, now: int) -> int:
     return 0 if subscriber_id is None else end_pending(connection, subscriber_id, now, "subscriber_deleted")
 
 
-def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence[Attempt]:
-    """The attempts of some deliveries, oldest first."""
-    query = select(attempts).where(attempts.c.delivery_id.in_(list(delivery_ids)))
+def attempts_of(
+    connection: Connection, delivery_ids: Sequence[str], most: int | None = None, *, bodies: bool = True
+) -> Sequence[Attempt]:
+    """The attempts of some deliveries, the newest ``most``, oldest first; ``bodies``: and what came back.
+
+    Of so many deliveries at a time as a query may name.
+    """
+    columns = columns_of(attempts) if bodies else columns_of(attempts, response_headers="{}", response_body="")
+    newest_first = (attempts.c.started_at.desc(), attempts.c.number.desc())
+    rows: list[Row[Any]] = []
+    for place in range(0, len(delivery_ids), MOST_NAMED):
+        named = attempts.c.delivery_id.in_(list(delivery_ids[place : place + MOST_NAMED]))
+        rows += connection.execute(select(*columns).where(named).order_by(*newest_first).limit(most))
+    rows.sort(key=lambda row: (row.started_at, row.number))
     return [
         Attempt(
             id=row.id,
@@ -200,5 +220,5 @@ def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> Sequence
             error=row.error,
             message=row.message,
         )
-        for row in connection.execute(query.order_by(attempts.c.started_at, attempts.c.number))
+        for row in (rows if most is None else rows[-most:])
     ]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, ScalarSelect, func, insert, select
 
 from receiver.models import Event, EventType, Page
 from receiver.store import dialect
-from receiver.store.paging import fitting
+from receiver.store.paging import columns_of, fitting
 from receiver.store.prepared import Prepared
 from receiver.store.schema import events
 
@@ -46,10 +46,11 @@ def get(connection: Connection, event_id: str) -> Event | None:
     return None if row is None else _from_row(row)
 
 
-def of_task(connection: Connection, task_id: str) -> Sequence[Event]:
-    """All events of a task, in order."""
-    rows = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.seq))
-    return [_from_row(row) for row in rows]
+def of_task(connection: Connection, task_id: str, most: int | None = None, *, bodies: bool = True) -> Sequence[Event]:
+    """The events of a task, the newest ``most``, in order; ``bodies``: with their bodies, else without."""
+    columns = columns_of(events) if bodies else columns_of(events, body="")
+    query = select(*columns).where(events.c.task_id == task_id).order_by(events.c.seq.desc()).limit(most)
+    return [_from_row(row) for row in reversed(connection.execute(query).all())]
 
 
 def settled(connection: Connection) -> int | None:

@@ -11,6 +11,7 @@ from handlers import json_text
 from receiver.models import StoredNotice, Verdict
 from receiver.signing import without_tokens
 from receiver.store import dialect
+from receiver.store.paging import columns_of
 from receiver.store.prepared import Prepared, PreparedAmong
 from receiver.store.schema import notices
 
@@ -67,9 +68,12 @@ def count_copy(connection: Connection, provider: str, key: str) -> None:
     connection.execute(query.values(copies=notices.c.copies + 1))
 
 
-def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
-    """All notices about a task, in the order they came."""
-    rows = connection.execute(select(notices).where(notices.c.task_id == task_id).order_by(notices.c.id))
+def of_task(
+    connection: Connection, task_id: str, most: int | None = None, *, bodies: bool = True
+) -> Sequence[StoredNotice]:
+    """The notices about a task, the newest ``most``, in the order they came; ``bodies``: and headers, else neither."""
+    columns = columns_of(notices) if bodies else columns_of(notices, headers="{}", body=b"")
+    query = select(*columns).where(notices.c.task_id == task_id).order_by(notices.c.id.desc()).limit(most)
     return [
         StoredNotice(
             id=row.id,
@@ -81,7 +85,7 @@ def of_task(connection: Connection, task_id: str) -> Sequence[StoredNotice]:
             verdict=Verdict(row.verdict),
             copies=row.copies,
         )
-        for row in rows
+        for row in reversed(connection.execute(query).all())
     ]
 
 

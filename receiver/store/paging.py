@@ -7,7 +7,7 @@ from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, Row, Select, cast, func, select
+from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, Row, Select, Table, cast, func, literal, select
 
 from receiver.models import Page
 from receiver.store.dialect import kind_of
@@ -21,6 +21,14 @@ FEW = 5000
 MOST_TEXT = 8 * 1024 * 1024
 """Bytes of large texts in a page, beside the first record's: a hundred of the largest would be a gigabyte, and what is
 made of them several."""
+
+
+def columns_of(table: Table, **instead: object) -> list[ColumnElement[Any]]:
+    """A table's columns; ``instead``: what stands in the place of large ones, so that they are not read."""
+    return [
+        literal(instead[column.name], column.type).label(column.name) if column.name in instead else column
+        for column in table.c
+    ]
 
 
 def are_few(connection: Connection, ids: Select[Any]) -> bool:

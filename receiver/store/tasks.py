@@ -374,10 +374,10 @@ def add_steps(connection: Connection, new: Sequence[tuple[str, Step]]) -> None:
     )
 
 
-def list_steps(connection: Connection, task_id: str) -> Sequence[Step]:
-    """The lines of a task's timeline, in order."""
-    rows = connection.execute(select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq))
-    return [Step(row.at, row.kind, json.loads(row.detail)) for row in rows]
+def list_steps(connection: Connection, task_id: str, most: int | None = None) -> Sequence[Step]:
+    """The lines of a task's timeline, the newest ``most``, in order."""
+    query = select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq.desc()).limit(most)
+    return [Step(row.at, row.kind, json.loads(row.detail)) for row in reversed(connection.execute(query).all())]
 
 
 def fill_provider_task_id(connection: Connection, task_id: str, provider_task_id: str) -> None:

@@ -40,9 +40,10 @@ def list_deliveries(query: dict[str, Any]) -> Response:
     "GET", _ONE, Answer(200, "DeliveryWithAttempts", "The delivery, with its attempts."), scopes=[Scope.READ]
 )
 def get_delivery(delivery_id: str) -> Response:
-    """Read a delivery with every attempt made.
+    """Read a delivery with the attempts made.
 
-    Each attempt has its answer, or in a word (`error`) and a sentence (`message`) why there was none.
+    Of more than 100 attempts the newest; `attempt_count` tells how many there are. Each attempt has its answer,
+    or in a word (`error`) and a sentence (`message`) why there was none.
     """
     delivery, attempts = runtime().deliveries.get(account(), delivery_id)
     return answers.value({**delivery_value(delivery), "attempts": [_attempt(attempt) for attempt in attempts]})

@@ -114,7 +114,8 @@ EXAMPLES: dict[str, Any] = {
         "data": [
             {"at": "2026-11-21T10:00:00.000Z", "kind": "created", "detail": {"provider": "topview"}},
             {"at": "2026-11-21T10:00:00.412Z", "kind": "state", "detail": {"from": "submitting", "to": "running"}},
-        ]
+        ],
+        "complete": True,
     },
     "Providers": {"data": [_PROVIDER]},
     "Provider": _PROVIDER,

@@ -180,6 +180,7 @@ SCHEMAS: dict[str, Any] = {
             ),
             "Oldest first.",
         ),
+        complete=_flag("Whether these are all: of more than 10,000 steps the newest are given."),
     ),
     "Providers": _object("All providers.", data=_list(_ref("Provider"), "By name.")),
     "Provider": _object(
@@ -247,9 +248,9 @@ SCHEMAS: dict[str, Any] = {
     "Delivery": _object("One event on its way to one receiver.", **_DELIVERY),
     "DeliveryPage": _page("Delivery", "dlv", "A page of deliveries."),
     "DeliveryWithAttempts": _object(
-        "One event on its way to one receiver, with every attempt.",
+        "One event on its way to one receiver, with its attempts.",
         **_DELIVERY,
-        attempts=_list(_ref("Attempt"), "Oldest first."),
+        attempts=_list(_ref("Attempt"), "The newest 100, oldest first."),
     ),
     "Attempt": _object(
         "One POST of a delivery.",

@@ -180,7 +180,7 @@ class Stage:
 
     def steps(self, task: Task, kind: str | None = None) -> list[dict[str, Any]]:
         """The timeline's details, of one kind or of all."""
-        lines = self.runtime.tasks.timeline(self.account, task.id)
+        lines, _ = self.runtime.tasks.timeline(self.account, task.id)
         return [dict(line.detail) for line in lines if kind in (None, line.kind)]
 
     def rows(self, query: str, **values: Any) -> list[Row[Any]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from receiver import tasks as service
 from receiver.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, ProviderOff
 from receiver.models import EventType, Task, TaskStatus
+from receiver.store import deliveries
 from receiver.store.tasks import Filter
 from receiver.tasks import MAX_DEADLINE, NewTask
 from tests import asking
@@ -214,7 +217,8 @@ def test_the_timeline_tells_everything_in_order(stage: Stage) -> None:
     stage.notice(task)
     stage.clock.pass_by(1)
     stage.attempt(200)
-    lines = stage.runtime.tasks.timeline(stage.account, task.id)
+    lines, complete = stage.runtime.tasks.timeline(stage.account, task.id)
+    assert complete
     assert [line.at for line in lines] == sorted(line.at for line in lines)
     delivered = stage.runtime.tasks.history(stage.account, task.id).attempts
     ends = [attempt.started_at + attempt.duration_ms for attempt in delivered]
@@ -223,6 +227,49 @@ def test_the_timeline_tells_everything_in_order(stage: Stage) -> None:
     kinds = [line.kind for line in lines]
     assert kinds == ["created", "submit", "state", "event", "poll", "state", "notice", "event", "attempt", "attempt"]
     json.dumps([dict(line.detail) for line in lines])
+
+
+def test_a_timeline_reads_no_bodies(stage: Stage) -> None:
+    """What notices, events and answers hold, megabytes each, is not in the memory for a list of what happened."""
+    stage.subscribe()
+    task = stage.running(metadata={"about": "x" * 1000})
+    for number in range(5):
+        stage.notice(task, state=f"drawing-{number}", padding="x" * 400_000)
+    stage.attempt(200)
+    with stage.runtime.store.write() as connection:
+        connection.exec_driver_sql("UPDATE events SET body = body || substr(body, 1, 1000000)")
+    tracemalloc.start()
+    lines, _ = stage.runtime.tasks.timeline(stage.account, task.id)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [line.kind for line in lines].count("notice") == 5
+    assert most < 1_000_000
+
+
+def test_a_long_timeline_keeps_its_newest_lines(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that there are earlier ones. What is read for it is bounded, whichever kind there is much of."""
+    monkeypatch.setattr(service, "MOST_LINES", 3)
+    task = stage.running()
+    for _ in range(3):
+        stage.clock.pass_by(1)
+        stage.notice(task, state=f"drawing-{stage.clock()}")
+    lines, complete = stage.runtime.tasks.timeline(stage.account, task.id)
+    assert [line.kind for line in lines] == ["notice"] * 3
+    assert not complete
+
+
+def test_a_task_may_have_more_deliveries_than_a_query_can_name(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand subscribers with a hundred statements each: the export has them all, in order."""
+    monkeypatch.setattr(deliveries, "MOST_NAMED", 2)
+    for number in range(5):
+        stage.subscribe(f"{HOOK}/{number}")
+    task = stage.running()
+    stage.attempt(500)
+    stage.clock.pass_by(10)
+    stage.attempt(200)
+    history = stage.runtime.tasks.history(stage.account, task.id)
+    assert [attempt.number for attempt in history.attempts] == [1] * 5 + [2] * 5
+    assert history.whole
 
 
 def test_lists_can_be_narrowed_down(stage: Stage, clock: Clock) -> None:

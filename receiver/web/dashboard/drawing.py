@@ -7,6 +7,7 @@ scale. So a schedule of retries is torn where it grows, and a night of even poll
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -107,12 +108,12 @@ class Scale:
         """The pixel of a time; one outside of what is drawn becomes the nearest edge."""
         if at <= self.points[0]:
             return self.places[0]
-        for place in range(1, len(self.points)):
-            if at <= self.points[place]:
-                before, after = self.points[place - 1], self.points[place]
-                share = (at - before) / (after - before)
-                return round(self.places[place - 1] + share * (self.places[place] - self.places[place - 1]), 1)
-        return round(self.places[-1], 1)
+        if at > self.points[-1]:
+            return round(self.places[-1], 1)
+        place = bisect_left(self.points, at)
+        before, after = self.points[place - 1], self.points[place]
+        share = (at - before) / (after - before)
+        return round(self.places[place - 1] + share * (self.places[place] - self.places[place - 1]), 1)
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
         """Round times since the beginning, where there is room for them and the scale holds."""
@@ -141,9 +142,9 @@ def _since(ms: float, step: float) -> str:
 
 def _longest_to_scale(gaps: Sequence[int]) -> int:
     """The longest gap that is still drawn to scale."""
-    descending = sorted(gaps, reverse=True)
-    for place, gap in enumerate(descending):
-        shorter = sum(descending[place + 1 :])
+    shorter = sum(gaps)
+    for gap in sorted(gaps, reverse=True):
+        shorter -= gap
         if gap < SHORTEST_TORN or gap <= JUMP * shorter or not shorter:
             return gap
     return 0  # there are no gaps at all

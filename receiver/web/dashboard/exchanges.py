@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from receiver.answers import MAX_BODY
-from receiver.models import Step, Task
+from receiver.models import Attempt, Delivery, Event, Step, StoredNotice, Task
 from receiver.submissions import KEPT_ANSWER
 from receiver.tasks import History
 from receiver.web.dashboard import words
@@ -44,14 +44,28 @@ class Line:
     told_at: str | None = None
 
 
+class _Kept:
+    """What lies behind the steps, to be looked up: a task may have thousands of each."""
+
+    def __init__(self, history: History) -> None:
+        self.task = history.task
+        self.notices: dict[str, StoredNotice] = {each.id: each for each in history.notices}
+        self.events: dict[str, Event] = {each.id: each for each in history.events}
+        self.deliveries: dict[str, Delivery] = {each.id: each for each in history.deliveries}
+        self.attempts: dict[tuple[str, int], Attempt] = {
+            (each.delivery_id, each.number): each for each in history.attempts
+        }
+
+
 def lines_of(history: History, url: str) -> list[Line]:
     """Every step with the exchange behind it. ``url``: of this service, for commands."""
     lines = history.lines()
+    kept = _Kept(history)
     answered = _last_answered(lines)
     made = [number for number, step in enumerate(lines) if step.kind == "attempt"]
     short = set(made[:-MOST_EXCHANGES])
     return [
-        _line(number, step, history, url, last=step is answered, short=number in short)
+        _line(number, step, kept, url, last=step is answered, short=number in short)
         for number, step in enumerate(lines)
     ]
 
@@ -62,41 +76,38 @@ def _last_answered(lines: list[Step]) -> Step | None:
     return told[-1] if told and told[-1].kind != "notice" else None
 
 
-def _line(number: int, step: Step, history: History, url: str, *, last: bool, short: bool) -> Line:
+def _line(number: int, step: Step, kept: _Kept, url: str, *, last: bool, short: bool) -> Line:
     text, tone = words.told(step)
     facts = {name: str(value) for name, value in step.detail.items() if value is not None and name != "answer"}
     messages: list[Message] = []
     curl = told_at = None
     match step.kind:
         case "submit":
-            messages.append(Message("What the provider was given (the input)", history.task.input_json))
-            answer = step.detail.get("answer") or (history.task.provider_response if last else None)
+            messages.append(Message("What the provider was given (the input)", kept.task.input_json))
+            answer = step.detail.get("answer") or (kept.task.provider_response if last else None)
             if answer:
                 messages.append(Message("What the provider answered", answer, cut=len(answer) == KEPT_ANSWER))
-        case "poll" if last and history.task.provider_response is not None:
-            messages.append(Message("What the provider answered", history.task.provider_response))
+        case "poll" if last and kept.task.provider_response is not None:
+            messages.append(Message("What the provider answered", kept.task.provider_response))
         case "notice":
-            notice = next(each for each in history.notices if each.id == step.detail["id"])
+            notice = kept.notices[step.detail["id"]]
             body = notice.body.decode("utf-8", "replace")
             messages.append(Message("What the provider sent", body, notice.headers))
         case "event":
-            event = next(each for each in history.events if each.id == step.detail["id"])
+            event = kept.events[step.detail["id"]]
             messages.append(Message("What subscribers are told", event.body))
             curl = curl_for("GET", f"{url}/v1/events/{event.id}")
-        case "attempt" if short:
+        case "attempt" if short or kept.deliveries[step.detail["delivery"]].event_id not in kept.events:
             told_at = step.detail["delivery"]
         case "attempt":
-            messages += _attempt(step, history)
+            messages += _attempt(step, kept)
             curl = curl_for("POST", f"{url}/v1/deliveries/{step.detail['delivery']}/retry")
     return Line(number, step, text, tone, facts, tuple(messages), curl, told_at)
 
 
-def _attempt(step: Step, history: History) -> list[Message]:
-    delivery = next(each for each in history.deliveries if each.id == step.detail["delivery"])
-    attempt = next(
-        each for each in history.attempts if each.delivery_id == delivery.id and each.number == step.detail["number"]
-    )
-    event = next(each for each in history.events if each.id == delivery.event_id)
+def _attempt(step: Step, kept: _Kept) -> list[Message]:
+    delivery = kept.deliveries[step.detail["delivery"]]
+    attempt, event = kept.attempts[delivery.id, step.detail["number"]], kept.events[delivery.event_id]
     sent = {
         "content-type": "application/json",
         "webhook-id": event.id,

@@ -23,6 +23,8 @@ from receiver.web.face import runtime
 PAGE_SIZE = 25
 MOST_DELIVERIES = 40
 """Of one task on its page, which is read again and again; all of them are in the list of deliveries."""
+MOST_STEPS = 500
+"""Steps, notices, events and attempts on that page, so many of each."""
 FILTERS = ("status", "provider", "operation", "after", "before", "metadata")
 STATES = tuple(status.value for status in TaskStatus)
 
@@ -84,7 +86,7 @@ def _wanted(given: dict[str, str]) -> tuple[Filter, dict[str, str]]:
 @page("GET", "/tasks/<id(task):task_id>", section="tasks")
 def task(task_id: str) -> Response:
     """One task with all that is known of it."""
-    history = runtime().tasks.history(account(), task_id, most=MOST_DELIVERIES)
+    history = runtime().tasks.history(account(), task_id, most=MOST_DELIVERIES, of_each=MOST_STEPS)
     found, now = history.task, runtime().clock()
     url = runtime().settings.public_url
     lines = exchanges.lines_of(history, url)
@@ -96,6 +98,7 @@ def task(task_id: str) -> Response:
         error=words.error_of(found),
         lines=lines,
         left_out=history.left_out,
+        whole=history.whole,
         picture=picture_of(history, lines, now),
         took=(found.finished_at or now) - found.created_at,
         seconds=(0 if not moving else 2 if not found.status.final else 5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,21 @@ def test_long_waits_are_torn_and_say_how_long_they_are() -> None:
 def test_a_night_of_polls_is_not_torn() -> None:
     """Many equal gaps are one scale, however long they are together."""
     assert scale(0, *(0.2 + 60 * number for number in range(500))).torn == []
+
+
+def test_a_task_with_many_steps_is_drawn() -> None:
+    """A place is looked up, not searched for from the beginning: else thousands of polls take as many squared."""
+    found = Scale(range(BEGIN, BEGIN + 10_000))
+    looked_at: list[int] = []
+
+    class Counted(list[int]):
+        def __getitem__(self, place: Any) -> Any:
+            looked_at.append(place)
+            return super().__getitem__(place)
+
+    found.points = Counted(found.points)
+    found.x(BEGIN + 9000)
+    assert len(looked_at) < 50
 
 
 @pytest.mark.parametrize("seconds", [(0,), (0, 0), (0, 86_400), (0, 0.001), (5, 3, 4)])
