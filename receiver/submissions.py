@@ -26,7 +26,8 @@ HORIZON = 50
 """How far ahead (ms) a worker reserves a provider's free slots. Less far than for queries: when a worker is killed,
 nobody knows whether a task that waited for its slot had been handed over."""
 LATE_ANSWER = 60_000
-"""How long (ms) the answer of a worker that seemed lost is still waited for, where no callback can save the task."""
+"""How long (ms) the answer of a worker that seemed lost is still waited for, where no callback can save the task, or
+its deadline has passed before anybody could write: after an outage that answer and who looks for lost ones race."""
 
 KEPT_ANSWER = 2048
 """Characters of the answer to a submission that its step keeps; the task's own copy gives way to later answers."""
@@ -110,7 +111,7 @@ class SubmissionService:
                 if task.noticed_id is not None:
                     moves.append(adoption(task, task.noticed_id, now))
                 elif now >= task.deadline_at:
-                    moves.append(Move(task, lifecycle.submission_unknown(task)))
+                    moves.append(_past_deadline(task, now, task.submits - 1 if repeats else task.submits))
                 elif repeats:
                     moves.append(Move(task, None, values={"outcome_unknown": True}))
                     again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
@@ -294,6 +295,16 @@ class SubmissionService:
         if current is None or current.status is not TaskStatus.SUBMITTING or current.submits != task.submits:
             return None
         return current
+
+
+def _past_deadline(task: Task, now: int, submits: int) -> Move:
+    """What becomes of a lost submission past its deadline: it ends, unless its worker may hold the answer in hand.
+
+    ``submits``: the calls that were made: of one that may be repeated the claim has counted another, which is not.
+    """
+    if task.outcome_unknown:
+        return Move(task, lifecycle.submission_unknown(task))
+    return Move(task, None, values={"outcome_unknown": True, "submits": submits, "due_at": now + LATE_ANSWER})
 
 
 def _await_news(handler: Handler, task: Task, now: int, patience: int = 0, *, why: str = "the worker was lost") -> Move:

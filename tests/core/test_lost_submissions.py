@@ -10,7 +10,7 @@ import pytest
 from handlers import Receipt, Unavailable
 from receiver.models import EventType, TaskStatus
 from receiver.store import pacing
-from receiver.submissions import KEPT_ANSWER
+from receiver.submissions import KEPT_ANSWER, LATE_ANSWER
 from tests.core.stage import Clock, Stage, done
 from tests.core.test_submissions import LEASE, REFUSED, tell, without_callbacks
 
@@ -105,6 +105,34 @@ def test_a_late_answer_is_not_waited_for_beyond_the_deadline(stage: Stage, monke
     stage.claim()
     waits = stage.task(task)
     assert (waits.status, waits.due_at) == (TaskStatus.SUBMITTING, waits.deadline_at)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+@pytest.mark.parametrize("word", ["accepted", "rejected", "nothing"])
+def test_an_answer_in_hand_outlasts_an_outage_that_lasts_past_the_deadline(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str, safe: bool
+) -> None:
+    """Whoever first looks when the database is back gives the worker that bought the task a minute to say so."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", safe, raising=False)
+    task = stage.create(deadline=LEASE + 10)
+    start = stage.claim_one()
+    stage.clock.pass_by(8 * 3600)
+    assert stage.claim() == [], "past its deadline nothing is bought"
+    stage.clock.pass_by(LATE_ANSWER / 1000 - 1)
+    assert stage.claim() == []
+    match word:
+        case "accepted":
+            stage.accept(start)
+            assert stage.task(task).status is TaskStatus.RUNNING
+            assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
+        case "rejected":
+            tell(stage, word, start.task)
+            assert json.loads(stage.task(task).error_json or "")["code"] == REFUSED.code
+        case _:
+            stage.clock.pass_by(2)
+            assert stage.claim() == []
+            assert json.loads(stage.task(task).error_json or "")["code"] == "submission_unknown"
+            assert stage.event_types(task) == [EventType.TASK_FAILED]
 
 
 def test_a_lost_worker_is_noted_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

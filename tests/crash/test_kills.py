@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.submissions import LATE_ANSWER
 from tests import postgres
 from tests.crash.checker import Checker, await_rest
 from tests.crash.load import DEADLINE, Callers, Hook
@@ -157,7 +158,7 @@ def test_kills(database: str, tmp_path: Path) -> None:
             finally:
                 callers.stop()
             plant.await_web()
-            await_rest(plant, DEADLINE + 20)
+            await_rest(plant, DEADLINE + LATE_ANSWER / 1000 + 20)
             print(Checker(plant, callers.orders, hooks).check())  # noqa: T201  how much was compared
         finally:
             plant.close()

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from receiver.models import DeliveryStatus, Subscriber, TaskStatus
 from receiver.store import backlog, deliveries, purging, subscribers
+from receiver.submissions import LATE_ANSWER
 from tests.core.stage import Clock, Stage
 from tests.databases import on_postgresql
 from tests.store.overtaking import overtaken
@@ -120,8 +121,10 @@ def test_lost_submissions_make_callback_urls_in_order(stage: Stage, clock: Clock
         made.append(stage.create(callback_url=url, deadline=60))
         assert stage.claim_one()
         clock.pass_by(1)
-    forget_callback_urls(stage)
     clock.pass_by(60)
+    assert stage.runtime.submissions.claim_lost("toy", 10) == []
+    clock.pass_by(LATE_ANSWER / 1000)
+    forget_callback_urls(stage)
     overtaken(
         stage,
         lambda connection: listen_at(stage, connection, EARLIER),
