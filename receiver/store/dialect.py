@@ -28,7 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import ClauseElement
 
-from receiver.store import direct, private, troubles
+from receiver.store import direct, private, silence, troubles
 
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
@@ -90,6 +90,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
         driver.conninfo.make_conninfo(**dict.fromkeys(parsed.query, ""))
     except driver.ProgrammingError as error:
         raise ValueError(str(error)) from None
+    silence.watch(engine)
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "before_cursor_execute", _land_postgresql)
@@ -106,9 +107,8 @@ def _with_driver(url: URL) -> URL:
 def connect_arguments(url: str) -> dict[str, Any]:
     """What a connection to PostgreSQL is opened with, unless the URL says it."""
     # autocommit: the driver must not begin transactions by itself; _begin_postgresql does.
-    node = os.uname().nodename
     given = make_url(url).query
-    defaults = {"application_name": f"receiver@{node}"[:63], **_UNREACHABLE}
+    defaults = {"application_name": f"receiver@{os.uname().nodename}"[:63], **_UNREACHABLE}
     ours = {"autocommit": True, "client_encoding": "UTF8"}  # which ``direct`` writes, whatever the database is in
     return {**ours, **{name: value for name, value in defaults.items() if name not in given}}
 
@@ -120,7 +120,7 @@ def _prepare_postgresql(connection: Any, record: Any) -> None:
     lasting = not behind_pooler(connection)
     if lasting:  # for single queries, see ``Store.ask``
         connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'; SET statement_timeout = '{STATEMENT_SECONDS}s'")
-    record.info[direct.SESSION] = direct.Session(connection, lasting=lasting)
+    record.info[direct.SESSION] = direct.Session(connection, silence.line_of(record), lasting=lasting)
 
 
 def behind_pooler(connection: Any) -> bool:
@@ -128,8 +128,7 @@ def behind_pooler(connection: Any) -> bool:
 
     ``connection``: of psycopg, in autocommit. A pooler makes up the process number that it gives at the start.
     """
-    answered: int = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
-    return bool(answered != connection.info.backend_pid)
+    return bool(connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid)
 
 
 def _begin_postgresql(connection: Connection) -> None:
@@ -141,6 +140,7 @@ def _begin_postgresql(connection: Connection) -> None:
     seconds = {"statement_timeout": STATEMENT_SECONDS, "idle_in_transaction_session_timeout": IDLE_SECONDS}
     if options.get("migrates", False):
         seconds = dict.fromkeys(seconds, 0)
+        silence.line_of(connection).take(float("inf"))
     timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
     if not options.get("flushed", True):

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from receiver.store.silence import Line
+
 SESSION = "session"
 """Under which a connection of SQLAlchemy's to PostgreSQL knows its ``Session``."""
 T = TypeVar("T")
@@ -69,13 +71,17 @@ _FORMS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
 class Session:
     """A connection to PostgreSQL, for one thread at a time. All errors are the driver's."""
 
-    def __init__(self, driver: Any, *, lasting: bool) -> None:
-        """``driver``: psycopg's connection, in UTF-8. ``lasting``: whether one server process answers to the end."""
+    def __init__(self, driver: Any, line: Line, *, lasting: bool) -> None:
+        """``driver``: psycopg's connection, in UTF-8. ``lasting``: whether one server process answers to the end.
+
+        ``line``: on which it is watched for silence.
+        """
         from psycopg import errors  # late: only who has PostgreSQL needs its driver
         from psycopg.adapt import Transformer
         from psycopg.pq import ConnStatus, ExecStatus
 
         self._library = driver.pgconn
+        self._line = line
         self.lasting = lasting
         self._reader = Transformer(driver)
         self._names: dict[str, bytes] = {}  # of the statements that the server knows
@@ -88,6 +94,10 @@ class Session:
     def begin(self, words: str) -> None:
         """Have statements without values executed, in one message."""
         self._checked(self._library.exec_(words.encode()))
+
+    def go_on(self) -> None:
+        """Something is asked: its answer is waited for from now on."""
+        self._line.go_on()
 
     def later(self, statement: str, each: Sequence[Sequence[Any]]) -> None:
         """Have a statement executed with each of these values, before the next one. Its errors come with that.
@@ -185,6 +195,7 @@ class Session:
         return name
 
     def _checked(self, result: Any) -> Any:
+        self._line.go_on()
         if result.status in self._good:
             return result
         if self._library.status == self._broken:
@@ -267,8 +278,11 @@ def directly(connection: Connection, sql: str, work: Callable[[Session | File], 
 
     Errors are those that SQLAlchemy raises, a broken connection included. ``sql``: of which they tell.
     """
+    session: Session | None = connection.info.get(SESSION)
+    if session is not None:
+        session.go_on()
     try:
-        return work(connection.info.get(SESSION) or File(connection.connection.dbapi_connection))
+        return work(session or File(connection.connection.dbapi_connection))
     except BaseException as error:  # noqa: BLE001  raised again by what it is handed to
         # What SQLAlchemy itself does then: name the error, see whether the connection broke, empty the pool. It
         # offers no other door to it. Values stay out of the error's text.

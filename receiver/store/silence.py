@@ -1,0 +1,129 @@
+"""Connections whose other end is there and says nothing: who waits for an answer goes on without it.
+
+The system notices a machine that is gone, and a server ends what takes too long. Neither helps where a pooler or a
+proxy stands before a machine that is gone, where a server's disk stands still, or a commit waits for a standby.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from receiver import logs
+
+LONGEST = 40.0
+"""Seconds for which an answer is waited for: longer than a server runs a statement."""
+LOOKS = 5.0
+"""Seconds between two looks for connections that have been silent for so long."""
+_LINE = "line"  # under which a connection knows its line
+
+log = logs.get("store")
+
+
+class Line:
+    """A connection on which somebody waits for an answer now and then."""
+
+    __slots__ = ("_end", "_patience", "_until")
+
+    def __init__(self, number: int) -> None:
+        """``number``: of the connection's socket."""
+        self._end: socket.socket | None = None
+        with contextlib.suppress(OSError):  # too many open files: then this one is not watched
+            self._end = socket.socket(fileno=os.dup(number))  # ours: the number is never that of another one
+        self.take()
+
+    def take(self, patience: float | None = None) -> None:
+        """Somebody begins to use it, and has so much patience (seconds) with it. None: as usual."""
+        self._patience = LONGEST if patience is None else patience
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Something is asked, or an answer has come: the time begins anew."""
+        self._until = time.monotonic() + self._patience
+
+    def rest(self) -> None:
+        """Nobody waits for an answer."""
+        self._until = float("inf")
+
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return self._until < time.monotonic()
+
+    def cut(self) -> None:
+        """Whoever waits meets a connection that broke."""
+        if self._end is not None:
+            with contextlib.suppress(OSError):  # it did by itself
+                self._end.shutdown(socket.SHUT_RDWR)
+            self._end.close()
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        if self._end is not None:
+            self._end.close()
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self._lines: set[Line] = set()
+        self._lock = threading.Lock()
+        self._watching = False
+
+    def add(self, line: Line) -> None:
+        with self._lock:
+            self._lines.add(line)
+            if not self._watching:
+                with contextlib.suppress(RuntimeError):  # too many threads: the next connection tries again
+                    threading.Thread(target=self._run, name="silence", daemon=True).start()
+                    self._watching = True
+
+    def remove(self, line: Line) -> None:
+        with self._lock:
+            self._lines.discard(line)
+            line.close()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOKS)
+            with self._lock:
+                over = {line for line in self._lines if line.is_over()}
+                self._lines -= over
+                for line in over:
+                    line.cut()
+                self._watching = bool(self._lines)
+                goes_on = self._watching
+            if over:
+                log.warning("the database says nothing", connections_given_up=len(over))
+            if not goes_on:
+                return
+
+
+def watch(engine: Engine) -> None:
+    """Give up connections of this engine that are silent for too long while somebody uses them."""
+    watching = _Watch()
+
+    def begin(driver: Any, record: Any) -> None:
+        record.info[_LINE] = line = Line(driver.fileno())
+        watching.add(line)
+
+    def give_back(_: Any, record: Any) -> None:
+        if _LINE in record.info:  # else none could be opened
+            record.info[_LINE].rest()
+
+    event.listen(engine, "connect", begin, insert=True)  # before anything is asked
+    event.listen(engine, "checkout", lambda _, record, __: record.info[_LINE].take())
+    event.listen(engine, "checkin", give_back)
+    for end in ("close", "detach"):  # one that listens may hear nothing for days
+        event.listen(engine, end, lambda _, record: watching.remove(record.info[_LINE]))
+
+
+def line_of(connection: Connection | ConnectionPoolEntry) -> Line:
+    """The line of a connection to a server."""
+    found: Line = connection.info[_LINE]
+    return found

@@ -1,0 +1,152 @@
+"""A PostgreSQL that is there and says nothing: nobody waits for ever, and what comes later finds it as it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, select, text
+
+from receiver.errors import Busy
+from receiver.store import Store, silence
+from receiver.store.prepared import Prepared
+from receiver.store.schema import workers
+from tests import postgres
+
+OPEN = Path("/proc/self/fd")
+IDS = Prepared(select(workers.c.id).order_by(workers.c.id))
+ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "LONGEST", 0.6)
+    monkeypatch.setattr(silence, "LOOKS", 0.05)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    """A server of one's own."""
+    with postgres.server() as found:
+        yield found
+
+
+@pytest.fixture
+def store(server: postgres.Server) -> Iterator[Store]:
+    """An empty database with our schema, on it."""
+    found = Store(server.create(), pool=2)
+    found.migrate()
+    yield found
+    found.close()
+
+
+def ends_in_time(work: Callable[[], object]) -> BaseException | None:
+    """What came of the work, which must not last."""
+    came: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  it is looked at below
+            came.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "it waits without an end"
+    return came[0] if came else None
+
+
+def ask(connection: Connection) -> None:
+    """By the driver's cursor."""
+    connection.execute(text("SELECT 1"))
+
+
+def add(connection: Connection) -> None:
+    """In one flight with the COMMIT."""
+    ADD.send(connection, [("late", 1)])
+
+
+@pytest.mark.parametrize("step", [ask, IDS.fetch, add])
+def test_nobody_waits_for_a_process_that_stands_still(store: Store, step: Callable[[Connection], object]) -> None:
+    """Whatever is asked is Busy in the end, and the next who asks gets another connection."""
+    stopped: list[int] = []
+
+    def work() -> None:
+        with store.write() as connection:
+            stopped.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+            os.kill(stopped[0], signal.SIGSTOP)
+            step(connection)
+
+    try:
+        assert isinstance(ends_in_time(work), Busy)
+        assert ends_in_time(store.ping) is None
+    finally:
+        os.kill(stopped[0], signal.SIGCONT)
+    assert store.ask(IDS.fetch) == []
+
+
+def test_a_single_query_is_not_kept_either(store: Store) -> None:
+    """It finds another connection by itself."""
+    with store.read() as connection:
+        stopped = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert ends_in_time(lambda: store.ask(IDS.fetch)) is None
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_commit_that_waits_for_a_standby_is_uncertain(server: postgres.Server, store: Store) -> None:
+    """No time-out of the server ends that wait; whoever tries again afterwards finds what was stored."""
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    server.execute("SELECT pg_reload_conf()")
+
+    def work() -> None:
+        with store.write() as connection:
+            ADD.run(connection, [("once", 1)])
+
+    time.sleep(0.3)
+    error = ends_in_time(work)
+    assert isinstance(error, Busy)
+    assert error.uncertain
+    assert ends_in_time(store.ping) is None, "reading goes on"
+    server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    server.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 10
+    while store.ask(IDS.fetch) != [("once",)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_who_goes_on_is_not_given_up(store: Store) -> None:
+    """A long transaction of short statements, a connection that lies in the pool, a migration: none is silent."""
+    with store.read() as connection:
+        for _ in range(6):
+            connection.execute(text("SELECT pg_sleep(0.2)"))
+            IDS.fetch(connection)
+        first = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    time.sleep(1)
+    with store.read() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == first
+    with store._migrator.begin() as connection:
+        connection.execute(text("SELECT pg_sleep(1)"))
+
+
+def test_who_watches_ends_with_the_last_connection(store: Store) -> None:
+    """Neither its thread nor its files outlive the store."""
+    store.close()
+    deadline = time.monotonic() + 10
+    while any(thread.name == "silence" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    files = len(list(OPEN.iterdir()))
+    for _ in range(20):
+        store.ping()
+        store.close()
+    assert len(list(OPEN.iterdir())) <= files
