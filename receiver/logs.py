@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
+import select
+import stat
 import sys
+import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -46,10 +50,71 @@ def _one_line(entry: structlog.typing.EventDict, **_: Any) -> str:
     return _ENCODER.encode(entry)
 
 
+UNREAD = 1.0
+"""Seconds for which a line waits for who reads a pipe; later ones do not, until there is room again."""
+
+
+class _Pipe:
+    """Standard error where it is a pipe, whose reader may stand still: it then loses lines, and says how many.
+
+    It is opened anew, so as not to change it for others who write to it. The text given is whole lines.
+    """
+
+    def __init__(self, number: int) -> None:
+        """``number``: of the file. Raises OSError where it is none that can be opened anew."""
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            raise OSError("no pipe")
+        self._number = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._room = select.poll()
+        self._room.register(self._number, select.POLLOUT)
+        self._lock = threading.Lock()
+        self._rest = b""  # of a line that was begun
+        self._lost = 0
+
+    def __del__(self) -> None:
+        """Give the file back."""
+        with contextlib.suppress(AttributeError):  # it was never opened
+            os.close(self._number)
+
+    def write(self, text: str) -> None:
+        """Write lines, or lose them."""
+        with self._lock:
+            if not self._go_on():
+                self._lost += 1
+                return
+            if self._lost:
+                lost = {"level": "warning", "event": "log lines lost", "why": "nobody read them", "lines": self._lost}
+                text = f"{_ENCODER.encode(lost)}\n{text}"
+                self._lost = 0
+            self._rest = text.encode(errors="backslashreplace")
+            self._go_on()
+
+    def flush(self) -> None:
+        """Nothing: each line goes out at once."""
+
+    def _go_on(self) -> bool:
+        """Write what is left of the last line; whether nothing is."""
+        while self._rest:
+            try:
+                self._rest = self._rest[os.write(self._number, self._rest) :]
+            except BlockingIOError:
+                if self._lost or not self._room.poll(1000 * UNREAD):
+                    return False
+        return True
+
+
+def _standard_error() -> TextIO | _Pipe:
+    try:
+        return _Pipe(sys.stderr.fileno())
+    except (OSError, AttributeError):  # the last one: there is none
+        return sys.stderr
+
+
 class _Printer(structlog.WriteLogger):
     """Writes lines, each in one piece with its end: other processes write to the same place in between.
 
-    One that cannot be written (a full disk, a reader that is gone) must not stop the work that it tells of.
+    One that cannot be written (a full disk, a reader that is gone or stands still) must not stop the work that it
+    tells of.
     """
 
     def msg(self, message: str) -> None:
@@ -80,13 +145,14 @@ def set_up(log_format: str, log_level: str, role: str) -> None:
         shared.append(_for_people)
     renderer: structlog.typing.Processor = _console() if as_text else structlog.processors.JSONRenderer(_one_line)
     level = getattr(logging, log_level.upper())
+    place: Any = _standard_error()
     structlog.configure(
         processors=[*shared, renderer, _blank_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Printer(sys.stderr),
+        logger_factory=lambda *_: _Printer(place),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(place)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, _blank_line],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import logging
+import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
@@ -73,6 +77,56 @@ def test_a_log_that_cannot_be_written_stops_no_work(monkeypatch: pytest.MonkeyPa
         say("submit", provider="toy")
     with pytest.raises(OSError, match="No space left"):
         sys.stderr.write("it is full indeed")
+
+
+@contextmanager
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Standard error is a pipe: the end at which it is read."""
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "w") as stream:  # noqa: PTH123  they are open already
+        monkeypatch.setattr(sys, "stderr", stream)
+        yield reader
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_log_that_nobody_reads_stops_no_work(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+    """A container's log driver stands still: work goes on, and the log says afterwards how much of it is missing."""
+    monkeypatch.setattr(logs, "UNREAD", 0.05)
+    with piped(monkeypatch) as reader:
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+        logs.set_up(log_format, "info", "worker")
+        log, library = logs.get("test"), logging.getLogger("another")
+
+        def work() -> None:
+            for number in range(200):
+                log.info("submit", number=number, padding="x" * 100)
+                library.warning("of a library")
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        worker.join(10)
+        stuck = worker.is_alive()
+        os.set_blocking(reader, False)
+        came = os.read(reader, 1 << 20)
+        worker.join(10)
+        assert not stuck
+        for each in ("y" * 10_000, *["later"] * 5):  # a line that takes several reads, too
+            log.info(each)
+            came += os.read(reader, 1 << 20)
+        lines = came.decode().splitlines()
+        lost = [json.loads(line)["lines"] for line in lines if "log lines lost" in line]
+        assert len(lines) - len(lost) + sum(lost) == 400 + 6
+        assert "later" in lines[-1]
+        assert [line for line in lines if "y" * 10_000 in line]
+
+
+def test_the_pipe_stays_as_it_is_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever shares standard error with us writes to it as before, and waits where it is full."""
+    with piped(monkeypatch) as reader:
+        logs.set_up("json", "info", "worker")
+        logs.get("test").info("submit")
+        assert json.loads(os.read(reader, 1 << 16))["event"] == "submit"
+        assert os.get_blocking(sys.stderr.fileno())
 
 
 class Unbuffered(io.RawIOBase):
