@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from flask import Response
 
@@ -31,6 +32,9 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
     else:
         place = feed.place_of(account_id, after)
 
+    waiting = ExitStack()
+    seated = waiting.enter_context(bell.seat(account_id))
+
     def lines(start: str, place: int) -> Iterator[str]:
         def look() -> Sequence[Event]:
             nonlocal start, place
@@ -41,20 +45,17 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
 
         yield f"retry: {RETRY_MS}\nid: {start}\n\n"
         end = time.monotonic() + LONGEST
-        with bell.seat(account_id) as seated:
-            while True:
-                quiet_until = min(time.monotonic() + HEARTBEAT, end)
-                found = bell.until(
-                    look,
-                    bool,
-                    max(quiet_until - time.monotonic(), 0) if seated else 0,
-                )
-                yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
-                if not seated or bell.stopping or time.monotonic() >= end:
-                    return
+        while True:
+            quiet_until = min(time.monotonic() + HEARTBEAT, end)
+            found = bell.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
+            yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
+            if not seated or bell.stopping or time.monotonic() >= end:
+                return
 
     response = Response(lines(after, place), mimetype="text/event-stream")
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold small pieces back
+    response.call_on_close(waiting.close)
+    if seated:  # without a seat it is over at once, and nginx collects it from us for a client that may read slowly
+        response.headers["X-Accel-Buffering"] = "no"
     return response
 
 

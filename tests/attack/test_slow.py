@@ -24,7 +24,7 @@ from tests.attack.conftest import Address, Door
 from tests.attack.wire import chunks, exchange, post, statuses
 from tests.handlers.topview_samples import notice_body
 from tests.story.system import free_port
-from tests.web.conftest import CREDENTIALS
+from tests.web.conftest import CREDENTIALS, KEY
 from tests.web.test_server import Server
 
 pytestmark = pytest.mark.process
@@ -191,6 +191,20 @@ def test_slow_connections_behind_nginx_cost_the_others_nothing(proxy: Proxy, add
     """With our configuration of nginx: the same, and the slow ones do not even reach the service."""
     with crowd(proxy.plain, SLOW[kind], drip=kind not in NOT_READING):
         assert_answered_in_time(proxy.plain, address)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_slow_readers_of_events_behind_nginx_cost_the_others_nothing(proxy: Proxy, door: Door, accept: str) -> None:
+    """With our configuration of nginx: pages of events that nobody reads keep no thread from other requests."""
+    while len(door.api.get("/v1/events?limit=100").data) < 5_000_000:
+        door.start(padding="x" * 1_000_000)
+    other = f"GET /v1/providers HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    asked = f"GET /v1/events?after=&limit=100 HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n"
+    with crowd(proxy.plain, f"{asked}Authorization: Bearer {KEY}\r\n\r\n".encode(), drip=False):
+        for _ in range(4):
+            began = time.monotonic()
+            assert statuses(exchange(proxy.plain, other, patience=IN_TIME)) == [200]
+            assert time.monotonic() - began < IN_TIME
 
 
 def test_nginx_passes_callbacks_on_unchanged(proxy: Proxy, door: Door) -> None:

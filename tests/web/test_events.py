@@ -227,7 +227,7 @@ def test_a_stream_ends_with_the_process(app: Flask, api: Caller) -> None:
 
 
 def test_a_stream_without_a_seat_gives_what_there_is(app: Flask, api: Caller, progress: Progress) -> None:
-    """Then it ends, and the client comes again: nothing is lost, and no thread is held."""
+    """Then it ends, and the client comes again: nothing is lost, and no thread is held, not even by a slow reader."""
     api.submit()
     progress.finish()
     alarm = face_of(app).alarm
@@ -237,6 +237,7 @@ def test_a_stream_without_a_seat_gives_what_there_is(app: Flask, api: Caller, pr
         with api.get("/v1/events?after=", headers=STREAM) as answer:
             got = list(frames(answer))
         assert [frame["event"] for frame in got[1:]] == ["task.running", "task.succeeded"]
+        assert "X-Accel-Buffering" not in answer.headers
     finally:
         for seat in seats:
             seat.__exit__(None, None, None)
