@@ -60,7 +60,7 @@ def account() -> str:
 def list_turn() -> AbstractContextManager[None]:
     """The calling key's turn to read a list, in a view behind ``needs``. Raises Refused (429), see ``lists``."""
     key: ApiKey = g.api_key
-    return lists().turn(key.id)
+    return lists().turn(key.id, key.account_id)
 
 
 def _admit(scopes: tuple[Scope, ...]) -> ApiKey:

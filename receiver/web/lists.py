@@ -1,4 +1,4 @@
-"""Lists that take long: each API key reads few of them at once, so that it does not take the others' threads."""
+"""Lists that take long: an API key reads few of them at once, an account some, so that others find threads."""
 
 from __future__ import annotations
 
@@ -29,13 +29,31 @@ class ListTurns:
     def __init__(self, threads: int) -> None:
         """``threads``: those of the process."""
         self._at_once = max(1, threads // PART)
+        self._share = max(self._at_once, threads // 2)  # of an account: it may have any number of keys
         self._began: dict[str, list[float]] = defaultdict(list)  # by key, oldest first
         self._waiting: Counter[str] = Counter()
+        self._here: dict[str, list[str]] = defaultdict(list)  # by account: keys of the lists that are read or wait
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def turn(self, key_id: str) -> Iterator[None]:
-        """Read a list within the block. Raises Refused (429) when the key reads too many that take long."""
+    def turn(self, key_id: str, account_id: str) -> Iterator[None]:
+        """Read a list within the block. Raises Refused (429) when its key or account reads too many that take long."""
+        with self._changed:
+            here = self._here[account_id]
+            if len(here) >= self._share and any(map(self._is_slow, here)):
+                raise _too_many()
+            here.append(key_id)
+        try:
+            with self._turn_of_key(key_id):
+                yield
+        finally:
+            with self._changed:
+                here.remove(key_id)
+                if not here:
+                    self._here.pop(account_id, None)
+
+    @contextlib.contextmanager
+    def _turn_of_key(self, key_id: str) -> Iterator[None]:
         with self._changed:
             self._await(key_id)
             began = time.monotonic()
@@ -52,8 +70,7 @@ class ListTurns:
     def _await(self, key_id: str) -> None:
         if self._is_free(key_id):
             return
-        slow = self._began[key_id][0] <= time.monotonic() - SLOW
-        if slow and self._waiting[key_id] >= self._at_once:
+        if self._is_slow(key_id) and self._waiting[key_id] >= self._at_once:
             raise _too_many()
         self._waiting[key_id] += 1
         try:
@@ -64,13 +81,17 @@ class ListTurns:
             if not self._waiting[key_id]:
                 del self._waiting[key_id]
 
+    def _is_slow(self, key_id: str) -> bool:
+        began = self._began.get(key_id)
+        return began is not None and began[0] <= time.monotonic() - SLOW
+
     def _is_free(self, key_id: str) -> bool:
         return len(self._began.get(key_id, ())) < self._at_once
 
 
 def _too_many() -> Refused:
     detail = (
-        "This API key reads too many lists at once that take long. Read one after the other, or narrow them down by "
-        "time. Try again in 1 second."
+        "This API key, or its account, reads too many lists at once that take long. Read one after the other, or "
+        "narrow them down by time. Try again in 1 second."
     )
     return Refused(429, "too-many-requests", detail, {"Retry-After": "1"})

@@ -81,7 +81,9 @@ class Door:
     def start(self, provider: str = "topview", padding: str = "") -> Address:
         """A running task. ``padding``: what its input has beside the sample's."""
         given = {"topview": TOPVIEW, "apsaravideo_vod": VOD, "img_open": IMG_TOOL}[provider]
-        task = self.api.submit(provider=provider, operation=given.operation, input=given.input | ({"padding": padding} if padding else {}))
+        task = self.api.submit(
+            provider=provider, operation=given.operation, input=given.input | ({"padding": padding} if padding else {})
+        )
         (start,) = self.runtime.submissions.claim(provider, 1)
         url = self.runtime.submissions.submission_of(start).callback_url
         assert url is not None

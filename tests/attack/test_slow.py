@@ -198,7 +198,9 @@ def test_slow_readers_of_events_behind_nginx_cost_the_others_nothing(proxy: Prox
     """With our configuration of nginx: pages of events that nobody reads keep no thread from other requests."""
     while len(door.api.get("/v1/events?limit=100").data) < 5_000_000:
         door.start(padding="x" * 1_000_000)
-    other = f"GET /v1/providers HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    other = (
+        f"GET /v1/providers HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    )
     asked = f"GET /v1/events?after=&limit=100 HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n"
     with crowd(proxy.plain, f"{asked}Authorization: Bearer {KEY}\r\n\r\n".encode(), drip=False):
         for _ in range(4):

@@ -18,14 +18,15 @@ from tests.web.problems import assert_problem
 from tests.web.test_waiting import in_background, until
 
 KEY_ID, OTHER_ID = "key_1", "key_2"
+ACCOUNT = "acct_1"
 REFUSED = "429, again in 1 s"
 PATHS = ("/v1/tasks", "/v1/deliveries", "/v1/events", "/v1/events?after=", "/v1/events?after=&wait=1")
 
 
-def read(turns: ListTurns, key_id: str = KEY_ID) -> str:
+def read(turns: ListTurns, key_id: str = KEY_ID, account_id: str = ACCOUNT) -> str:
     """Read a list; what it came to."""
     try:
-        with turns.turn(key_id):
+        with turns.turn(key_id, account_id):
             return "read"
     except Refused as refused:
         return f"{refused.response.status_code}, again in {refused.response.headers['Retry-After']} s"
@@ -42,8 +43,8 @@ def test_quick_lists_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(lists, "SLOW", 1000.0)
     turns = ListTurns(16)
     with ExitStack() as held:
-        held.enter_context(turns.turn(KEY_ID))
-        held.enter_context(turns.turn(KEY_ID))
+        held.enter_context(turns.turn(KEY_ID, ACCOUNT))
+        held.enter_context(turns.turn(KEY_ID, ACCOUNT))
         results = [in_background(lambda: read(turns)) for _ in range(5)]
         until(lambda: waiting(turns) == 5)
     assert {result() for result in results} == {"read"}
@@ -57,9 +58,9 @@ def test_slow_lists_of_one_key_leave_threads_to_others(monkeypatch: pytest.Monke
     monkeypatch.setattr(lists, "SLOW", 0.0)
     turns = ListTurns(16)
     with ExitStack() as held:
-        held.enter_context(turns.turn(KEY_ID))
+        held.enter_context(turns.turn(KEY_ID, ACCOUNT))
         assert read(turns) == "read", "there is a second turn"
-        held.enter_context(turns.turn(KEY_ID))
+        held.enter_context(turns.turn(KEY_ID, ACCOUNT))
         results = [in_background(lambda: read(turns)) for _ in range(2)]
         until(lambda: waiting(turns) == 2)
         assert read(turns) == REFUSED
@@ -67,11 +68,24 @@ def test_slow_lists_of_one_key_leave_threads_to_others(monkeypatch: pytest.Monke
     assert {result() for result in results} == {"read"}
 
 
+def test_slow_lists_of_an_account_with_many_keys_leave_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the threads are all that it gets for them, however many keys it makes; another account has its turns."""
+    monkeypatch.setattr(lists, "SLOW", 0.0)
+    turns = ListTurns(16)
+    with ExitStack() as held:
+        for number in range(8):
+            held.enter_context(turns.turn(f"key_{number}", ACCOUNT))
+        assert read(turns, "key_8") == REFUSED
+        assert read(turns, "key_9", "acct_2") == "read"
+    assert read(turns, "key_8") == "read"
+    assert not turns._here
+
+
 def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that gets no turn is refused after a while, and can be read when there is one again."""
     monkeypatch.setattr(lists, "PATIENCE", 0.05)
     turns = ListTurns(2)
-    with turns.turn(KEY_ID):
+    with turns.turn(KEY_ID, ACCOUNT):
         assert read(turns) == REFUSED
     assert read(turns) == "read"
 
@@ -80,7 +94,7 @@ def test_a_list_that_fails_gives_its_turn_back() -> None:
     """An error while it is being read costs the key nothing."""
     turns = ListTurns(8)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), turns.turn(KEY_ID):
+        with pytest.raises(ZeroDivisionError), turns.turn(KEY_ID, ACCOUNT):
             raise ZeroDivisionError
     assert read(turns) == "read"
 
@@ -93,7 +107,7 @@ def none_left(app: Flask, runtime: Runtime) -> Iterator[None]:
     turns = face_of(app).lists
     with ExitStack() as held:
         for _ in range(runtime.settings.web_threads // lists.PART):
-            held.enter_context(turns.turn(key.id))
+            held.enter_context(turns.turn(key.id, key.account_id))
         yield
 
 
