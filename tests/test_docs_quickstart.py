@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.process
 @pytest.mark.parametrize("name", WALKS)
 def test_who_follows_the_page_gets_a_verified_webhook(folder: Path, name: str) -> None:
-    """Whoever types what stands there, with the key that was shown, gets a webhook and can verify it."""
+    """Whoever types what stands there, with the key that was shown, gets webhooks, the ping too, and can verify them."""
     ours, theirs = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
     environment |= {"RECEIVER_BIND": f"127.0.0.1:{ours}", "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{ours}"}
@@ -106,6 +106,12 @@ def test_who_follows_the_page_gets_a_verified_webhook(folder: Path, name: str) -
                     assert json.loads(said)["status"] == ("succeeded" if "wait=" in block else "queued")
         sent = json.loads(answer)["id"]
         soon(lambda: f"verified: task.succeeded {sent}" in hook.read_text(), "verified webhook")
+        subscriber = json.loads((folder / "hook.json").read_text())["id"]
+        ping = f'curl -s -X POST $URL/v1/subscribers/{subscriber}/ping -H "Authorization: Bearer $KEY"'
+        delivery = json.loads(typed(assigned + ping, folder, environment))["id"]
+        look = f'curl -s $URL/v1/deliveries/{delivery} -H "Authorization: Bearer $KEY"'
+        answered = soon(lambda: json.loads(typed(assigned + look, folder, environment))["attempts"], "attempt")
+        assert answered[0]["response_status"] == 204, "the page's script does not take a ping"
 
 
 def typed(block: str, folder: Path, environment: dict[str, str]) -> str:
