@@ -85,13 +85,16 @@ def delivery_times(connection: Connection, account_id: str, since: int) -> Rows:
     """(told, written, delivered) in ms of the newest results that arrived.
 
     ``told``: when the provider's first notice of the task came, None without one. ``written``: when the result was
-    stored. ``delivered``: when the subscriber had taken it.
+    stored. ``delivered``: when the subscriber had taken it for the first time, however often it was sent again.
     """
     recent = _recent_deliveries(account_id, since)
     arrived = (recent.c.status == DeliveryStatus.DELIVERED.value) & recent.c.event_type.in_(_FINAL_EVENTS)
     results = select(recent).where(arrived).order_by(recent.c.id.desc()).limit(SOME).subquery()
     told = select(func.min(notices.c.received_at)).where(notices.c.task_id == results.c.task_id).scalar_subquery()
-    query = select(told.label("told"), results.c.created_at.label("written"), results.c.finished_at.label("delivered"))
+    taken = func.min(attempts.c.started_at + attempts.c.duration_ms)
+    taken_by = (attempts.c.delivery_id == results.c.id, attempts.c.error.is_(None))
+    delivered = select(taken).where(*taken_by).scalar_subquery()
+    query = select(told.label("told"), results.c.created_at.label("written"), delivered.label("delivered"))
     return connection.execute(query).all()
 
 
