@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.tab import PHONE, Tab
+from tests.browser.tab import DESKTOP, PHONE, Tab
 from tests.story.samples import ALL, SUPERAPP, TOPVIEW, Sample
 from tests.story.system import System
 from tests.subscriber import Subscriber, answer
@@ -119,6 +119,17 @@ def test_long_names_leave_room_for_what_they_name(tab: Tab, system: System) -> N
     assert box is not None
     assert box["width"] > 150
     tab.check("task-long-names")
+
+
+def test_a_long_wait_leaves_the_timeline_readable(tab: Tab, system: System) -> None:
+    """However long a step waited, its time does not run into what stands beside it, on a phone either."""
+    task = system.finished(system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given()))
+    tab.open(f"/tasks/{task['id']}")
+    offset = tab.page.locator(".steps .offset").last
+    offset.evaluate("element => element.textContent = '+13 h 29 min'")
+    for window in (DESKTOP, PHONE):
+        tab.page.set_viewport_size(window)  # type: ignore[arg-type]  # a plain dict is one
+        assert offset.evaluate("element => element.scrollWidth <= element.clientWidth"), window
 
 
 def test_a_task_can_be_canceled(tab: Tab, system: System) -> None:
