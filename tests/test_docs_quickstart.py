@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.process
 @pytest.mark.parametrize("name", WALKS)
 def test_who_follows_the_page_gets_a_verified_webhook(folder: Path, name: str) -> None:
-    """Whoever types what stands there, with the key that was shown, gets webhooks, the ping too, and can verify them."""
+    """Whoever types what stands there, with the key that was shown, gets webhooks, a ping too, and verifies them."""
     ours, theirs = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
     environment |= {"RECEIVER_BIND": f"127.0.0.1:{ours}", "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{ours}"}
