@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from handlers._reading import objects, text_of, url_expiry, url_of
+from handlers._reading import objects, text_of, unpacked, url_expiry, url_of
 from handlers._records import (
     ErrorCode,
     JsonObject,
@@ -61,6 +61,14 @@ def result_fields(text: str) -> Mapping[str, OutputKind]:
             raise ValueError("must be like outputImageUrl=image,caption=text with the kinds " + ", ".join(OutputKind))
         kinds[name] = OutputKind(kind)
     return kinds
+
+
+def data_of(envelope: JsonObject) -> JsonObject | None:
+    """An envelope's ``data``: an object, also as JSON text or alone in a list (both assumed); None for all else."""
+    data = unpacked(envelope.get("data"))
+    if isinstance(data, list) and len(data) == 1:  # of several nobody knows which is ours
+        data = unpacked(data[0])
+    return data if isinstance(data, dict) else None
 
 
 def task_update(data: JsonObject, rules: Rules, outputs: Sequence[Output], task_id: str, raw: str) -> TaskUpdate:

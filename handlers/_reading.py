@@ -112,6 +112,14 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def unpacked(value: Any) -> Any:
+    """What a text says when it is JSON; any other value, and a text that is none, as it is."""
+    if not isinstance(value, str):
+        return value
+    wrapped = json_object('{"it":' + value + "}")  # only objects come out made safe to store
+    return value if wrapped is None else wrapped["it"]
+
+
 def url_of(value: Any) -> str | None:
     """An http(s) URL with a host, or None."""
     text = text_of(value)

@@ -76,6 +76,29 @@ def _need(data: Mapping[str, Any], name: str, when: str) -> None:
         raise ValidationError({name: [f"Required {when}."]})
 
 
+SWITCHES = ("isDiyScript", "preview")
+
+
+class TextSwitch(Switch):
+    """A switch that the provider's pages write as text in places; sent as ``true`` or ``false`` (``as_sent``)."""
+
+    def __init__(self, *, description: str, validate: validate.Validator | None = None) -> None:
+        both = {"type": ["boolean", "string"], "enum": [True, False, "true", "false"]}
+        super().__init__(validate=validate, metadata={"description": description, **both})
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        return super()._deserialize(_switched(value))
+
+
+def _switched(value: Any) -> Any:
+    return value == "true" if value in ("true", "false") else value
+
+
+def as_sent(given: Mapping[str, Any]) -> dict[str, Any]:
+    """An input as the provider gets it: its switches, which may be texts, as JSON has them."""
+    return {name: _switched(value) if name in SWITCHES else value for name, value in given.items()}
+
+
 class TopViewInput(InputSchema):
     """Base of TopView's inputs, and the input of operations whose fields are not documented."""
 
@@ -113,7 +136,7 @@ class M2VInput(TopViewInput):
     endcardBackgroundColor = _text("Behind the end card.", one_of=("black", "white"))
     logoFileId = _file("The logo")
     musicFileId = _file("The music")
-    isDiyScript = Switch(metadata={"description": "Whether the script is your own."})
+    isDiyScript = TextSwitch(description="Whether the script is your own.")
 
     @validates_schema
     def _some_source(self, data: Mapping[str, Any], **_: Any) -> None:
@@ -129,9 +152,9 @@ class M2VInput(TopViewInput):
 class M2VPreviewInput(M2VInput):
     """M2V_PREVIEW: the service itself sends ``preview`` true."""
 
-    preview = Switch(
+    preview = TextSwitch(
         validate=validate.Equal(True, error="Must be true; m2v_export makes the whole video."),
-        metadata={"description": "Always true for this operation."},
+        description="Always true for this operation.",
     )
 
 
@@ -140,9 +163,9 @@ class M2VExportInput(M2VInput):
 
     taskId = _text("The provider's task id of the preview to export.")
     scriptId = _script("Which script of the preview; required with taskId.")
-    preview = Switch(
+    preview = TextSwitch(
         validate=validate.Equal(False, error="Must be false; m2v_preview makes previews."),
-        metadata={"description": "Always false for this operation."},
+        description="Always false for this operation.",
     )
 
     @validates_schema

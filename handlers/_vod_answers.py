@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handlers._http import Answer
-from handlers._reading import json_exactly, json_object, json_text, objects, text_of, url_expiry, url_of
+from handlers._reading import json_exactly, json_text, objects, text_of, unpacked, url_expiry, url_of
 from handlers._records import (
     ErrorCode,
     HandlerError,
@@ -108,7 +108,7 @@ def signed_images(images: Any, job_id: str) -> tuple[Output, ...]:
             },
         )
         for image in objects(images)
-        if image.get("JobId") == job_id and (url := url_of(image.get("FileURL")))
+        if text_of(image.get("JobId")) == job_id and (url := url_of(image.get("FileURL")))
     )
 
 
@@ -133,13 +133,27 @@ def alone(body: JsonObject, job: JsonObject, text: str) -> str:
     return json_text({**exact, "AIImageJobList": [exact["AIImageJobList"][place]]})
 
 
+def state_of(job: JsonObject) -> RemoteStatus:
+    """What the status of a job means; words that are not known mean running."""
+    return STATUSES.get((text_of(job.get("Status")) or "").lower(), RemoteStatus.RUNNING)
+
+
+def each_once(listed: Any) -> dict[str, JsonObject]:
+    """The jobs of an answer by their ids.
+
+    Of one that stands there twice a success counts before a failure, and that before what is said of it on its way.
+    """
+    order = (RemoteStatus.RUNNING, RemoteStatus.FAILED, RemoteStatus.SUCCEEDED)
+    jobs = sorted(objects(listed), key=lambda job: order.index(state_of(job)))
+    return {text_of(job.get("JobId")) or "": job for job in jobs}
+
+
 def job_update(job: JsonObject, outputs: Sequence[Output], raw: str) -> TaskUpdate:
     """The state of one job from its entry in an answer, or from its notice.
 
     ``outputs``: its images. ``raw``: what to keep of the answer or notice.
     """
-    word = text_of(job.get("Status")) or ""
-    status = STATUSES.get(word.lower(), RemoteStatus.RUNNING)
+    word, status = text_of(job.get("Status")) or "", state_of(job)
     error = None
     if status is RemoteStatus.FAILED:
         error = task_error(text_of(job.get("Code")), text_of(job.get("Message")))
@@ -158,9 +172,7 @@ def job_update(job: JsonObject, outputs: Sequence[Output], raw: str) -> TaskUpda
 
 def _results(value: Any) -> list[dict[str, Any]]:
     """The list of images, whether it is JSON text, a list, one image or an object that holds the list."""
-    if isinstance(value, str):  # read inside an object, since only objects come out made safe to store
-        wrapped = json_object('{"AIImageResult":' + value + "}")
-        value = wrapped["AIImageResult"] if wrapped else None
+    value = unpacked(value)
     if isinstance(value, dict):
         inner = value.get("AIImageResult")
         return _results(inner) if inner is not None else [value]

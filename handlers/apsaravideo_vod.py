@@ -16,7 +16,7 @@ from handlers import _vod_signing as signing
 from handlers._base import Callbacks, Handler, InputSchema, Operation, Option
 from handlers._http import ProviderSession, contradicted, not_understood
 from handlers._options import one_of, seconds, visible
-from handlers._reading import json_object, notice_object, objects, text_of
+from handlers._reading import json_object, notice_object, text_of
 from handlers._records import (
     BadSignature,
     ErrorCode,
@@ -183,8 +183,8 @@ class ApsaraVideoVod(Handler):
         updates: dict[str, TaskUpdate] = {}
         looked_up: dict[str, Any] = {}
         enough = time.monotonic() + LOOK_UPS
-        for job in objects(body.get("AIImageJobList")):
-            task = asked.get(text_of(job.get("JobId")) or "")
+        for job_id, job in answers.each_once(body.get("AIImageJobList")).items():
+            task = asked.get(job_id)
             if task is None or (looked_up and time.monotonic() > enough):
                 continue  # not asked for, or to be asked for again: one slow query must not outlast a worker's lease
             outputs = self._images(job, task, looked_up)
@@ -279,7 +279,7 @@ class ApsaraVideoVod(Handler):
 
         ``looked_up``: answers of this query by VideoId, since jobs of one video share them.
         """
-        if answers.STATUSES.get((text_of(job.get("Status")) or "").lower()) is not RemoteStatus.SUCCEEDED:
+        if answers.state_of(job) is not RemoteStatus.SUCCEEDED:
             return ()
         video_id = text_of(job.get("VideoId")) or text_of(task.input.get("VideoId")) or ""
         patient = task.age < self.settings["signed_urls_patience"]

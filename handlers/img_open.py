@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
-from handlers._img_open_results import result_fields, sd_images, status_rules, task_update, tool_outputs
+from handlers._img_open_results import data_of, result_fields, sd_images, status_rules, task_update, tool_outputs
 from handlers._options import one_of, seconds, visible
 from handlers._reading import json_object, text_of
 from handlers._records import (
@@ -145,9 +145,7 @@ class ImgOpen(Handler):
         work = self._works.get(notice.task.operation) if notice.task else None
         if body is None or work is None or notice.task is None or not work.operation.callbacks:
             raise Malformed("not a notice of a task that calls back")
-        data = body.get("data")
-        if not isinstance(data, Mapping):
-            data = body
+        data = data_of(body) or body
         given = text_of(data.get("businessTaskId"))
         if given is None and work.family is Family.TRAINING:
             given = text_of(data.get("taskId")) or text_of(data.get("task_id"))
@@ -308,8 +306,7 @@ class ImgOpen(Handler):
         code = text_of(envelope.get("code"))
         if code is None or answer.status >= 500:
             raise not_understood(answer, self.title, starts_work=starts_work)
-        data = envelope.get("data")
-        return code, data if isinstance(data, Mapping) else {}, answer
+        return code, data_of(envelope) or {}, answer
 
     def _failure(self, code: str, answer: Answer, *, starts_work: bool) -> HandlerError:
         """What an envelope with another code than 200 means; codes that are not published may mean anything."""

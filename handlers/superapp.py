@@ -16,7 +16,7 @@ from marshmallow import ValidationError, fields, validate
 from handlers._base import Handler, InputSchema, Operation, Option
 from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._options import boolean, one_of, seconds, visible, whole
-from handlers._reading import kind_of_url, name_of_url, text_of, url_expiry, url_of
+from handlers._reading import kind_of_url, name_of_url, text_of, unpacked, url_expiry, url_of
 from handlers._records import (
     LONGEST_PAUSE,
     ErrorCode,
@@ -321,8 +321,10 @@ def _update(operation: str, model: Mapping[str, Any], raw: str) -> TaskUpdate:
         return TaskUpdate(status, raw, task_id, error=_task_error(word.upper()))
     if status is not RemoteStatus.SUCCEEDED:
         return TaskUpdate(status, raw, task_id)
-    output = _output(operation, model.get("ossPath"))
-    if output is None:
+    given = unpacked(model.get("ossPath"))
+    paths = given if isinstance(given, list) else [given]  # one; the page's own sample names a list
+    outputs = tuple(output for path in paths if (output := _output(operation, path)) is not None)
+    if not outputs:
         nothing = TaskError(
             ErrorCode.EMPTY_RESULT,
             "The provider reports success without a result",
@@ -331,7 +333,7 @@ def _update(operation: str, model: Mapping[str, Any], raw: str) -> TaskUpdate:
             provider_message=text_of(model.get("ossPath")),
         )
         return TaskUpdate(RemoteStatus.FAILED, raw, task_id, error=nothing)
-    return TaskUpdate(status, raw, task_id, outputs=(output,))
+    return TaskUpdate(status, raw, task_id, outputs=outputs)
 
 
 def _task_error(word: str) -> TaskError:

@@ -38,6 +38,7 @@ from handlers._records import (
 )
 from handlers._signatures import same
 from handlers._topview_answers import CODES, STATUSES, failed, meaning_of, outputs_of, status_of, succeeded
+from handlers._topview_inputs import as_sent
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
 
 NOT_FOUND = "4004"
@@ -101,7 +102,7 @@ class TopView(Handler):
     def submit(self, submission: Submission) -> Receipt:
         """One POST. The ``status`` in its answer is acceptance only; there is no idempotency key."""
         flow, given = FLOWS[submission.operation], submission.input
-        body: dict[str, Any] = {**given, **(flow.fixed or {})}
+        body: dict[str, Any] = {**as_sent(given), **(flow.fixed or {})}
         path = self.paths[f"{submission.operation}.submit"]
         if submission.operation == "m2v_export" and not given.get("taskId"):  # all in one go, without a preview
             path, body["preview"] = self.paths["m2v_preview.submit"], False

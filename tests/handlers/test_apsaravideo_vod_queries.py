@@ -193,3 +193,24 @@ def test_an_answer_without_a_list_says_nothing(remote: FakeProvider) -> None:
     """HTTP 200 without jobs is no error: they are still running."""
     remote.answer(json_answer({"RequestId": "r"}))
     assert load(remote).query([task()]) == {}
+
+
+@pytest.mark.parametrize("job_id", [4711, 4711.0, "4711", " 4711 "])
+def test_images_are_found_under_a_number(remote: FakeProvider, job_id: Any) -> None:
+    """A job whose id comes as a number keeps the URLs that can be fetched, and gets nobody else's."""
+    other = SIGNED | {"JobId": 4712, "FileURL": "https://cdn.test/2.gif"}
+    remote.answer(jobs(DONE | {"JobId": job_id}), images(other, SIGNED | {"JobId": job_id}, SIGNED | {"JobId": None}))
+    (update,) = load(remote).query([task(provider_task_id="4711")]).values()
+    assert [output.url for output in update.outputs] == [SIGNED["FileURL"]]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("lesser", [DONE | {"Status": "processing"}, DONE | {"Status": ""}, FAILED])
+def test_a_job_that_stands_there_twice_counts_once(remote: FakeProvider, lesser: dict[str, Any], order: int) -> None:
+    """The result wins, whatever the order: no image that was paid for is lost to a staler line beside it."""
+    remote.answer(jobs(*[lesser, DONE][::order]), images(SIGNED))
+    (update,) = load(remote).query([task()]).values()
+    assert update.status is RemoteStatus.SUCCEEDED
+    assert json.loads(update.raw)["AIImageJobList"] == [DONE]
+    remote.answer(jobs(*[DONE | {"Status": "processing"}, FAILED][::order]))
+    assert load(remote).query([task()])["task_1"].status is RemoteStatus.FAILED

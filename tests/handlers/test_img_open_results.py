@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from handlers import ConfigurationError, ErrorCode, OutcomeUnknown, OutputStatus, RemoteStatus, TaskUpdate, Unavailable
+from handlers import (
+    ConfigurationError,
+    ErrorCode,
+    Malformed,
+    OutcomeUnknown,
+    OutputStatus,
+    RemoteStatus,
+    TaskUpdate,
+    Unavailable,
+)
 from handlers._img_open_results import progress, status_rules
-from tests.handlers.fake_provider import FakeProvider, json_answer
+from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
+from tests.handlers.samples import NoticeSample
 from tests.handlers.test_img_open import (
     BLOCKED,
     FACES,
@@ -206,3 +217,40 @@ def test_codes_may_be_numbers(remote: FakeProvider) -> None:
 def test_rules_are_read_with_spaces() -> None:
     """A table is read as a human writes it."""
     assert status_rules(" 0 = queued , * = failed ") == {"0": "queued", "*": "failed"}
+
+
+PACKED = [json.dumps, lambda data: [data], lambda data: json.dumps([data])]
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_data_as_text_or_as_a_list_of_one_is_read(remote: FakeProvider, packed: Any) -> None:
+    """A paid result is not lost because the envelope's data comes packed once more."""
+
+    def pack(answer: Answer) -> Answer:
+        return envelope(packed(json.loads(answer.body)["data"]))
+
+    assert ask(remote, pack(sd(2, IMAGE))).outputs[0].url == IMAGE["image_url"]
+    done = ask(remote, pack(tool(1, outputImageUrl=PICTURE)), operation="face_fusion")
+    assert (done.status, done.outputs[0].url) == (S.SUCCEEDED, PICTURE)
+    notice = NoticeSample(pack(tool(1, outputImageUrl=PICTURE)).body, S.SUCCEEDED, task("face_fusion")).notice
+    assert load(remote).read(notice).status is S.SUCCEEDED
+    remote.answer(envelope(packed({"task_id": "theirs"})))
+    assert load(remote).submit(submission()).provider_task_id == "theirs"
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_packed_data_of_another_task_is_not_believed(remote: FakeProvider, packed: Any) -> None:
+    """The check of whose answer it is looks into packed data, too."""
+    other = packed({"businessTaskId": "task_2", "status": 1, "outputImageUrl": PICTURE})
+    with pytest.raises(Unavailable):
+        ask(remote, envelope(other), operation="face_fusion")
+    with pytest.raises(Malformed):
+        load(remote).read(NoticeSample(envelope(other).body, S.RUNNING, task("face_fusion")).notice)
+
+
+@pytest.mark.parametrize(
+    "data", [[], ["x"], "x", "", "[]", 7, [{"status": 1}, {"status": 1, "outputImageUrl": PICTURE}]]
+)
+def test_data_that_names_no_one_task_ends_none(remote: FakeProvider, data: Any) -> None:
+    """Of several objects nobody knows which is ours; a text that is no JSON says nothing."""
+    assert ask(remote, envelope(data), operation="face_fusion").status is S.RUNNING

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from handlers import OutcomeUnknown, Rejected, Submission, Unavailable
+from handlers import ErrorCode, OutcomeUnknown, Rejected, RemoteStatus, Submission, Unavailable
 from tests.handlers.fake_provider import Answer, FakeProvider
-from tests.handlers.test_superapp import CAT, asked, failure, make, remote, task_answer
+from tests.handlers.test_superapp import CAT, URL, asked, failure, make, remote, task_answer
 
 __all__ = ["remote"]
 
@@ -62,3 +65,26 @@ def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> N
     with pytest.raises(Unavailable) as caught:
         make(remote, resubmit_after_429="true").submit(Submission("task_1", "text2image", CAT))
     assert caught.value.retry_after == 3
+
+
+SECOND = URL.replace("out-1", "out-2")
+
+
+@pytest.mark.parametrize("packed", [list, json.dumps])
+def test_a_path_that_is_a_list_gives_all_it_names(remote: FakeProvider, packed: Any) -> None:
+    """The page's sample prints a list where one path belongs: what is in such a list was paid for."""
+    remote.answer(task_answer("SUCCESS", ossPath=packed([URL, "[]", "", None, {"url": URL}, SECOND])))
+    update = make(remote).query([asked()])["task_1"]
+    assert update.status is RemoteStatus.SUCCEEDED
+    assert [(output.url, output.name, output.expires_at) for output in update.outputs] == [
+        (url, "ossPath", 1767232800_000) for url in (URL, SECOND)
+    ]
+
+
+@pytest.mark.parametrize("path", [["[]"], [None], [[URL]], {"url": URL}, "[", "[1]", [URL.replace("out-1", "%5B%5D")]])
+def test_a_list_that_names_nothing_is_no_success(remote: FakeProvider, path: object) -> None:
+    """A list without one usable path is as empty as a path that is none."""
+    remote.answer(task_answer("SUCCESS", ossPath=path))
+    error = make(remote).query([asked()])["task_1"].error
+    assert error is not None
+    assert error.code is ErrorCode.EMPTY_RESULT

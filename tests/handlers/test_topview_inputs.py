@@ -8,6 +8,8 @@ import pytest
 from marshmallow import ValidationError
 
 import handlers
+from handlers import Submission
+from tests.handlers.fake_provider import FakeProvider, json_answer
 from tests.handlers.topview_samples import INPUTS
 
 AVATAR = {"avatarSourceFrom": "0", "audioSourceFrom": "0", "videoFileId": "f", "audioFileId": "f"}
@@ -33,7 +35,10 @@ def problems(operation: str, given: dict[str, Any]) -> dict[str, list[str]]:
         ("m2v_preview", {"fileIds": ["f"]}, "productName"),
         ("m2v_preview", {"fileIds": ["f"], "productName": "Cup"}, "productDescription"),
         ("m2v_preview", {"fileIds": ["f"], "productName": "Cup", "isDiyScript": False}, "productDescription"),
-        ("m2v_preview", {**FILES, "isDiyScript": "false"}, "isDiyScript"),
+        ("m2v_preview", {**FILES, "isDiyScript": "false"}, "productDescription"),
+        ("m2v_preview", {**FILES, "isDiyScript": "yes"}, "isDiyScript"),
+        ("m2v_preview", {**FILES, "isDiyScript": 1}, "isDiyScript"),
+        ("m2v_preview", {"productLink": "x", "preview": "false"}, "preview"),
         ("m2v_preview", {"productLink": "x", "preview": False}, "preview"),
         ("m2v_export", {"productLink": "x", "preview": True}, "preview"),
         ("m2v_export", {}, "taskId"),
@@ -64,6 +69,9 @@ def test_fields_that_belong_together_are_asked_for_together(operation: str, give
     [
         ("m2v_preview", {**FILES, "productDescription": "Blue."}),
         ("m2v_preview", {**FILES, "isDiyScript": True}),
+        ("m2v_preview", {**FILES, "isDiyScript": "true"}),
+        ("m2v_preview", {"productLink": "x", "preview": "true"}),
+        ("m2v_export", {"productLink": "x", "preview": "false"}),
         ("m2v_preview", {"productLink": "x", "preview": True, "videoLengthType": 4}),
         ("m2v_export", {"productLink": "x", "preview": False}),
         ("m2v_export", {"taskId": "t", "scriptId": 0}),
@@ -136,3 +144,15 @@ def test_numbers_written_as_text_are_passed_on_as_they_came() -> None:
     schema = handlers.find("topview").operations["zero_shot_avatar"].schema()
     loaded = schema.load({**AVATAR, "avatarSourceFrom": "0", "audioSourceFrom": 0})
     assert (loaded["avatarSourceFrom"], loaded["audioSourceFrom"]) == ("0", 0)
+
+
+@pytest.mark.parametrize(("given", "sent"), [("true", True), ("false", False), (True, True), (False, False)])
+def test_a_switch_given_as_text_is_sent_as_a_switch(given: object, sent: bool) -> None:
+    """The provider's pages write booleans as texts in places: both are taken, and it gets what it can read."""
+    with FakeProvider() as remote:
+        remote.answer(json_answer({"code": "200", "result": {"taskId": "t-1", "status": "success"}}))
+        handler = handlers.load("topview", {"uid": "u", "api_key": "k", "base_url": remote.url})
+        asked = {**FILES, "productDescription": "Blue.", "isDiyScript": given}
+        assert problems("m2v_preview", asked) == {}
+        handler.submit(Submission("task_1", "m2v_preview", asked))
+        assert remote.last.json()["isDiyScript"] is sent
