@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -139,7 +139,7 @@ def _told() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             _nobody_reads()
-        _write_the_rest()
+        write_the_rest()
         raise Problem(str(error), Exit.FAILED) from None
     except KeyboardInterrupt:
         _interrupted()
@@ -156,20 +156,21 @@ def _interrupted() -> NoReturn:
 
 def _nobody_reads() -> NoReturn:
     """Who read our output went away, like ``| head``: end without a word, also when Python flushes at its end."""
-    _drop_the_rest()
+    _drop_the_rest(sys.stdout)
     raise SystemExit(Exit.BROKEN_PIPE)
 
 
-def _write_the_rest() -> None:
-    """Write what is left of the output; if it cannot be, Python must not try again at its end, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_the_rest()
+def write_the_rest() -> None:
+    """Write what is left to be said; what cannot be, Python must not try again at its end, and complain (exit 120)."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _drop_the_rest(stream)
 
 
-def _drop_the_rest() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop_the_rest(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 HELP = """Tasks to generative-AI providers, their callbacks in, signed webhooks out.

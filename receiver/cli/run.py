@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from receiver import __version__
 from receiver.accounts import DEFAULT
+from receiver.cli import write_the_rest
 from receiver.cli.api import local_url
 from receiver.cli.checks import public_url
 from receiver.cli.emulation import sandbox_environment
@@ -63,6 +64,7 @@ def run(with_sandbox: bool) -> None:
             buried=lambda pid: mark_process_dead(pid, str(folder)),  # type: ignore[no-untyped-call]  # theirs
         )
         code = supervisor.run()
+    write_the_rest()
     raise SystemExit(code)
 
 

@@ -34,7 +34,7 @@ CREDENTIALS = {
     "SUPERAPP_SECRET_KEY": "superapp/secret+key-5528",
     "APSARAVIDEO_VOD_ACCESS_KEY_SECRET": "vod/secret=6639",
     "APSARAVIDEO_VOD_CALLBACK_KEY": "VodCallbackKey7740",
-    "IMG_OPEN_ACCESS_KEY_SECRET": "img open secret-8851",
+    "IMG_OPEN_ACCESS_KEY_SECRET": "img+open/secret-8851",
 }
 AUTHORIZATION = "Bearer subscriber-token-9962"
 ELSEWHERE = {"run", "web", "worker", "sandbox", "listen"}
