@@ -82,9 +82,12 @@ SWITCHES = ("isDiyScript", "preview")
 class TextSwitch(Switch):
     """A switch that the provider's pages write as text in places; sent as ``true`` or ``false`` (``as_sent``)."""
 
-    def __init__(self, *, description: str, validate: validate.Validator | None = None) -> None:
-        both = {"type": ["boolean", "string"], "enum": [True, False, "true", "false"]}
-        super().__init__(validate=validate, metadata={"description": description, **both})
+    def __init__(self, *, description: str, only: bool | None = None, error: str = "") -> None:
+        """``only``: the one value that it may have, if there is one; ``error``: what the other is told."""
+        values = (True, False) if only is None else (only,)
+        both = {"type": ["boolean", "string"], "enum": [*values, *(str(value).lower() for value in values)]}
+        rule = None if only is None else validate.Equal(only, error=error)
+        super().__init__(validate=rule, metadata={"description": description, **both})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         return super()._deserialize(_switched(value))
@@ -153,8 +156,9 @@ class M2VPreviewInput(M2VInput):
     """M2V_PREVIEW: the service itself sends ``preview`` true."""
 
     preview = TextSwitch(
-        validate=validate.Equal(True, error="Must be true; m2v_export makes the whole video."),
         description="Always true for this operation.",
+        only=True,
+        error="Must be true; m2v_export makes the whole video.",
     )
 
 
@@ -164,8 +168,9 @@ class M2VExportInput(M2VInput):
     taskId = _text("The provider's task id of the preview to export.")
     scriptId = _script("Which script of the preview; required with taskId.")
     preview = TextSwitch(
-        validate=validate.Equal(False, error="Must be false; m2v_preview makes previews."),
         description="Always false for this operation.",
+        only=False,
+        error="Must be false; m2v_preview makes previews.",
     )
 
     @validates_schema
