@@ -10,8 +10,15 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from receiver.submissions import LATE_ANSWER
 from tests.crash.plant import Group, Plant, until
 from tests.story.system import ROOT, free_port
+
+LEASE = 16
+GRACE = 30
+REST = LEASE + GRACE + LATE_ANSWER / 1000 + 40
+"""Seconds after which all is done: a killed worker's submission that may be repeated (Img Open) is taken up after lease
+and grace, and when its deadline is over then, it ends a late answer's time after that."""
 
 WRONG_CLOCK = """
 import time
@@ -92,7 +99,8 @@ class Farm(Plant):
                 "RECEIVER_DATABASE_URL": database_url,
                 "RECEIVER_PUBLIC_URL": self.balancer.url,
                 "RECEIVER_DELIVERY_TIMEOUT": "10",
-                "RECEIVER_LEASE": "16",
+                "RECEIVER_LEASE": str(LEASE),
+                "IMG_OPEN_NOT_FOUND_GRACE": str(GRACE),
                 **more,
             },
         )
