@@ -264,6 +264,8 @@ class ImgOpen(Handler):
             code, data, answer = self._call(path, {field: task_id}, starts_work=False)
             raw = answer.text
             if code == OK:
+                if not data:
+                    raise Unavailable(f"{self.title} answered a query without a task")
                 # V2.0 and the tools repeat the id that is asked for.
                 if (text_of(data.get("businessTaskId")) or text_of(data.get("id_task"))) not in (None, task_id, ours):
                     raise Unavailable(f"{self.title} answered a query about another task")

@@ -238,7 +238,7 @@ class SuperApp(Handler):
             raise not_understood(answer, self.title, starts_work=False)
         if not found["success"]:
             return self._query_failed(task, found, answer)
-        model = found.get("model")
+        model = unpacked(found.get("model"))
         if not isinstance(model, dict):
             raise Unavailable(f"{self.title} answered a query without a task")
         if text_of(model.get("taskId")) not in (None, provider_task_id):

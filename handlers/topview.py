@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import Answer, ProviderSession, contradicted, json_body, not_understood
 from handlers._options import boolean, seconds, visible
-from handlers._reading import json_object, notice_object, objects, text_of, url_of
+from handlers._reading import json_object, notice_object, objects, text_of, unpacked, url_of
 from handlers._records import (
     LONGEST_PAUSE,
     BadSignature,
@@ -110,7 +110,7 @@ class TopView(Handler):
             body["noticeUrl"] = submission.callback_url
         headers = {"Content-Type": "application/json", **self._credentials()}
         answer = self.http.post(path, body=json_body(body), headers=headers, starts_work=True)
-        found = self._result(answer, starts_work=True)
+        found = unpacked(self._result(answer, starts_work=True))
         result = found if isinstance(found, dict) else {}
         if STATUSES.get(status_of(result).lower()) is RemoteStatus.FAILED:
             refused = failed(result, answer.text, None).error
@@ -159,7 +159,7 @@ class TopView(Handler):
             params["needCloudFrontUrl"] = "true"
         answer = self.http.get(self.paths[f"{task.operation}.query"], params=params, headers=self._credentials())
         try:
-            result = self._result(answer, starts_work=False)
+            result = unpacked(self._result(answer, starts_work=False))
         except Rejected as refusal:
             return self._refused_query(task, refusal)
         if task.operation == "m2v_script" and not status_of(result if isinstance(result, dict) else {}):

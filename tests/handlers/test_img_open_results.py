@@ -249,8 +249,17 @@ def test_packed_data_of_another_task_is_not_believed(remote: FakeProvider, packe
 
 
 @pytest.mark.parametrize(
-    "data", [[], ["x"], "x", "", "[]", 7, [{"status": 1}, {"status": 1, "outputImageUrl": PICTURE}]]
+    "data", [None, {}, [], ["x"], "x", "", "[]", 7, [{"status": 1}, {"status": 1, "outputImageUrl": PICTURE}]]
 )
-def test_data_that_names_no_one_task_ends_none(remote: FakeProvider, data: Any) -> None:
-    """Of several objects nobody knows which is ours; a text that is no JSON says nothing."""
-    assert ask(remote, envelope(data), operation="face_fusion").status is S.RUNNING
+@pytest.mark.parametrize(("operation", "given"), [("sd_text2image", SD), ("face_swap_v1", FACES)])
+def test_a_success_without_a_task_says_nothing(remote: FakeProvider, operation: str, given: Any, data: Any) -> None:
+    """It ends no task, is no sign that one runs, and is shown as a call that failed; nothing is bought twice for it.
+
+    Of several objects nobody knows which is ours; a text that is no JSON says nothing.
+    """
+    with pytest.raises(Unavailable, match="without a task"):
+        ask(remote, envelope(data), operation=operation)
+    remote.answer(envelope(data))
+    with pytest.raises(OutcomeUnknown):
+        load(remote).submit(submission(operation, repeated=True, **given))
+    assert remote.last.path.endswith(("queryTaskInfo", "queryTask"))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from handlers import ErrorCode, OutcomeUnknown, Rejected, RemoteStatus, Submission, Unavailable
-from tests.handlers.fake_provider import Answer, FakeProvider
-from tests.handlers.test_superapp import CAT, URL, asked, failure, make, remote, task_answer
+from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
+from tests.handlers.test_superapp import CAT, ID, URL, asked, failure, make, remote, task_answer
 
 __all__ = ["remote"]
 
@@ -68,6 +68,18 @@ def test_the_operator_may_say_that_429_starts_nothing(remote: FakeProvider) -> N
 
 
 SECOND = URL.replace("out-1", "out-2")
+
+
+def test_a_task_that_comes_as_text_is_read(remote: FakeProvider) -> None:
+    """A paid result is not lost because the answer's model comes as JSON text; whose it is is checked all the same."""
+    for task_id in (ID, "other"):
+        model = {"taskId": task_id, "status": "SUCCESS", "ossPath": URL}
+        remote.answer(json_answer({"success": True, "model": json.dumps(model)}))
+        if task_id == ID:
+            assert make(remote).query([asked()])["task_1"].outputs[0].url == URL
+        else:
+            with pytest.raises(Unavailable):
+                make(remote).query([asked()])
 
 
 @pytest.mark.parametrize("packed", [list, json.dumps])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from handlers import ErrorCode, OutputKind, OutputStatus, RemoteStatus, TaskUpdate
+from handlers import ErrorCode, OutputKind, OutputStatus, RemoteStatus, TaskUpdate, Unavailable
 from handlers._topview_answers import meaning_of, outputs_of
 from handlers._topview_table import FLOWS
 from tests.handlers.fake_provider import FakeProvider
-from tests.handlers.topview_samples import ID, LINK, asked, envelope, make
+from tests.handlers.topview_samples import ID, INPUTS, LINK, VIDEOS, asked, envelope, make, submitted
 
 VIDEO, IMAGE, AUDIO, DATA = OutputKind.VIDEO, OutputKind.IMAGE, OutputKind.AUDIO, OutputKind.DATA
 TOMORROW = 1_767_312_000_000  # 2026-01-02T00:00:00Z, LINK's expiry
@@ -84,6 +85,18 @@ def test_each_operations_artefacts_are_found(
     assert update.status is RemoteStatus.SUCCEEDED
     assert [(output.kind, output.name) for output in update.outputs] == expected
     assert {(output.url, output.expires_at) for output in update.outputs if output.url} <= {(LINK, TOMORROW)}
+
+
+def test_a_result_that_comes_as_text_is_read(remote: FakeProvider) -> None:
+    """What was bought is neither lost nor of another task because the answer's result comes as JSON text."""
+    remote.answer(envelope(json.dumps(VIDEOS)))
+    assert make(remote).query([asked()])["task_1"].outputs[0].url == LINK
+    remote.answer(envelope(json.dumps({**VIDEOS, "taskId": "other"})))
+    with pytest.raises(Unavailable):
+        make(remote).query([asked()])
+    remote.answer(envelope(json.dumps({"taskId": ID, "noticeUuid": "uuid-1"})))
+    receipt = submitted(make(remote), "scraper", INPUTS["scraper"])
+    assert (receipt.provider_task_id, receipt.state) == (ID, {"noticeUuid": "uuid-1"})
 
 
 def test_a_placeholder_is_not_a_video(remote: FakeProvider) -> None:
