@@ -99,20 +99,22 @@ def _urls(shortest: int, longest: int) -> fields.List[Any]:
     return fields.List(item, required=True, validate=validate.Length(min=shortest, max=longest))
 
 
-def _text_or_number(help: str, check: Any = None) -> fields.Raw:  # noqa: A002 - the word of Option, too
+def _text_or_number(help: str, check: Any = None, **limits: float) -> fields.Raw:  # noqa: A002 - the word of Option, too
+    """``limits``: of numbers, as JSON Schema has them; ``check`` holds for texts, too."""
+
     def plain(value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValidationError("must be a text or a number")
         if check is not None:
             check(value)
 
-    return fields.Raw(validate=plain, metadata={"description": help, "type": ["string", "number"]})
+    return fields.Raw(validate=plain, metadata={"description": help, "type": ["string", "number"], **limits})
 
 
 def _share(value: str | float) -> None:
     try:
         good = 0 <= float(value) <= 1
-    except ValueError:
+    except (ValueError, OverflowError):
         good = False
     if not good:
         raise ValidationError("must be between 0 and 1")
@@ -121,7 +123,7 @@ def _share(value: str | float) -> None:
 def _learning_rate(value: str | float) -> None:
     try:
         good = 0.0000001 <= float(value) <= 0.0001
-    except ValueError:
+    except (ValueError, OverflowError):
         good = False
     if not good:
         raise ValidationError("must be between 0.0000001 and 0.0001")
@@ -178,7 +180,7 @@ FACE_SWAP_V1 = _schema("FaceSwapV1Input", {
 })  # fmt: skip
 FACE_SWAP_V2 = _schema("FaceSwapV2Input", {
     "sourceUrl": _url("the face"), "targetUrl": _url("the picture that gets it"),
-    "fidelityWeight": _text_or_number("0 to 1, sent as text", _share),
+    "fidelityWeight": _text_or_number("0 to 1, sent as text", _share, minimum=0, maximum=1),
 })  # fmt: skip
 FACE_FUSION = _schema("FaceFusionInput", {
     "sourceUrl": _urls(1, 2), "targetUrl": _url("the picture that gets them"), "faceIdx": _whole(),
@@ -207,7 +209,9 @@ TRAINING = _schema("ModelTrainingInput", {
     "fileUrlList": _urls(10, 100),
     "maxEpochs": fields.Integer(strict=True, validate=validate.Range(10, 50)),
     "batchSize": fields.Integer(strict=True, validate=validate.Range(1, 4)),
-    "learningRate": _text_or_number("0.0000001 to 0.0001, sent as text to keep its precision", _learning_rate),
+    "learningRate": _text_or_number(
+        "0.0000001 to 0.0001, sent as text to keep its precision", _learning_rate, minimum=0.0000001, maximum=0.0001
+    ),
     "maxTokenLength": fields.Integer(strict=True, validate=validate.OneOf([0, 150, 225])),
 }, TrainingSchema)  # fmt: skip
 

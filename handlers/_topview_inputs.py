@@ -189,7 +189,7 @@ class M2VExportInput(M2VInput):
 class ScriptSegment(InputSchema):
     """One sentence of a script."""
 
-    segId = fields.Raw(required=True, metadata={"description": "Which sentence."})
+    segId = _script("Which sentence.", required=True)
     segText = fields.String(required=True, metadata={"description": "Its words."})
 
 
@@ -234,9 +234,7 @@ class ReplaceImageNewerInput(TopViewInput):
     generateImageMode = _text("auto or manual.", one_of=("auto", "manual"))
     keepTarget = _text("model or product.", one_of=("model", "product"))
     version = _text("v3 or v4.", one_of=("v3", "v4"))
-    location = fields.List(
-        fields.List(fields.Float()), metadata={"description": "Where the product goes: a list of points."}
-    )
+    location = fields.List(fields.List(Number()), metadata={"description": "Where the product goes: a list of points."})
     productSize = _whole("How large the product is.")
 
 

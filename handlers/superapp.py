@@ -61,7 +61,7 @@ REFUSALS = {
 
 
 def _http_url(value: str) -> None:
-    if url_of(value) is None:
+    if url_of(value) != value:  # one with a blank before or behind it would be sent with it
         raise ValidationError("Must be an http or https URL.")
 
 

@@ -50,7 +50,7 @@ def test_a_handler_sees_a_task_as_it_left_it(stage: Stage) -> None:
     assert remote_task(task, 0).age == 0
 
 
-VALUES = [None, True, False, 0, 1, 1.5, "", "1", "yes", "false", [], [1], {}]
+VALUES = [None, True, False, 0, 1, 1.5, "", "1", "yes", "false", [], [1], [["1"]], {}]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -64,7 +64,9 @@ def test_the_input_refuses_what_the_published_schema_refuses(value: Any) -> None
                 assert field in refused or Draft202012Validator(shown).is_valid(value), (name, called, field)
 
 
-@pytest.mark.parametrize("value", [None, True, [], [1], {}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, True, [], [1], {}, -(10**9), 10**9, 1e9 + 0.5, [{"segId": None, "segText": "x"}]], ids=repr
+)
 def test_the_published_schema_refuses_what_the_input_refuses(value: Any) -> None:
     """No field takes a kind of value by its JSON Schema that a task with it would be refused for."""
     for name in handlers.available():

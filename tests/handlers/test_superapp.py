@@ -365,6 +365,7 @@ def test_input_that_json_cannot_say_is_rejected(remote: FakeProvider) -> None:
         ("text2image", {"height": True}, "height"),
         ("image2video", {"inputImage": "ftp://x.test/a.png"}, "inputImage"),
         ("image2video", {"inputImage": "cat.png"}, "inputImage"),
+        ("image2video", {"inputImage": " https://x.test/a.png\n"}, "inputImage"),
         ("catvton", {"category": "hat"}, "category"),
         ("catvton", {"seed": -1}, "seed"),
         ("catvton", {"seed": 2147483648}, "seed"),

@@ -16,6 +16,10 @@ from receiver.web import create_app
 from tests.web.conftest import KEY, SAMPLE, Caller, Clock, Progress
 from tests.web.problems import assert_invalid, assert_problem
 
+SWAP = {"provider": "img_open", "operation": "face_swap_v2"}
+SWAP_FIELDS = ("sourceUrl", "targetUrl", "fidelityWeight")
+TRAINING = {"provider": "img_open", "operation": "model_training"}
+
 
 def test_a_task_is_accepted_with_its_address(api: Caller) -> None:
     """202, Location, and the whole task; reading it gives the same text."""
@@ -71,6 +75,8 @@ def test_numbers_come_back_to_the_last_digit(api: Caller, progress: Progress) ->
         ({"deadline": True}, ["deadline"]),
         ({"deadline": "60"}, ["deadline"]),
         ({"deadline": 10**400}, ["deadline"]),
+        ({**SWAP, "input": {"fidelityWeight": 10**400}}, [f"input.{name}" for name in SWAP_FIELDS]),
+        ({**TRAINING, "input": {"learningRate": -(10**400)}}, ["input.fileUrlList", "input.learningRate"]),
         ({"dead_line": 60}, ["dead_line"]),
         ({"provider": 1, "input": 1, "metadata": 1}, ["provider", "input", "metadata"]),
     ],
