@@ -147,8 +147,9 @@ class Task:
 
     ``due_at``: when a worker must look at it next, None for never. ``fence`` grows with every
     claim: only the worker that holds the newest number may write a result. ``submits`` and
-    ``polls`` count calls. ``outcome_unknown``: a submission's answer was lost. ``noticed_id``:
-    the provider's id as a notice gave it before the submission's answer was stored.
+    ``polls`` count calls. ``outcome_unknown``: a submission's answer was lost, and nobody
+    repeats it just now. ``noticed_id``: the provider's id as a notice gave it before the submission's
+    answer was stored.
     """
 
     id: str

@@ -113,7 +113,7 @@ class SubmissionService:
                 elif now >= task.deadline_at:
                     moves.append(_past_deadline(task, now, task.submits - 1 if repeats else task.submits))
                 elif repeats:
-                    moves.append(Move(task, None, values={"outcome_unknown": True}))
+                    moves.append(Move(task, None, values={"outcome_unknown": False}))  # somebody is finding out
                     again.append(Start(at, replace(task, outcome_unknown=True), repeated=True))
                 else:
                     patience = 0 if task.outcome_unknown else LATE_ANSWER
@@ -173,7 +173,8 @@ class SubmissionService:
     def accepted(self, task: Task, receipt: Receipt) -> None:
         """The provider took the task (as claimed): it runs, unless a callback was faster or it was canceled.
 
-        A receipt that comes late, after its lease had been given up, still saves a task that only waits for news.
+        A receipt that comes late, after its lease had been given up, still saves a task that waits for news, or that
+        somebody is submitting once more.
         One with an id that cannot be one is as good as lost.
         """
         if len(receipt.provider_task_id) > LONGEST_ID:
@@ -190,8 +191,7 @@ class SubmissionService:
                 "answer": receipt.raw[:KEPT_ANSWER],
             }
             tasks.add_step(connection, task.id, now, "submit", detail)
-            ours = current.fence == task.fence or current.outcome_unknown
-            if current.status is not TaskStatus.SUBMITTING or not ours:
+            if current.status is not TaskStatus.SUBMITTING:
                 # Somebody was faster; what the provider called it is still worth knowing.
                 tasks.fill_provider_task_id(connection, task.id, receipt.provider_task_id)
                 return
@@ -233,7 +233,7 @@ class SubmissionService:
             elif now >= task.deadline_at:
                 settle(connection, current, lifecycle.past_deadline(task), now)
             elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
-                tasks.move(connection, task.id, values)
+                tasks.move(connection, task.id, {**values, "outcome_unknown": True})
             else:
                 again = {**values, "status": TaskStatus.QUEUED, "outcome_unknown": False}
                 tasks.move(connection, task.id, again)

@@ -135,6 +135,56 @@ def test_an_answer_in_hand_outlasts_an_outage_that_lasts_past_the_deadline(
             assert stage.event_types(task) == [EventType.TASK_FAILED]
 
 
+@pytest.mark.parametrize("word", ["accepted", "first accepted", "rejected", "lost", "nothing"])
+def test_a_repetition_in_hand_outlasts_an_outage_that_lasts_past_the_deadline(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """The worker that repeated a submission is given its minute too; one that had spoken is not waited for."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create(deadline=LEASE + 60)
+    first = stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    again = stage.claim_one()
+    assert again.repeated
+    if word == "lost":
+        stage.runtime.submissions.lost(again.task, "reset", pause=60)
+    stage.clock.pass_by(8 * 3600)
+    assert stage.claim() == [], "past its deadline nothing is bought"
+    match word:
+        case "accepted" | "first accepted":
+            assert stage.task(task).submits == 2
+            stage.accept(again if word == "accepted" else first)
+            assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
+            return
+        case "rejected":
+            tell(stage, word, again.task)
+        case "nothing":
+            stage.clock.pass_by(LATE_ANSWER / 1000)
+            assert stage.claim() == []
+    code = REFUSED.code if word == "rejected" else "submission_unknown"
+    assert json.loads(stage.task(task).error_json or "")["code"] == code
+
+
+@pytest.mark.parametrize("word", ["accepted", "lost"])
+def test_the_first_call_counts_while_the_second_is_made(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """An answer that comes late after all is taken at once; nothing else that it says disturbs the repetition."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create()
+    first = stage.claim_one()
+    stage.clock.pass_by(LEASE + 1)
+    again = stage.claim_one()
+    if word == "accepted":
+        stage.accept(first, "job-1")
+    else:
+        stage.runtime.submissions.lost(first.task, "reset")
+        assert stage.task(task).status is TaskStatus.SUBMITTING
+        stage.accept(again, "job-1")
+    after = stage.task(task)
+    assert (after.status, after.provider_task_id) == (TaskStatus.RUNNING, "job-1")
+
+
 def test_a_lost_worker_is_noted_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the task is looked at until it ends, its timeline says so one time."""
     without_callbacks(stage, monkeypatch)
