@@ -74,8 +74,8 @@ def export(task_id: str, output: str | None) -> None:
     if output is None:
         show_json(text)
         return
-    with open(output, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(text + "\n")
+    with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # half a character, as JSON escapes it
     console(error=True).print(f"Written to {output}. Look through it before you send it: inputs and outputs are in it.")
 
 

@@ -150,6 +150,18 @@ def test_an_export_goes_to_a_file_that_only_its_owner_reads(
     assert f"Did you mean {task}?" in missing.stderr
 
 
+def test_half_a_character_of_a_provider_goes_into_the_file(
+    run: Run, runtime: Runtime, account: str, tmp_path: Path
+) -> None:
+    r"""A provider's JSON may hold ``\ud83d``, which UTF-8 cannot: the document holds it as JSON does."""
+    task = submitted(runtime, account)
+    written(tmp_path, "UPDATE tasks SET provider_response = ? WHERE id = ?", r'{"said": "\ud83d"}', task)
+    shown = run("export", task, "-o", str(tmp_path / "ticket.json"))
+    assert shown.exit_code == 0, shown.stderr
+    made = json.loads((tmp_path / "ticket.json").read_text("utf-8"))
+    assert made["task"]["provider_response"] == {"said": "\ud83d"}
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -74,8 +74,9 @@ def page(
 
 
 def render(template: str, status: int = 200, **values: Any) -> Response:
-    """A page as an answer."""
-    response = flask.make_response(flask.render_template(template, **values), status)
+    """A page as an answer. Half a character, which JSON may hold and UTF-8 cannot, is shown as JSON escapes it."""
+    text = flask.render_template(template, **values).encode("utf-8", "backslashreplace")
+    response = flask.make_response(text, status)
     response.headers["Content-Security-Policy"] = flask.current_app.extensions[_POLICY]
     return response
 

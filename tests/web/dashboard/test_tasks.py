@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +14,11 @@ import pytest
 
 from handlers import ErrorCode, TaskError
 from receiver.accounts import AccountService
+from receiver.deliveries import Outcome
+from receiver.models import Subscriber
 from receiver.runtime import Runtime
 from receiver.web.dashboard.words import _ADVICE
+from tests.core.stage import answered
 from tests.web.conftest import KEY, Caller, Clock, Progress
 from tests.web.dashboard.conftest import Visitor
 
@@ -319,3 +323,32 @@ def test_another_one_like_it_has_the_same_metadata(visitor: Visitor, api: Caller
     sent = visitor.post(FORM, fields)
     assert sent.status_code == 303, sent.text
     assert api.get(f"/v1/tasks/{sent.headers['Location'].rpartition('/')[2]}").json["metadata"] == metadata
+
+
+# --- texts that no page can carry ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["provider", "subscriber"])
+def test_half_a_character_from_outside_leaves_every_page_readable(
+    visitor: Visitor, api: Caller, runtime: Runtime, subscriber: Subscriber, progress: Progress, who: str
+) -> None:
+    r"""JSON may hold ``\ud83d``, half of an emoji that was cut: the pages show it as it came, and never fail."""
+    cut = r'{"said": "a cut \ud83d", "\udc00": 1}'
+    task = api.submit()["id"]
+    progress.finish(raw=cut if who == "provider" else "{}")
+    answer = replace(answered(200), body=cut if who == "subscriber" else "")
+    claims = runtime.deliveries.turn((), 100).claims
+    runtime.deliveries.turn([Outcome(claim, runtime.clock(), answer) for claim in claims], 0)
+    delivery, event = (api.get(f"/v1/{noun}").json["data"][0]["id"] for noun in ("deliveries", "events"))
+    pages = {f"/tasks/{task}": True, f"/deliveries/{delivery}": True, f"/events/{event}": who == "provider"}
+    for address, has_it in pages.items():
+        page = visitor.get(address)
+        assert page.status_code == 200, address
+        assert (r"a cut \ud83d" in page.text) == has_it, address
+
+
+def test_half_a_character_in_a_form_is_refused_where_it_stands(visitor: Visitor) -> None:
+    """What was typed comes back with what is wrong, like any other mistake."""
+    answer = visitor.post(FORM, {**FILLED, "metadata": r'{"\udc00": "x"}'})
+    assert answer.status_code == 422
+    assert "a cat" in answer.text
