@@ -10,12 +10,18 @@ becomes a label, so the number of series is bounded.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import threading
+from collections import OrderedDict
 from functools import cache
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 import handlers
@@ -211,9 +217,52 @@ def registry() -> CollectorRegistry:
     return everything
 
 
+READERS = 32
+"""Connections at a time to the port where a process shows its counts."""
+
+
+class _Port(ThreadingMixIn, WSGIServer):
+    """Shows counts to few at a time: its connections must not use up the files and threads that the work needs.
+
+    Whoever comes when all places are taken gets that of the one who came first: a scrape takes a moment, and who holds
+    a place for long asks for nothing.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self._open: OrderedDict[Any, None] = OrderedDict()
+        self.address_family = socket.getaddrinfo(*address)[0][0]
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a place, and a thread."""
+        if len(self._open) >= READERS:
+            with contextlib.suppress(KeyError, OSError):  # it ended in this moment
+                self._open.popitem(last=False)[0].shutdown(socket.SHUT_RDWR)
+        self._open[request] = None
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Its place is free."""
+        self._open.pop(request, None)
+        super().close_request(request)
+
+
+class _Reader(WSGIRequestHandler):
+    def handle(self) -> None:
+        """Answer one request; who hangs up gets none."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
 def serve(host: str, port: int) -> None:
     """Show what is counted at an address, for a process that answers no other HTTP, as long as it lives.
 
     Raises OSError when the address cannot be used.
     """
-    start_http_server(port, host, registry())
+    server = make_server(host, port, make_wsgi_app(registry()), _Port, _Reader)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
