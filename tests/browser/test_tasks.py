@@ -121,6 +121,20 @@ def test_long_names_leave_room_for_what_they_name(tab: Tab, system: System) -> N
     tab.check("task-long-names")
 
 
+def test_long_addresses_and_searches_stay_in_the_window(tab: Tab, system: System) -> None:
+    """A webhook's address may be a long word: its steps, and a search that finds nothing, break it into lines."""
+    far = f"http://127.0.0.1:9/{'a' * 900}"
+    task = system.finished(system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given(), callback_url=far))
+    tab.open(f"/tasks/{task['id']}")
+    attempt = tab.page.locator(".steps li", has_text="Webhook task.running").first
+    attempt.locator("summary").click()
+    expect(attempt.locator(".behind code", has_text="9/aaa").first).to_be_visible()
+    tab.check("task-long-address")
+    tab.open(f"/tasks?q={'x' * 900}")
+    expect(tab.page.get_by_text("x" * 900)).to_be_visible()
+    tab.check("tasks-long-search")
+
+
 def test_a_long_wait_leaves_the_timeline_readable(tab: Tab, system: System) -> None:
     """However long a step waited, its time does not run into what stands beside it, on a phone either."""
     task = system.finished(system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given()))
