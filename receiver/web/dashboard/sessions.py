@@ -43,6 +43,7 @@ def begin(key: ApiKey) -> None:
     session.clear()
     session.permanent = True
     session["key"] = key.id
+    session["until"] = runtime().clock() + LIFETIME // timedelta(milliseconds=1)
 
 
 def end() -> None:
@@ -51,9 +52,14 @@ def end() -> None:
 
 
 def key_of_visitor() -> ApiKey | None:
-    """The living key that this request is signed in with, None without one that may manage."""
-    key_id = session.get("key")
-    key = runtime().accounts.living_key(key_id) if isinstance(key_id, str) else None
+    """The living key that this request is signed in with, None without one that may manage.
+
+    The time of signing in counts: whatever is changed in a session, such as a message, makes its cookie a new one.
+    """
+    key_id, until = session.get("key"), session.get("until", 0)
+    if not isinstance(key_id, str) or runtime().clock() >= until:
+        return None
+    key = runtime().accounts.living_key(key_id)
     return key if key is not None and Scope.MANAGE in key.scopes else None
 
 

@@ -23,7 +23,7 @@ from receiver.runtime import Runtime
 from receiver.tasks import TaskService
 from receiver.web import create_app
 from receiver.web.dashboard import frame
-from tests.web.conftest import KEY, Caller
+from tests.web.conftest import KEY, Caller, Clock
 from tests.web.dashboard.conftest import HOOK, Visitor
 
 STATIC = Path(frame.__file__).parent / "static"
@@ -116,6 +116,16 @@ def test_signing_out_ends_the_session(visitor: Visitor) -> None:
     """And leads to the sign-in."""
     assert "API key" in visitor.follow(visitor.post("/sign-out")).text
     assert visitor.get("/tasks").status_code == 303
+
+
+def test_a_session_lasts_twelve_hours_whatever_is_done_in_it(visitor: Visitor, clock: Clock) -> None:
+    """Forms make its cookie anew, and not its time longer: one that was copied ends, too."""
+    for _ in range(2):
+        clock.ahead += 5 * 3_600_000
+        assert visitor.post("/preferences", {"theme": "dark"}).status_code == 303
+        assert visitor.get("/tasks").status_code == 200
+    clock.ahead += 3 * 3_600_000
+    assert "sign-in" in visitor.get("/tasks").headers["Location"]
 
 
 def test_sessions_survive_a_rotation_of_the_secret_keys(visitor: Visitor, build: Callable[..., Runtime]) -> None:
