@@ -18,7 +18,7 @@ from receiver import __version__
 from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.fields import is_web_address, secret_text
-from receiver.cli.screen import COLOURS, clean, console, show_json, when
+from receiver.cli.screen import COLOURS, clean, console, in_line, show_json, when
 from receiver.cli.stream import EventReader, ServerEvent
 from receiver.events import pattern_matches, valid_pattern
 from receiver.models import EventType
@@ -261,7 +261,7 @@ def _show(event: ServerEvent, as_json: bool) -> None:
     if data.get("progress") is not None and state == "progress":
         line.append(f"  {data['progress']:.0%}", "")
     if data.get("error"):
-        line.append(f"  {clean(data['error']['code'])}: {clean(data['error']['message'])}", "red")
+        line.append(f"  {clean(data['error']['code'])}: {in_line(data['error']['message'])}", "red")
     console().print(line)
 
 

@@ -84,6 +84,11 @@ def clean(value: Any) -> str:
     return replaced(str(value))
 
 
+def in_line(value: Any) -> str:
+    """The same where each line says something of its own: nobody else's text begins one."""
+    return " ".join(clean(value).splitlines())
+
+
 def word(value: Any) -> Text:
     """A state in its colour."""
     text = clean(value)

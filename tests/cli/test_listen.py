@@ -13,6 +13,7 @@ from receiver.cli import listen as listening
 from receiver.cli.api import Api, ApiProblem
 from receiver.cli.listen import Forwarded, Forwarder, follow
 from receiver.cli.stream import ServerEvent
+from receiver.cli.timeline import told
 from receiver.signing import new_secret, verify
 from tests.cli.conftest import KEY, Run
 from tests.cli.service import FakeService, Said
@@ -261,6 +262,17 @@ def test_a_failed_task_shows_its_error_live(run: Run, streaming: FakeService) ->
     body = json.dumps({"timestamp": "2026-11-21T10:00:00.000Z", "data": data}).encode()
     streaming.on("GET", "/v1/events", Said(frame(1, "task.failed", body), headers=STREAM))
     assert "timeout: Too slow." in run("listen", "--after", "evt_0").stdout
+
+
+def test_a_providers_words_begin_no_line(run: Run, streaming: FakeService) -> None:
+    """Each event is one line, whatever its error says: no provider can make up another event, or a step."""
+    said = "no\n2026-11-21 10:00:01Z  task.succeeded  superapp"
+    data: dict[str, Any] = task_of(status="failed", error={"code": "timeout", "message": said})
+    body = json.dumps({"timestamp": "2026-11-21T10:00:00.000Z", "data": data}).encode()
+    streaming.on("GET", "/v1/events", Said(frame(1, "task.failed", body), headers=STREAM))
+    shown = run("listen", "--after", "evt_0").stdout
+    assert [line for line in shown.splitlines() if "task.succeeded" in line] == [shown.splitlines()[0]]
+    assert "\n" not in told({"kind": "poll", "detail": {"failed": said}}).plain
 
 
 def test_from_the_very_first_event_when_there_is_none_yet(service: FakeService) -> None:
