@@ -240,11 +240,15 @@ class SubmissionService:
         self._bell.ring()
 
     def expired(self, task: Task) -> None:
-        """The deadline passed before the task was handed over."""
+        """The deadline passed before the task was handed over; or once more, if the provider has called back for it."""
         now = self._clock()
         with self._store.write() as connection:
             current = self._ours(connection, task)
-            if current is not None:
+            if current is None:
+                return
+            if current.noticed_id is not None:  # an earlier call, which seemed to start nothing, did: a query tells
+                adopt(connection, current, current.noticed_id, now)
+            else:
                 settle(connection, current, lifecycle.past_deadline(task), now)
         self._bell.ring()
 
