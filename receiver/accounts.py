@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Collection, Sequence
 
+from receiver import logs
 from receiver.errors import Busy, Invalid, NotFound
 from receiver.models import Account, ApiKey, Scope, new_id
 from receiver.sealing import Sealer
@@ -16,6 +17,8 @@ from receiver.store import Connection, Store, accounts
 DEFAULT = "default"
 LAST_USE_STEP = 60_000
 """A key's last use is written at most this often (ms), so that reading costs no write."""
+
+log = logs.get("accounts")
 
 
 class AccountService:
@@ -29,7 +32,10 @@ class AccountService:
         self._noted: dict[str, int] = {}  # when this process last tried to write a key's use
 
     def bootstrap(self, api_key: str) -> None:
-        """Make sure that the account ``default`` exists, and that it owns ``api_key`` unless that is empty."""
+        """Make sure that the account ``default`` exists, and that it owns ``api_key`` unless that is empty.
+
+        A key that was made for another account, or for less than everything, stays as it is.
+        """
         now = self._clock()
         with self._store.write() as connection:
             account = self._ensure(connection, DEFAULT, now)
@@ -38,8 +44,10 @@ class AccountService:
             key = ApiKey(
                 new_id("key", now), account.id, "from the settings", _prefix(api_key), frozenset({Scope.MANAGE}), now
             )
-            if not accounts.add_key(connection, key, digest_of(api_key)):
-                accounts.revive_key(connection, digest_of(api_key))
+            digest = digest_of(api_key)
+            taken = accounts.add_key(connection, key, digest) or accounts.revive_key(connection, account.id, digest)
+        if not taken:
+            log.warning("RECEIVER_API_KEY is a key of another account or scope, and stays that")
 
     def has_keys(self) -> bool:
         """Whether any API key exists."""

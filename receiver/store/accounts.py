@@ -112,6 +112,8 @@ def revoke_key(connection: Connection, key_id: str, now: int) -> bool:
     return connection.execute(query).rowcount == 1
 
 
-def revive_key(connection: Connection, key_hash: str) -> None:
-    """Make a revoked key valid again (the bootstrap key of the settings)."""
-    connection.execute(update(api_keys).where(api_keys.c.hash == key_hash).values(revoked_at=None))
+def revive_key(connection: Connection, account_id: str, key_hash: str) -> bool:
+    """Make a revoked key of an account valid again, if it may do everything there; whether it is such a key."""
+    own = (api_keys.c.account_id == account_id, api_keys.c.scopes == Scope.MANAGE.value)
+    query = update(api_keys).where(api_keys.c.hash == key_hash, *own).values(revoked_at=None)
+    return connection.execute(query).rowcount == 1

@@ -95,6 +95,18 @@ def test_the_key_of_the_settings_always_works(stage: Stage) -> None:
     assert accounts.authenticate("a-key-of-the-operator") is not None
 
 
+@pytest.mark.parametrize(("account", "scope"), [("shop", "manage"), ("default", "read")])
+def test_the_key_of_the_settings_revives_no_other(stage: Stage, account: str, scope: str) -> None:
+    """A key that was made for somebody else stays as it is: revoked, in its account, with its scope."""
+    accounts = stage.runtime.accounts
+    made, text = accounts.create_key(account, "ci", [scope])
+    accounts.bootstrap(text)
+    assert accounts.list_keys(account) == [made]
+    accounts.revoke_key(made.id)
+    accounts.bootstrap(text)
+    assert accounts.authenticate(text) is None
+
+
 @pytest.mark.parametrize(("account", "scopes"), [("", ["read"]), ("shop", []), ("shop", ["everything"])])
 def test_a_key_that_makes_no_sense_is_refused(stage: Stage, account: str, scopes: list[str]) -> None:
     """No account without a name, no key without a scope."""
