@@ -51,15 +51,20 @@ def before_ids_are_judged() -> None:
         _admit(tuple(Scope))
 
 
+def api_key() -> ApiKey:
+    """The key of who calls, in a view behind ``needs``."""
+    key: ApiKey = g.api_key
+    return key
+
+
 def account() -> str:
     """The id of the account that calls, in a view behind ``needs``."""
-    key: ApiKey = g.api_key
-    return key.account_id
+    return api_key().account_id
 
 
 def list_turn() -> AbstractContextManager[None]:
     """The calling key's turn to read a list, in a view behind ``needs``. Raises Refused (429), see ``lists``."""
-    key: ApiKey = g.api_key
+    key = api_key()
     return lists().turn(key.id, key.account_id)
 
 

@@ -11,7 +11,7 @@ from receiver.events import dumps, types_of
 from receiver.models import Event, Page, Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account, list_turn
+from receiver.web.auth import account, api_key, list_turn
 from receiver.web.face import alarm, runtime
 from receiver.web.schemas import EventHeaders, EventQuery
 from receiver.web.streaming import stream
@@ -47,7 +47,7 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
     after, limit = query.get("after"), query["limit"]
     types = types_of(query["event_type"])
     if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":
-        return stream(account(), headers.get("last_event_id") or after, types)
+        return stream(api_key(), headers.get("last_event_id") or after, types)
     feed, who = runtime().feed, account()
     if after is None:
         page = _awaited(query["wait"], lambda: feed.list_page(who, types, limit, query.get("cursor")), _has_items)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from flask import Response
 
-from receiver.models import Event, EventType, first_id
+from receiver.models import ApiKey, Event, EventType, first_id
 from receiver.web.face import alarm, runtime
 
 HEARTBEAT = 15.0
@@ -19,13 +19,14 @@ RETRY_MS = 2000
 _BATCH = 100
 
 
-def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Response:
-    """An account's events of some types, as they happen, behind an event (None: from now on).
+def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Response:
+    """The events of a key's account, of some types, as they happen, behind an event (None: from now on).
 
+    It ends when the key is revoked, and tells nothing that happens after that.
     The place is sent at the start and when nothing happens, as an id without data, so that a client whose connection
     breaks before an event that it wants still reconnects to where it was.
     """
-    feed, bell = runtime().feed, alarm()
+    feed, bell, accounts, account_id = runtime().feed, alarm(), runtime().accounts, key.account_id
     if after is None:
         last = feed.newest(account_id)
         after, place = (first_id("evt", 0), 0) if last is None else (last.id, last.seq)
@@ -48,6 +49,8 @@ def stream(account_id: str, after: str | None, types: Sequence[EventType]) -> Re
         while True:
             quiet_until = min(time.monotonic() + HEARTBEAT, end)
             found = bell.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
+            if accounts.living_key(key.id) is None:
+                return
             yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
             if not seated or bell.stopping or time.monotonic() >= end:
                 return

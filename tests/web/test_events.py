@@ -226,6 +226,22 @@ def test_a_stream_ends_with_the_process(app: Flask, api: Caller) -> None:
         assert len(list(stream)) <= 1
 
 
+def test_a_stream_ends_with_its_key(
+    api: Caller, app: Flask, progress: Progress, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is revoked is over at once: of what happens then its stream tells nothing, nor does it go on."""
+    monkeypatch.setattr(streaming, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(streaming, "LONGEST", 2.0)
+    key, text = runtime.accounts.create_key("default", "x", ["read"])
+    with Caller(app.test_client(), text).get("/v1/events", headers=STREAM) as answer:
+        stream = frames(answer)
+        next(stream)
+        runtime.accounts.revoke_key(key.id)
+        api.submit()
+        progress.finish()
+        assert list(stream) == []
+
+
 def test_a_stream_without_a_seat_gives_what_there_is(app: Flask, api: Caller, progress: Progress) -> None:
     """Then it ends, and the client comes again: nothing is lost, and no thread is held, not even by a slow reader."""
     api.submit()
