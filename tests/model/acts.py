@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import pytest
 
+import handlers
 from handlers import BadSignature, Callbacks, RemoteStatus
-from receiver.errors import Conflict, IdempotencyMismatch
+from receiver.errors import Conflict, IdempotencyMismatch, Invalid
 from receiver.models import Verdict
 from receiver.notices import Call
 from receiver.runtime import Runtime
@@ -40,14 +41,16 @@ class Acts:
 
     # Callers -----------------------------------------------------------------------------------------------------
 
-    def create(self, side: Runtime, n: int, key: str | None, hook: bool, more: bool) -> None:
+    def create(
+        self, side: Runtime, n: int, key: str | None, hook: bool, more: bool, deadline: float | None = None
+    ) -> None:
         """A caller asks for a task, while there are few; the same key means the same task."""
         world = self.world
         if key not in world.keys and sum(book.end is None for book in world.tasks.values()) >= 5:
             return
         provider = nth(world.providers, n)
         url = "http://127.0.0.1:1/task" if hook else None
-        wanted = NewTask(provider.name, "draw", {"prompt": "a boat"}, url, {"n": "1"} if more else None, None)
+        wanted = NewTask(provider.name, "draw", {"prompt": "a boat"}, url, {"n": "1"} if more else None, deadline)
         bound = world.keys.get(key or "")
         try:
             task, replayed = side.tasks.create(world.account, wanted, key)
@@ -120,10 +123,29 @@ class Acts:
         for delivery_id, before in stale.items():
             assert delivery_id in current or self.world.ledger.delivery(delivery_id) == before, "a stale worker wrote"
 
+    def hit_limit(self, _: Runtime, n: int) -> None:
+        """A worker cannot make an attempt, at a limit of its machine."""
+        if hands := self.world.of_kind(Claim, called=False):
+            self.world.leave_unmade(nth(hands, n))
+
     def die(self, _: Runtime, n: int) -> None:
         """A worker dies with a piece of work in its hands."""
         if self.world.hands:
             self.world.hands.remove(nth(self.world.hands, n))
+
+    def bury(self, side: Runtime, late: bool) -> None:
+        """Somebody finds a worker dead and gives back its deliveries. ``late``: it ends only now, and writes still."""
+        place = self.world.sides.index(side)
+        if not late:
+            self.world.hands = [
+                hand for hand in self.world.hands if hand.side is not side or not isinstance(hand.work, Claim)
+            ]
+        self.world.sides[1 - place].sweeping.bury(self.world.holder_of(side))
+
+    def end_overdue(self, side: Runtime) -> None:
+        """A worker ends what is past its deadline and in no lane's hands."""
+        side.polling.here()
+        side.polling.end_overdue()
 
     def turn(self, side: Runtime, n: int, submitted: Submitted, asked: Asked, status: Answer) -> None:
         """A worker that nobody disturbs does what is due: hands over, asks, delivers."""
@@ -193,6 +215,8 @@ class Acts:
         if not (calling := self._calling()):
             return
         book, job = nth(calling, n)
+        if not book.provider.pace.confirm_notices:
+            return  # whoever says so believes whoever knows the URL
         body = notice_body(job, said, "https://attacker.example/x.png", next(self._nonces))
         call = self._call(book, job, body, wide=False, signature="0" * 64)
         if book.provider.callbacks is not Callbacks.SIGNED:
@@ -243,6 +267,34 @@ class Acts:
         """Somebody disables or enables a webhook."""
         if book := self._subscriber(n):
             side.subscribers.change(self.world.account, book.id, {"disabled": disabled})
+
+    def readdress(self, side: Runtime, n: int) -> None:
+        """Somebody points a webhook elsewhere, perhaps in the middle of an attempt."""
+        if book := self._subscriber(n):
+            book.url = f"http://127.0.0.1:1/moved-{next(self._nonces)}"
+            side.subscribers.change(self.world.account, book.id, {"url": book.url})
+
+    def narrow(self, side: Runtime, n: int, every: bool, only: int | None) -> None:
+        """Somebody chooses other event types for a webhook, and perhaps a provider."""
+        if book := self._subscriber(n):
+            wants = ["*"] if every else ["task.succeeded", "task.failed"]
+            named = None if only is None else [nth(handlers.available(), only)]
+            side.subscribers.change(self.world.account, book.id, {"event_types": wants, "providers": named})
+            book.wants = None if every else frozenset(wants)
+            book.providers = named
+
+    def pace(self, side: Runtime, n: int, rate: float | None) -> None:
+        """Somebody sets or lifts a webhook's rate limit."""
+        if book := self._subscriber(n):
+            side.subscribers.change(self.world.account, book.id, {"rate_limit": rate})
+
+    def rotate(self, side: Runtime, n: int, overlap: int) -> None:
+        """Somebody changes a webhook's secret; with too many that overlap this is refused."""
+        if book := self._subscriber(n):
+            try:
+                side.subscribers.rotate_secret(self.world.account, book.id, overlap, None)
+            except Invalid:
+                assert overlap
 
     def unsubscribe(self, side: Runtime, n: int) -> None:
         """Somebody deletes a webhook; what was pending is listed as dead."""

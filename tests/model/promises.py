@@ -156,4 +156,6 @@ class Promises:
 def _wants(book: SubscriberBook, event_type: str, about: Row) -> bool:
     if book.deleted or (event_type == "subscriber.disabled" and about["subscriber"] == book.id):
         return False
+    if book.providers is not None and "provider" in about and about["provider"] not in book.providers:
+        return False
     return book.wants is None or event_type in book.wants

@@ -98,6 +98,7 @@ class FakeProvider(Handler):
     submit_rate = 100.0
     query_rate = 100.0
     most_in_flight: int | None = None
+    doubts_notices = True
 
     def __init__(self) -> None:
         settings = {
@@ -107,7 +108,7 @@ class FakeProvider(Handler):
             "submit_rate": self.submit_rate,
             "query_rate": self.query_rate,
             "max_in_flight": self.most_in_flight,
-            "confirm_notices": True,
+            "confirm_notices": self.doubts_notices,
         }
         super().__init__(settings, lambda: 0.0)
         calls_back = self.callbacks is not Callbacks.NONE
@@ -210,6 +211,14 @@ class Signing(FakeProvider):
     query_batch = 10
 
 
+class Trusting(FakeProvider):
+    """Calls back without a signature, and is believed: ``CONFIRM_NOTICES=false``."""
+
+    name = "trusting"
+    callbacks = Callbacks.UNSIGNED
+    doubts_notices = False
+
+
 class Repeating(FakeProvider):
     """Takes our id, so that repeating is safe; calls back without a signature; slow to take submissions."""
 
@@ -228,4 +237,4 @@ class RepeatingSilent(FakeProvider):
     query_batch = 2
 
 
-KINDS: tuple[type[FakeProvider], ...] = (Silent, Hinting, Signing, Repeating, RepeatingSilent)
+KINDS: tuple[type[FakeProvider], ...] = (Silent, Hinting, Signing, Trusting, Repeating, RepeatingSilent)

@@ -51,6 +51,7 @@ rooms = st.integers(1, 4)
 submitted = st.sampled_from([Submitted.TAKEN, Submitted.TAKEN, *Submitted])
 asked = st.sampled_from([Asked.TOLD, Asked.TOLD, *Asked])
 answers = st.sampled_from([200, 200, 500, None, 429, 503, 302, 410])
+deadlines = st.sampled_from([None, None, None, 1.0, 45.0])
 ends = st.sampled_from([RemoteStatus.SUCCEEDED, RemoteStatus.SUCCEEDED, RemoteStatus.FAILED, RemoteStatus.CANCELED])
 
 
@@ -61,7 +62,7 @@ def act(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[tupl
 
 DAILY = (
     act("turn", pick, submitted, asked, answers),
-    act("create", pick, st.sampled_from([None, None, "a", "b"]), st.booleans(), st.booleans()),
+    act("create", pick, st.sampled_from([None, None, "a", "b"]), st.booleans(), st.booleans(), deadlines),
     act("claim_submits", pick, rooms),
     act("call_submit", pick, submitted),
     act("claim_queries", pick, rooms),
@@ -79,9 +80,16 @@ RARE = (
     act("notify_again", pick),
     act("cancel", pick),
     act("die", pick),
+    act("bury", st.booleans()),
+    act("hit_limit", pick),
+    act("end_overdue"),
     act("forge", pick, ends),
     act("subscribe", st.booleans()),
     act("switch", pick, st.booleans()),
+    act("readdress", pick),
+    act("narrow", pick, st.booleans(), st.sampled_from([None, None, 0])),
+    act("pace", pick, st.sampled_from([None, 0.5, 20.0])),
+    act("rotate", pick, st.sampled_from([0, 60, 86_400])),
     act("unsubscribe", pick),
     act("replay", pick, st.sampled_from(["dead", "all"])),
     act("ping", pick),

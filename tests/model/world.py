@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from handlers import HandlerError, OutcomeUnknown, Rejected, Unavailable
 from receiver.config import Settings, read_settings
-from receiver.deliveries import Outcome
+from receiver.deliveries import Outcome, Unmade
 from receiver.dialling import OutboundError
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
@@ -76,11 +76,12 @@ class TaskBook:
 
 @dataclass
 class SubscriberBook:
-    """A registered webhook as the model knows it. ``wants``: event types, None for all of them."""
+    """A registered webhook as the model knows it. ``wants``, ``providers``: None for all of them."""
 
     id: str
     url: str
     wants: frozenset[str] | None
+    providers: Sequence[str] | None = None
     deleted: bool = False
 
 
@@ -207,7 +208,20 @@ class World:
 
     def claim_deliveries(self, side: Runtime, room: int) -> list[Hand]:
         """A worker looks for deliveries."""
-        return self._hold(side, sorted(side.deliveries.turn((), room).claims, key=lambda claim: claim.delivery.id))
+        return self._hold(side, self._claims(side, room))
+
+    def _claims(self, side: Runtime, room: int) -> list[Claim]:
+        turn = side.deliveries.turn((), room, holder=self.holder_of(side))
+        return sorted(turn.claims, key=lambda claim: claim.delivery.id)
+
+    def holder_of(self, side: Runtime) -> str:
+        """The name under which the worker of a side claims deliveries."""
+        return f"worker-{self.sides.index(side)}"
+
+    def leave_unmade(self, hand: Hand) -> None:
+        """The worker cannot make the attempt, through no fault of the subscriber."""
+        assert isinstance(hand.work, Claim)
+        hand.called, hand.answer = True, Unmade(hand.work)
 
     def call_delivery(self, hand: Hand, answer: Answer) -> None:
         """The worker makes the attempt."""
@@ -228,10 +242,10 @@ class World:
 
     def write(self, hands: Sequence[Hand]) -> None:
         """The workers write down what came of their calls; deliveries of one worker all at once."""
-        outcomes: dict[int, list[Outcome]] = {}
+        outcomes: dict[int, list[Outcome | Unmade]] = {}
         for hand in hands:
             self.hands.remove(hand)
-            if isinstance(hand.answer, Outcome):
+            if isinstance(hand.answer, Outcome | Unmade):
                 outcomes.setdefault(id(hand.side), []).append(hand.answer)
             else:
                 hand.answer()
