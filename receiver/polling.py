@@ -165,14 +165,14 @@ class PollingService:
         ids = {claimed.id for _, claimed in claims}
         held = tasks.hold(connection, ids)
         hints = notices.last_hints(connection, ids)
-        found: dict[str, tuple[Answer, Task]] = {}
+        found: dict[str, tuple[Answer, Task, Task]] = {}
         for answer, claimed in sorted(claims, key=lambda each: not _is_final(*each)):  # a final word goes before others
             task = held.get(claimed.id)
             if task is not None and _counts(answer, task, claimed):
-                found.setdefault(task.id, (answer, task))
+                found.setdefault(task.id, (answer, task, claimed))
         ours = list(found.values())
-        tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task in ours])
-        moves = [self._move(answer, task, hints.get(task.id), now) for answer, task in ours]
+        tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task, _ in ours])
+        moves = [self._move(answer, task, claimed, hints.get(task.id), now) for answer, task, claimed in ours]
         settled = settle_held(connection, moves, now)
         for task in settled:
             if task.status.final and task.id in hints:
@@ -187,16 +187,21 @@ class PollingService:
                 pacing.postpone(connection, f"{provider}:query", now + round(answer.pause * 1000))
         return [task for move, task in zip(moves, settled, strict=True) if move.change and move.change.event]
 
-    def _move(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
-        """What an answer makes of a task. ``hinted``: when a notice came that asked for this query."""
+    def _move(self, answer: Answer, task: Task, claimed: Task, hinted: int | None, now: int) -> Move:
+        """What an answer makes of a task, ``claimed`` for it. ``hinted``: when a notice came that asked for a query."""
         update = answer.updates.get(task.id)
         if update is None:
             return self._unknown(answer, task, hinted, now)
         via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
         change = lifecycle.apply_update(task, update, via)
-        if now >= task.deadline_at and (change is None or not change.status.final):
+        if self._asked_last(claimed) and (change is None or not change.status.final):
             change = lifecycle.past_deadline(task)
         return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
+
+    def _asked_last(self, claimed: Task) -> bool:
+        """Whether a query was claimed past its task's deadline, so that the task need not be asked about any more."""
+        assert claimed.due_at is not None  # the end of its lease
+        return claimed.due_at - self._lease >= claimed.deadline_at
 
     def _unknown(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What becomes of a task of which an answer says nothing: it is asked about again, until its time is over."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.bell import DELIVER
-from receiver.models import CompletedVia, EventType, TaskStatus
+from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
 from receiver.polling import HINT_FRESH, LAST_QUERY_GRACE, Answer, Turn
 from receiver.store import pacing, tasks
 from tests import asking
@@ -326,6 +326,23 @@ def test_a_result_at_the_last_query_counts(stage: Stage) -> None:
     stage.clock.pass_by(20)
     assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
     assert stage.event_types(task)[-1] is EventType.TASK_SUCCEEDED
+
+
+@pytest.mark.parametrize("called_back", [False, True])
+def test_the_last_query_is_one_after_the_deadline(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, called_back: bool
+) -> None:
+    """What was asked before it, and answered behind it, ends nothing: a result, or a notice, may have come between."""
+    unsigned(stage, monkeypatch)
+    task = stage.running(deadline=20)
+    stage.clock.now = task.deadline_at - 1000
+    asked = stage.asked_for()
+    assert not called_back or stage.notice(task).verdict is Verdict.HINT
+    stage.clock.pass_by(2)
+    asking.answered(stage.runtime.polling, asked, {task.id: still()})
+    assert stage.task(task).status is TaskStatus.RUNNING
+    stage.clock.pass_by(1)
+    assert stage.poll(done())[0].status is TaskStatus.SUCCEEDED
 
 
 def test_a_provider_that_is_down_at_the_deadline_gets_some_grace(stage: Stage) -> None:
