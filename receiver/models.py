@@ -63,10 +63,12 @@ class TaskStatus(StrEnum):
     """Where a task stands. ``queued → submitting → running → succeeded | failed | canceled | expired``."""
 
     QUEUED = "queued"
-    """Accepted by us, not yet handed to the provider. The submit lane moves it on."""
+    """Accepted by us, not yet handed to the provider. The submit lane moves it on; so does a callback, when an earlier
+    call for it, which seemed to start nothing, did."""
     SUBMITTING = "submitting"
     """About to be handed over, or handed over with the answer lost. The submit lane moves it on when
-    the answer comes; after a lost answer a callback or a repeated submission does, or the deadline."""
+    the answer comes; a callback may be faster. After a lost answer a callback or a repeated submission does, or the
+    deadline."""
     RUNNING = "running"
     """The provider has it. A callback or the query lane moves it on."""
     SUCCEEDED = "succeeded"
