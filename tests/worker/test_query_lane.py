@@ -192,9 +192,9 @@ def test_a_handler_that_answers_nonsense_takes_no_seat_away(
 ) -> None:
     """Its call counts as failed, the task is asked after again, and the lane can be stopped."""
     stage: Stage = build(at=wall_clock)
-    (task,) = running(stage, 1)
     lane = start(stage, lambda _: still())
     monkeypatch.setattr(stage.handler, "query", lambda _: answer, raising=False)
+    (task,) = running(stage, 1)  # only now: it is asked about at once
     lane.wake()
     until(lambda: {"failed": "internal error"} in stage.steps(task, "poll") and lane.in_flight == 0)
 
