@@ -8,6 +8,8 @@ lost, and nobody knows whether it has started anything.
 
 And a request that goes out only when its answer can still be waited for: one whose connection took all of the time
 would start work, and nobody would hear of it.
+
+And look-ups of names that end with the call, however long the system's resolver takes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import requests
@@ -48,6 +51,38 @@ def _left() -> float:
     if left <= 0:
         raise TimeoutError("timed out")
     return left
+
+
+# getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind when the call is over; one thread
+# per place, however many calls wait for it.
+_lookups: dict[tuple[str, int], Future[list[Any]]] = {}
+_lookups_lock = threading.Lock()
+
+
+def _places(host: str, port: int) -> list[Any]:
+    """What the system's resolver says, within what is left of the call's time. Raises OSError and UnicodeError."""
+    with _lookups_lock:
+        lookup = _lookups.get((host, port))
+        if lookup is None:
+            lookup = Future()
+            threading.Thread(target=_look_up, args=(host, port, lookup), name="look-up", daemon=True).start()
+            _lookups[host, port] = lookup  # only now: nobody must wait for one that could not be started
+    return lookup.result(_left())
+
+
+def _look_up(host: str, port: int, lookup: Future[list[Any]]) -> None:
+    found: list[Any] = []
+    problem: Exception | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except Exception as error:  # noqa: BLE001 - raised again for those who wait for the result
+        problem = error
+    with _lookups_lock:  # first of all, so that nobody joins a look-up that is over
+        del _lookups[host, port]
+    if problem is None:
+        lookup.set_result(found)
+    else:
+        lookup.set_exception(problem)
 
 
 class _TimedReader(io.RawIOBase):
@@ -108,8 +143,8 @@ class _Connection(urllib3.connection.HTTPConnection):
         urllib3 would give each of them all of it.
         """
         try:
-            places = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+            places = _places(self._dns_host.strip("[]"), self.port)
+        except (OSError, UnicodeError, RuntimeError) as error:  # the last one: no thread can be started
             raise NewConnectionError(self, f"{self.host} has no address: {error}") from error
         allowed: Any = self.timeout
         until = time.monotonic() + allowed  # from here on: a name server that does not answer takes seconds of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -148,3 +149,33 @@ def test_what_an_answer_has_too_much_is_not_the_next_answer(tmp_path: Path, tls:
         remote.answer(TooLong(b"1" * 9000 + wrong), json_answer({"right": True}))
         assert caller.get("/ask").body == b"1" * 9000
         assert caller.post("/buy", starts_work=True).json_object() == {"right": True}
+
+
+def test_a_name_server_that_does_not_answer_ends_no_later_than_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up that hangs keeps no call beyond its time, and so beyond its lease; many leave one thread behind."""
+    asked: list[object] = []
+    answers = threading.Event()
+
+    def hang(*args: object, **_: object) -> list[Any]:
+        asked.append(args)
+        answers.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))]
+
+    with FakeProvider() as remote, ThreadPoolExecutor(4) as callers:
+        remote.answer(json_answer({"a": 1}))
+        port = remote.url.rpartition(":")[2]
+        caller = http.ProviderSession(f"http://provider.test:{port}", "Somebody", 0.3)
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        began = time.monotonic()
+        calls = [callers.submit(caller.post, "/buy", starts_work=True) for _ in range(4)]
+        try:
+            for call in calls:
+                with pytest.raises(Unavailable):
+                    call.result(5)
+            assert time.monotonic() - began < 5
+            assert len(asked) == 1
+        finally:
+            answers.set()
+        assert remote.requests == [], "nothing goes out once nobody waits for it"
+        patient = http.ProviderSession(f"http://provider.test:{port}", "Somebody", 5)
+        assert patient.post("/buy", starts_work=True).status == 200
