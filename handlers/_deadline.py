@@ -53,8 +53,8 @@ def _left() -> float:
     return left
 
 
-# getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind when the call is over; one thread
-# per place, however many calls wait for it.
+# getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind when the call is over; one for
+# each place, however many calls wait for it.
 _lookups: dict[tuple[str, int], Future[list[Any]]] = {}
 _lookups_lock = threading.Lock()
 

@@ -10,17 +10,21 @@ from handlers import ErrorCode, OutcomeUnknown, Rejected, TaskError, Unavailable
 from receiver import logs, metrics, watching
 from receiver.bell import submit_lane
 from receiver.faultpoints import reached
+from receiver.models import Task
 from receiver.runtime import Runtime
 from receiver.submissions import Start
 from receiver.worker.lane import Lane, persist
 
 SUBMIT_SEATS = 8
+GIVING_BACK = 1.0
+"""Seconds for which a claim that is under way at a stop is waited for."""
 
 NOT_MADE = TaskError(
     ErrorCode.INTERNAL, "The submission could not be made, perhaps because the provider no longer has the operation."
 )
 
 STOOD_STILL = Unavailable("this process stood still until its lease was over; the call was not made")
+STOPPED = Unavailable("this process was stopped; the call was not made")
 
 log = logs.get("worker")
 
@@ -35,6 +39,7 @@ class SubmitLane(Lane):
         self._handler = runtime.providers.get(provider)
         self._provider = provider
         self._due: int | None = None
+        self._waiting: dict[str, Task] = {}  # claimed, and not called for yet
 
     def look(self, room: int) -> list[Callable[[], None]]:
         """Lost submissions first: they have waited longest."""
@@ -43,19 +48,32 @@ class SubmitLane(Lane):
             return []
         starts = self._service.claim_lost(self._provider, room)
         starts += self._service.claim(self._provider, room - len(starts))
+        with self._lock:
+            self._waiting.update((start.task.id, start.task) for start in starts)
         return [partial(self._hand_over, start) for start in starts]
 
     def next_look(self) -> int | None:
         """When the next queued or lost task can be submitted, by the last look."""
         return self._due
 
+    def give_back(self) -> None:
+        """At a stop, queue again what no call was made for: to others it would be lost, and perhaps charged."""
+        self.join(GIVING_BACK)  # a claim that is under way is one of them
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        for task in waiting.values():
+            self._service.unavailable(task, STOPPED)
+
     def _hand_over(self, start: Start) -> None:
         reached("submit.claimed")
         task = start.task
+        wait_until(start.at, self.clock)
+        with self._lock:
+            if self._waiting.pop(task.id, None) is None:
+                return  # given back
         if self.clock() >= task.deadline_at and not start.repeated:
             persist(partial(self._service.expired, task), self._stopping)
             return
-        wait_until(start.at, self.clock)
         if task.due_at is not None and self.clock() >= task.due_at:
             log.warning("lease over before the call", provider=self._provider, task=task.id)
             persist(partial(self._service.unavailable, task, STOOD_STILL), self._stopping)

@@ -97,6 +97,9 @@ class Worker:
         try:
             self._given_back = self._runtime.sweeping.bury(self.id)
             self._lifelines.let_go(self.id)
+            for lane in self.lanes:
+                if isinstance(lane, SubmitLane):
+                    lane.give_back()
         except Busy:
             log.warning("the database is away at the stop")
         if self._given_back:

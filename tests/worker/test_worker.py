@@ -27,7 +27,7 @@ from receiver.models import CompletedVia, DeliveryStatus, EventType, TaskStatus
 from receiver.runtime import wall_clock
 from receiver.store import deliveries
 from receiver.subscribers import NewSubscriber
-from receiver.worker import Worker
+from receiver.worker import Worker, submit_lane
 from receiver.worker import worker as worker_module
 from receiver.worker.submit_lane import SubmitLane
 from tests.core.stage import Clock, Stage, done
@@ -303,6 +303,22 @@ def test_a_stop_does_not_wait_for_ever(stage: Stage, remote: Toy, work: Work) ->
     assert stage.task(task).status is TaskStatus.SUBMITTING
     go.set()
     until(lambda: not any(lane.in_flight for lane in worker.lanes))
+
+
+def test_a_stop_without_patience_gives_back_what_no_call_was_made_for(
+    stage: Stage, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that a task may be charged which only waited for its slot: the next worker hands it over."""
+    at_slot, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(submit_lane, "wait_until", lambda *_: (at_slot.set(), go.wait(10)))
+    worker = work(stage)
+    task = stage.create()
+    assert at_slot.wait(10)
+    assert worker.stop(0) is False
+    assert stage.task(task).status is TaskStatus.QUEUED
+    go.set()
+    until(lambda: not any(lane.in_flight for lane in worker.lanes))
+    assert remote.submitted == []
 
 
 def test_a_worker_is_seen_while_it_lives(stage: Stage, remote: Toy, work: Work) -> None:
