@@ -41,6 +41,8 @@ LINGER = 2.0
 """Seconds that a client has to hang up after the last answer, and when the service stops to finish its request."""
 DRAIN = 4 * 1024 * 1024
 """Bytes that are thrown away meanwhile, so that the client gets to read the answer (RFC 9112 §9.6)."""
+ROOM = 4
+"""One connection in so many is kept free of requests that wait for a thread: those that come later get an answer."""
 WAITING_BYTES = 64 * 1024 * 1024
 """Bytes of unfinished requests in one process, or four of the largest bodies if that is more."""
 DEFAULT_BODY_LIMIT = 1024 * 1024
@@ -117,6 +119,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         self.pending_conns: deque[Visitor] = deque()  # by deadline, since all have the same patience
         self._leaving: deque[Visitor] = deque()
         self._waiting_bytes = 0
+        self._at_threads = 0  # requests that a thread answers, or that wait for one
 
     # -- what gunicorn calls -------------------------------------------------------------------------
 
@@ -190,6 +193,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         if not self.alive:
             for conn in [new for new in self.pending_conns if _untouched(new) and not new.answered]:
                 self._end(conn, self.pending_conns)
+
+    def finish_request(self, conn: Visitor, fs: Future[Any]) -> None:
+        """Called when a thread has answered a request."""
+        self._at_threads -= 1
+        super().finish_request(conn, fs)
 
     def handle_error(self, _: Any, client: socket.socket, __: Any, exc: Exception) -> None:
         """Called in a thread, for what gunicorn cannot read: answer as the application would, not in HTML."""
@@ -293,9 +301,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         """To a thread, which finds the whole request in its parser's buffer."""
         assert conn.incoming is not None
         data = conn.incoming.whole()
-        self._forget(conn, self.pending_conns)
         # The first on its connection and without a body: its answer keeps that thread waiting for nobody.
         alone = not conn.initialized and data.startswith(_SIGN_OF_LIFE) and b"\r\ncontent-" not in data.lower()
+        if self._at_threads >= self.worker_connections - self.worker_connections // ROOM and not alone:
+            self._refuse(conn, Arrival.CROWDED)
+            return
+        self._forget(conn, self.pending_conns)
         conn.data_ready = True
         conn.init()
         conn.sock.setblocking(True)
@@ -304,6 +315,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
 
     def _serve(self, conn: Visitor, threads: ThreadPoolExecutor) -> None:
         """Have a thread answer a request, and the main loop go on with the connection then."""
+        self._at_threads += 1
         served: Future[Any] = Future()
         served.add_done_callback(lambda _: self.method_queue.defer(self.finish_request, conn, served))
 

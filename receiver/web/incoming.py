@@ -27,13 +27,14 @@ _MOST_DIGITS = 4300  # beyond this, Python and so the parser refuse to read a nu
 
 
 class Arrival(Enum):
-    """What is known of a request so far. The last three are its end; their names are the reason."""
+    """What is known of a request so far. The last four are its end; their names are the reason."""
 
     MORE = auto()
     READY = auto()
     MALFORMED = auto()
     HEAD_TOO_LARGE = auto()
     BODY_TOO_LARGE = auto()
+    CROWDED = auto()  # too many wait before it
 
 
 class Incoming:

@@ -1,6 +1,6 @@
 """Answers to what never becomes a request of the application: as the application would give them, and as bytes.
 
-The gate finds such requests (too slow, too large), and gunicorn's parser does, which would answer in HTML.
+The gate finds such requests (too slow, too large, too many), and gunicorn's parser does, which would answer in HTML.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ def refusal(reason: Arrival, came: bytes, body_limit: int) -> bytes:
     log.debug("request refused", why=reason.name.lower(), request=request)
     if reason is Arrival.BODY_TOO_LARGE:
         return _written(too_large(body_limit).response, request)
+    if reason is Arrival.CROWDED:
+        detail = "Too many requests are under way; nothing was done with this one."
+        return _written(problem(503, "busy", detail, {"Retry-After": "1"}), request)
     status, detail = _REFUSALS[reason]
     return _written(problem(status, "unreadable", detail), request)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import re
+import select
 import selectors
 import socket
 import time
@@ -19,11 +21,13 @@ from typing import Any, cast
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # the library has no types
 from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
+from sqlalchemy import text
 
 from receiver.web import gate
 from receiver.web.gate import PatientWorker, Whole
 from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
+from tests.story.samples import TOPVIEW
 from tests.web import test_server
 from tests.web.conftest import KEY
 from tests.web.test_server import Server
@@ -133,6 +137,29 @@ def test_newcomers_get_in_when_it_is_full(patient: Server) -> None:
     with connections(patient.port, CONNECTIONS + 5, b"GET / HTTP/1.1\r\nX: ") as crowd:
         assert statuses(exchange(patient.port, HEALTH)) == [200]
         assert statuses(rest(crowd[0])) in ([408], [])
+
+
+def test_more_requests_than_can_wait_are_told_so(door: Door, patient: Server) -> None:
+    """A rush while the threads stand still: the rest is answered 503 at once, signs of life too, and none is lost."""
+    body = json.dumps({"provider": TOPVIEW.provider, "operation": TOPVIEW.operation, "input": TOPVIEW.input}).encode()
+    submit = post("/v1/tasks", body, [f"Authorization: Bearer {KEY}", "Content-Type: application/json"])
+    kept = CONNECTIONS - CONNECTIONS // gate.ROOM
+    with contextlib.ExitStack() as rush:
+        with door.runtime.store.write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("LOCK TABLE tasks IN EXCLUSIVE MODE"))
+            crowd = rush.enter_context(connections(patient.port, kept + 3, submit))
+            refused: list[socket.socket] = []
+            while len(refused) < 3:
+                refused = select.select(crowd, [], [], 5)[0]
+                assert refused, "nobody is answered"
+                time.sleep(0.05)
+            assert statuses(exchange(patient.port, HEALTH)) == [200]
+        for one in refused:
+            answer = rest(one)
+            assert statuses(answer) == [503]
+            assert b"\r\nRetry-After: 1\r\n" in answer
+        assert [statuses(rest(one)) for one in crowd if one not in refused] == [[202]] * kept
 
 
 def test_unfinished_requests_share_a_bounded_memory(small: Server) -> None:
