@@ -132,13 +132,6 @@ def test_a_client_that_never_hangs_up_is_hung_up_on(small: Server) -> None:
         assert time.monotonic() - began < 20
 
 
-def test_newcomers_get_in_when_it_is_full(patient: Server) -> None:
-    """More silent connections than there is room for: the oldest make room, long before their time is over."""
-    with connections(patient.port, CONNECTIONS + 5, b"GET / HTTP/1.1\r\nX: ") as crowd:
-        assert statuses(exchange(patient.port, HEALTH)) == [200]
-        assert statuses(rest(crowd[0])) in ([408], [])
-
-
 def test_more_requests_than_can_wait_are_told_so(door: Door, patient: Server) -> None:
     """A rush while the threads stand still: the rest is answered 503 at once, signs of life too, and none is lost."""
     body = json.dumps({"provider": TOPVIEW.provider, "operation": TOPVIEW.operation, "input": TOPVIEW.input}).encode()
@@ -160,6 +153,13 @@ def test_more_requests_than_can_wait_are_told_so(door: Door, patient: Server) ->
             assert statuses(answer) == [503]
             assert b"\r\nRetry-After: 1\r\n" in answer
         assert [statuses(rest(one)) for one in crowd if one not in refused] == [[202]] * kept
+
+
+def test_newcomers_get_in_when_it_is_full(patient: Server) -> None:
+    """More silent connections than there is room for: the oldest make room, long before their time is over."""
+    with connections(patient.port, CONNECTIONS + 5, b"GET / HTTP/1.1\r\nX: ") as crowd:
+        assert statuses(exchange(patient.port, HEALTH)) == [200]
+        assert statuses(rest(crowd[0])) in ([408], [])
 
 
 def test_unfinished_requests_share_a_bounded_memory(small: Server) -> None:
