@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import is_
 from typing import Any
 
 from marshmallow import ValidationError
@@ -302,12 +303,17 @@ def _fingerprint(wanted: NewTask) -> str:
 
 
 def _one_spelling(value: Any) -> Any:
-    """A JSON value in which 64.0 and 6.4e1 are 64, as they are for most who write JSON (RFC 8785, section 3.2.2.3)."""
+    """A JSON value in which 64.0 and 6.4e1 are 64, as they are for most who write JSON (RFC 8785, section 3.2.2.3).
+
+    Only what holds such a number is made anew: of many small values each takes dozens of times its text.
+    """
     match value:
         case float() if value.is_integer():
             return int(value)
         case dict():
-            return {name: _one_spelling(inner) for name, inner in value.items()}
+            members = {name: _one_spelling(inner) for name, inner in value.items()}
+            return value if all(map(is_, members.values(), value.values())) else members
         case list():
-            return [_one_spelling(inner) for inner in value]
+            items = [_one_spelling(inner) for inner in value]
+            return value if all(map(is_, items, value)) else items
     return value

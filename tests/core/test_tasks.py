@@ -70,6 +70,17 @@ def test_a_provider_without_credentials_is_named(stage: Stage) -> None:
         stage.runtime.tasks.create(stage.account, NewTask("topview", "voice", {}))
 
 
+def test_an_input_of_many_small_values_is_in_memory_once(stage: Stage) -> None:
+    """As values it takes many times its text; to find out whether it was sent before makes no second tree of it."""
+    few, many = [{"a": 1}], [{"a": 1} for _ in range(20_000)]
+    stage.runtime.tasks.create(stage.account, NewTask("toy", "draw", {"prompt": "a", "x": few}), "warm")
+    tracemalloc.start()
+    stage.runtime.tasks.create(stage.account, NewTask("toy", "draw", {"prompt": "a", "x": many}), "key-1")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4_000_000  # as values they are 4.9 MB already
+
+
 # Idempotency -------------------------------------------------------------------------------------------
 
 
