@@ -249,12 +249,13 @@ class SubscriberService:
         revived, behind = 0, ""
         more = True
         while more:
+            with self._store.read() as connection:
+                ids = backlog.replayable(connection, subscriber_id, span, behind)
             with self._store.write() as connection:
                 present = subscribers.some(connection, [subscriber_id], held=True)  # nobody claims its deliveries now
                 if not present:
                     raise NotFound("The subscriber was deleted meanwhile.")
-                ids = backlog.replay(connection, subscriber_id, span, now, behind=behind, place=revived)
-            revived += len(ids)
+                revived += backlog.replay(connection, ids, span, now, place=revived)
             more = len(ids) == backlog.STEP
             behind = ids[-1] if ids else behind
         self._bell.ring()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, and_, case, func, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, case, func, literal, select, update
 
 from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.schedule import DAY
@@ -62,17 +62,21 @@ class Span:
     fresh_since: int
 
 
-def _replayable(subscriber_id: str, span: Span) -> Select[Any]:
+def _meant(span: Span) -> Sequence[ColumnElement[bool]]:
+    """What a delivery is like that is sent again, whosever and however old it is."""
     sent_again = and_(
         deliveries.c.status == DeliveryStatus.DELIVERED.value,
         deliveries.c.base > 0,
         deliveries.c.finished_at >= span.fresh_since,
     )
+    return deliveries.c.status.in_(list(span.statuses)), ~sent_again
+
+
+def _replayable(subscriber_id: str, span: Span) -> Select[Any]:
     query = select(deliveries.c.id).where(
         deliveries.c.subscriber_id == subscriber_id,
         deliveries.c.id >= first_id("dlv", span.since),  # an id begins with the time of creation, and has an index
-        deliveries.c.status.in_(list(span.statuses)),
-        ~sent_again,
+        *_meant(span),
     )
     return query if span.until is None else query.where(deliveries.c.id < first_id("dlv", span.until))
 
@@ -116,22 +120,29 @@ def revive(connection: Connection, ids: Sequence[str], due: int, trigger: Trigge
     )
 
 
-def replay(
-    connection: Connection, subscriber_id: str, span: Span, now: int, *, behind: str, place: int
-) -> Sequence[str]:
-    """Make a step's ended deliveries of a subscriber that is held pending again, to be sent by hand; their ids.
+def replayable(connection: Connection, subscriber_id: str, span: Span, behind: str) -> Sequence[str]:
+    """The deliveries of the next step of a replay, behind the last id of the step before: for ``replay``.
 
-    ``behind``: the last id of the step before. ``place``: how many the steps before have revived; the oldest come due
-    first, at a bounded rate from ``now`` (ms) on.
+    Where few are meant, all that the subscriber has may be gone through for them: nobody should wait meanwhile.
+    """
+    query = _replayable(subscriber_id, span).where(deliveries.c.id > behind).order_by(deliveries.c.id).limit(STEP)
+    return connection.execute(query).scalars().all()
+
+
+def replay(connection: Connection, ids: Sequence[str], span: Span, now: int, *, place: int) -> int:
+    """Make a step's deliveries, of a subscriber that is held, pending again, to be sent by hand; how many.
+
+    Those that are no longer what ``span`` means stay. ``place``: how many the steps before have revived; the oldest
+    come due first, at a bounded rate from ``now`` (ms) on.
 
     Taken in the order of their ids, as a purge of what is old takes them: neither waits for the other.
     """
-    query = _replayable(subscriber_id, span).where(deliveries.c.id > behind).order_by(deliveries.c.id).limit(STEP)
-    ids = connection.execute(dialect.locked(query)).scalars().all()
-    for start in range(0, len(ids), DRAIN_STEP):
+    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), *_meant(span)).order_by(deliveries.c.id)
+    taken = connection.execute(dialect.locked(query)).scalars().all()
+    for start in range(0, len(taken), DRAIN_STEP):
         due = now + 1000 * ((place + start) // DRAIN_STEP)
-        revive(connection, ids[start : start + DRAIN_STEP], due, Trigger.MANUAL)
-    return ids
+        revive(connection, taken[start : start + DRAIN_STEP], due, Trigger.MANUAL)
+    return len(taken)
 
 
 def spread(connection: Connection, subscriber_id: str, now: int) -> bool:

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+import pytest
+from sqlalchemy import Connection, event, insert, select
 
 from receiver.models import DeliveryStatus, Subscriber, Trigger
 from receiver.store import backlog, deliveries, schema
@@ -78,6 +79,43 @@ def test_a_replay_of_thousands_that_is_cut_short_and_repeated(build: Any, clock:
     assert set(sent) >= {claim.delivery.id for claim in lost}
     clock.pass_by(REPLAYED_LATELY / 1000 + 1)
     assert replay(after, subscriber) == MANY, "much later it is meant"
+
+
+def test_a_replay_searches_history_while_others_write(build: Any) -> None:
+    """All that a subscriber was sent may be gone through for few dead: no claim and no result waits meanwhile."""
+    stage: Stage = build(RECEIVER_RETRY_SCHEDULE="none")
+    subscriber = stage.subscribe()
+    delivered(stage, subscriber, 3, 500)
+    searches: list[bool] = []
+
+    def note(connection: Connection, _: Any, statement: str, *__: Any) -> None:
+        if "deliveries.subscriber_id = " in statement and "deliveries.id >= " in statement:
+            searches.append(connection.get_execution_options().get("writes", False))
+
+    event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
+    assert replay(stage, subscriber, "dead") == 3
+    assert searches == [False]
+
+
+def test_what_ends_otherwise_during_the_search_of_a_replay_is_left_alone(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody retried it by hand and it has arrived: it is not sent a third time, and not counted."""
+    stage: Stage = build(RECEIVER_RETRY_SCHEDULE="none")
+    subscriber = stage.subscribe()
+    delivered(stage, subscriber, 2, 500)
+    first = stage.rows("SELECT min(id) FROM deliveries")[0][0]
+    search = backlog.replayable
+
+    def arrives_meanwhile(*asked: Any) -> Any:
+        found = search(*asked)
+        stage.runtime.deliveries.retry(stage.account, first)
+        stage.attempt(200)
+        return found
+
+    monkeypatch.setattr(backlog, "replayable", arrives_meanwhile)
+    assert replay(stage, subscriber, "dead") == 1
+    assert stage.runtime.deliveries.get(stage.account, first)[0].status is DeliveryStatus.DELIVERED
 
 
 def test_a_replay_of_the_dead_leaves_the_delivered_alone(build: Any, clock: Clock) -> None:
