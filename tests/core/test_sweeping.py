@@ -231,6 +231,24 @@ def test_young_events_of_no_task_are_not_gone_through(stage: Stage) -> None:
     assert any("ix_events_task (task_id=? AND rowid<?)" in line for line in plan), plan
 
 
+@on_postgresql
+def test_a_backlog_that_came_of_late_does_not_slow_retention(build: Any, clock: Clock) -> None:
+    """All that waits is not gone through for what is old, though PostgreSQL's last count of it says that nothing does.
+
+    It counts anew once a tenth of a table has changed, of a long history after hundreds of thousands of deliveries.
+    """
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    stage.subscribe()
+    finished(stage, "job-1")
+    stage.attempt(200)
+    with stage.runtime.store.write() as connection:
+        connection.execute(text("ANALYZE"))
+    asked = plans(stage, lambda connection: purging.purge_tasks(connection, clock() + 1, 50))
+    asked += plans(stage, lambda connection: purging.purge_events(connection, clock() + 1, 50))
+    assert any("deliveries" in line for line in asked), asked
+    assert not any("ix_deliveries_due" in line for line in asked), asked
+
+
 def test_signs_of_life(stage: Stage, clock: Clock) -> None:
     """A worker is seen while it beats, and forgotten when it stops or was not seen for a day."""
     sweeps = stage.runtime.sweeping
