@@ -47,14 +47,14 @@ _ADVICE = {
         "Check ids and links in the input: they may have expired.",
     ),
     ErrorCode.PROVIDER_ERROR: Advice(
-        "Something went wrong at the provider.", "Submit again; if it stays, ask the provider with its id of the task."
+        "Something went wrong at the provider.", "If it stays, ask the provider, with its id of the task."
     ),
     ErrorCode.TIMEOUT: Advice(
         "The provider gave up after too long a time.", "Submit again, perhaps something smaller."
     ),
     ErrorCode.EMPTY_RESULT: Advice(
         "The provider says that it succeeded, but gave nothing that can be used.",
-        "Look at the provider's answer below; then submit again.",
+        "Look at the provider's answer below: it may say why.",
     ),
     ErrorCode.SUBMISSION_UNKNOWN: Advice(
         "The answer to the submission was lost, and nothing was heard of the task since: it may have run, and been "

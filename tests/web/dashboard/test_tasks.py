@@ -202,6 +202,19 @@ def test_every_error_says_what_to_do(visitor: Visitor, api: Caller, progress: Pr
     assert ("The same task may succeed" in text) is (code is ErrorCode.TIMEOUT)
 
 
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_no_advice_speaks_against_itself(visitor: Visitor, api: Caller, progress: Progress, code: ErrorCode) -> None:
+    """An error never says both to submit again and that this will fail; of a lost submission nobody knows."""
+    task = api.submit()["id"]
+    (start,) = progress.runtime.submissions.claim("superapp", 1)
+    progress.runtime.submissions.rejected(start.task, TaskError(code, "It said no."), "{}")
+    text = unescape(visitor.get(f"/tasks/{task}").text)
+    doomed = "will most likely fail again" in text
+    assert doomed is (code is not ErrorCode.SUBMISSION_UNKNOWN)
+    if code in (ErrorCode.PROVIDER_ERROR, ErrorCode.EMPTY_RESULT):
+        assert "ubmit again" not in text
+
+
 def test_a_task_that_expired_says_what_to_do(visitor: Visitor, api: Caller, runtime: Runtime, clock: Clock) -> None:
     """Its page is there, though nobody named an error: the deadline passed."""
     task = api.submit(deadline=1)["id"]

@@ -40,7 +40,7 @@
   }
 
   const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
-  document.addEventListener("htmx:afterSettle", drawAll);
+  document.addEventListener("htmx:afterSwap", drawAll); // before the page is painted: nothing flickers or jumps
   document.addEventListener("theme-changed", drawAll);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let resized;

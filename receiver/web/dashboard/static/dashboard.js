@@ -36,16 +36,16 @@
     document.addEventListener(failure, () => { document.getElementById("offline").hidden = false; });
   }
 
-  // What a part that comes anew would lose: what is open, how far it is scrolled, and where the keyboard is.
+  // What a part that comes anew would lose: what is open or shut, how far it is scrolled, and where the keyboard is.
   function kept(part) {
-    const open = [...part.querySelectorAll("details[id][open]")].map((details) => details.id);
+    const opened = [...part.querySelectorAll("details[id]")].map((details) => [details.id, details.open]);
     const scrolled = [...part.querySelectorAll(".scroll, .timeline, pre")]
       .filter((element) => element.scrollLeft || element.scrollTop)
       .map((element) => [path(element), element.scrollLeft, element.scrollTop]);
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
     const place = focused && path(focused);
     return () => {
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      for (const [id, open] of opened) document.getElementById(id)?.toggleAttribute("open", open);
       for (const [where, left, top] of scrolled) at(where)?.scrollTo({ left, top, behavior: "instant" });
       if (place) at(place)?.focus({ preventScroll: true });
     };
