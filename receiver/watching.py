@@ -94,18 +94,20 @@ def _unsaid(what: str, which: str) -> int | None:
 
 
 def provider_called(
-    provider: str, call: str, outcome: str, tasks: Sequence[Task], began: int, ended: int, *, news: bool = True
-) -> None:
+    provider: str, call: str, outcome: str, tasks: Sequence[Task], began: int, ended: int, *, news: bool = True,
+    why: str | None = None,
+) -> None:  # fmt: skip
     """A provider was asked (``query``) or given a task (``submit``). ``began``, ``ended``: ms since the epoch.
 
     ``outcome``: a word; ``accepted`` and ``answered`` are good. ``news``: whether anything changed by it.
+    ``why``: what was wrong with one that is not good.
     """
     metrics.observe_provider_call(provider, call, outcome, (ended - began) / 1000)
     good = outcome in ("accepted", "answered")
     say = log.warning if not good else log.info if news else log.debug
     ids = [task.id for task in tasks]
     say(call, provider=provider, outcome=outcome, duration_ms=ended - began,
-        **{"task": ids[0]} if len(ids) == 1 else {"tasks": ids})  # fmt: skip
+        **{"task": ids[0]} if len(ids) == 1 else {"tasks": ids}, **{} if good else {"why": why})  # fmt: skip
     if tracing.on():
         told: Told = {"provider": provider, "outcome": outcome}
         for task in tasks:

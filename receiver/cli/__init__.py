@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -176,9 +177,9 @@ def _drop_the_rest(stream: TextIO) -> None:
 HELP = """Tasks to generative-AI providers, their callbacks in, signed webhooks out.
 
 \b
-Start here:  receiver demo                  see it all work, in seconds
-             receiver run --with-sandbox    the service, with emulated providers
-             receiver check                 what is wrong with the settings
+Start here:  receiver demo                see it all work, in seconds
+             receiver run --with-sandbox  the service, with emulated providers
+             receiver check               what is wrong with the settings
 
 Commands that talk to a running service take its address from --url or RECEIVER_URL, and the API key
 from --key or RECEIVER_API_KEY. Reading commands print JSON with --json. Colours are for terminals
@@ -186,7 +187,9 @@ only; NO_COLOR=1 turns them off. `receiver completion` sets up the Tab key.
 
 \b
 Exit codes:
-""" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items())
+""" + "\n".join(
+    textwrap.fill(f"{code:>5}  {meaning}", 78, subsequent_indent=" " * 7) for code, meaning in MEANINGS.items()
+)
 
 
 @click.command(cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})

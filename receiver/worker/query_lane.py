@@ -97,7 +97,9 @@ class QueryLane(TurnLane[Batch, Answer]):
         try:
             outcome, answer = self._query(batch)
             news = any(update.status.final for update in answer.updates.values())
-            watching.provider_called(self._provider, "query", outcome, batch, began, self.clock(), news=news)
+            watching.provider_called(
+                self._provider, "query", outcome, batch, began, self.clock(), news=news, why=answer.failed
+            )
             reached("query.answered")
         finally:  # whatever fails: the seat is free again
             self._ended.append(answer)

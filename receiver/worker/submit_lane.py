@@ -79,36 +79,36 @@ class SubmitLane(Lane):
             persist(partial(self._service.unavailable, task, STOOD_STILL), self._stopping)
             return  # to others the task is lost: if none of them has repeated it or given it up, it is queued again
         began = self.clock()
-        outcome, write = self._submit(start)
+        outcome, why, write = self._submit(start)
         try:
             if task.submits == 1:
                 metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
-            watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock())
+            watching.provider_called(self._provider, "submit", outcome, [task], began, self.clock(), why=why)
             reached("submit.answered")
         finally:  # whatever fails in counting and telling: what the provider said is kept
             persist(write, self._stopping)
 
-    def _submit(self, start: Start) -> tuple[str, Callable[[], None]]:
-        """Make the call; returns its outcome in a word, and what to write."""
+    def _submit(self, start: Start) -> tuple[str, str | None, Callable[[], None]]:
+        """Make the call; returns its outcome in a word, why it was not good, and what to write."""
         service, task = self._service, start.task
         try:
             submission = service.submission_of(start)
         except Exception:
             log.exception("a submission could not be made", provider=self._provider, task=task.id)
-            return "rejected", partial(service.rejected, task, NOT_MADE, None)
+            return "rejected", NOT_MADE.message, partial(service.rejected, task, NOT_MADE, None)
         try:
             receipt = self._handler.submit(submission)
         except Rejected as error:
-            return "rejected", partial(service.rejected, task, error.error, error.raw)
+            return "rejected", error.error.message, partial(service.rejected, task, error.error, error.raw)
         except Unavailable as error:
-            return "unavailable", partial(service.unavailable, task, error)
+            return "unavailable", str(error), partial(service.unavailable, task, error)
         except OutcomeUnknown as error:
-            return "unknown", partial(service.lost, task, str(error), error.retry_after)
+            return "unknown", str(error), partial(service.lost, task, str(error), error.retry_after)
         except Exception:
             # A mistake of ours after the call may have begun: whether it was started is not known.
             log.exception("submitting failed", provider=self._provider, task=task.id)
-            return "unknown", partial(service.lost, task, "internal error")
-        return "accepted", partial(service.accepted, task, receipt)
+            return "unknown", "internal error", partial(service.lost, task, "internal error")
+        return "accepted", None, partial(service.accepted, task, receipt)
 
 
 def wait_until(at: int, clock: Callable[[], int]) -> None:

@@ -29,6 +29,12 @@ def test_every_command_is_there_and_explains_itself(run: Run, name: str) -> None
             assert not isinstance(option, click.Option) or option.help, f"{name} {each.name} {option.name} has no help"
 
 
+def test_help_fits_a_terminal(run: Run) -> None:
+    """``receiver --help`` needs no more than 80 columns: nothing of it is broken by the window's edge."""
+    lines = run("--help").output.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_help_lists_every_command_with_its_own_first_sentence(run: Run) -> None:
     """``receiver --help`` explains each command as the command explains itself."""
     shown = run("--help").output
