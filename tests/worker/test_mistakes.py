@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handlers import RemoteTask, TaskUpdate, Unavailable
+from handlers import Receipt, RemoteTask, Submission, TaskUpdate, Unavailable
 from receiver import bell, metrics, watching
 from receiver.errors import Busy
 from receiver.models import DeliveryStatus, TaskStatus
@@ -20,7 +20,7 @@ from receiver.worker import worker as worker_module
 from tests.core.stage import Clock, Stage, done
 from tests.subscriber import Subscriber
 from tests.worker.conftest import until
-from tests.worker.test_worker import Toy
+from tests.worker.test_worker import Toy, status
 
 Work = Callable[[Stage], Worker]
 
@@ -173,3 +173,31 @@ def test_a_worker_that_was_suspended_asks_again_before_a_task_ends(
     clock.pass_by(60)
     stage.runtime.bell.ring()
     until(lambda: stage.task(task).status is TaskStatus.SUCCEEDED)
+
+
+def test_the_log_has_each_failed_call_with_its_reason(
+    build: Any, work: Work, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    """What the alarm about failing providers promises: outcome and reason of every submission and query."""
+    stage: Stage = build(at=wall_clock, TOY_POLL_SCHEDULE="0.1")
+    remote = Toy(stage, monkeypatch)
+    troubles = {"submit": [Unavailable("the door is shut", 0.1)], "query": [Unavailable("nobody is home")]}
+
+    def submit(submission: Submission) -> Receipt:
+        if troubles["submit"]:
+            raise troubles["submit"].pop()
+        return Receipt("job-1", "{}")
+
+    def query(task: RemoteTask) -> TaskUpdate:
+        if troubles["query"]:
+            raise troubles["query"].pop()
+        return done(task.provider_task_id or "")
+
+    remote.on_submit, remote.on_query = submit, query
+    work(stage)
+    until(status(stage, stage.create())(TaskStatus.SUCCEEDED))
+    calls = [line for line in logged if line["event"] in ("submit", "query") and line["log_level"] == "warning"]
+    assert [(line["event"], line["outcome"], line["why"]) for line in calls] == [
+        ("submit", "unavailable", "the door is shut"),
+        ("query", "unavailable", "nobody is home"),
+    ]

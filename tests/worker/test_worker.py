@@ -144,34 +144,6 @@ def test_every_error_of_a_submit_has_its_consequence(stage: Stage, remote: Toy, 
         assert (task.status, task.outcome_unknown, task.submits) == (TaskStatus.SUBMITTING, True, 1)
 
 
-def test_the_log_has_each_failed_call_with_its_reason(
-    build: Any, work: Work, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
-) -> None:
-    """What the alarm about failing providers promises: outcome and reason of every submission and query."""
-    stage: Stage = build(at=wall_clock, TOY_POLL_SCHEDULE="0.1")
-    remote = Toy(stage, monkeypatch)
-    troubles = {"submit": [Unavailable("the door is shut", 0.1)], "query": [Unavailable("nobody is home")]}
-
-    def submit(submission: Submission) -> Receipt:
-        if troubles["submit"]:
-            raise troubles["submit"].pop()
-        return Receipt("job-1", "{}")
-
-    def query(task: RemoteTask) -> TaskUpdate:
-        if troubles["query"]:
-            raise troubles["query"].pop()
-        return done(task.provider_task_id or "")
-
-    remote.on_submit, remote.on_query = submit, query
-    work(stage)
-    until(status(stage, stage.create())(TaskStatus.SUCCEEDED))
-    calls = [line for line in logged if line["event"] in ("submit", "query") and line["log_level"] == "warning"]
-    assert [(line["event"], line["outcome"], line["why"]) for line in calls] == [
-        ("submit", "unavailable", "the door is shut"),
-        ("query", "unavailable", "nobody is home"),
-    ]
-
-
 def test_an_answer_that_cannot_be_told_of_is_kept(
     stage: Stage, remote: Toy, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
