@@ -144,6 +144,11 @@ def _told() -> Iterator[None]:
         raise Problem(str(error), Exit.FAILED) from None
     except KeyboardInterrupt:
         _interrupted()
+    except click.NoSuchOption as error:
+        if error.ctx is not None and isinstance(error.ctx.command, click.Group):
+            place = f"{error.ctx.command_path} COMMAND {error.option_name} …"
+            error.message += f" That of a command stands behind it: {place}"
+        raise
     except click.Abort as abort:
         if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question
             _interrupted()

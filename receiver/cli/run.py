@@ -46,7 +46,7 @@ def run(with_sandbox: bool) -> None:
     """
     stop_with_parent()
     settings = ready("run")
-    host, port = _bindable(*settings.bind)
+    host, port = bindable(*settings.bind)
     url = local_url(host, port)
     environment = {**os.environ, "RECEIVER_BIND": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
     sandbox_url = None
@@ -143,7 +143,7 @@ def free_port() -> int:
         return port
 
 
-def _bindable(host: str, port: int) -> tuple[str, int]:
+def bindable(host: str, port: int) -> tuple[str, int]:
     """The web address, a free port chosen for 0; a ClickException says why it cannot be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -35,7 +35,15 @@ def web() -> None:
     settings = with_secret_keys(ready("web"))  # here, where what is wrong with them is told plainly
     from receiver.web.server import serve  # late: gunicorn sets up signals and more when it is loaded
 
-    serve(settings)
+    me = os.getpid()
+    try:
+        serve(settings)
+    except SystemExit as end:
+        if end.code == 1 and os.getpid() == me:  # gunicorn tries an address for seconds, and does not say what to do
+            from receiver.cli.run import bindable  # late: only what fails needs it
+
+            bindable(*settings.bind)
+        raise
 
 
 @click.command()

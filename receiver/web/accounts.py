@@ -18,12 +18,14 @@ section = Section("Signing secret", "Signs what goes to tasks' `callback_url`.")
 
 
 @section.operation(
-    "GET", "/signing-secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=[Scope.MANAGE]
-)
+    "GET", "/signing-secret", Answer(200, "Secrets", "The secrets that sign now."),
+    scopes=[Scope.MANAGE], problems=[409],
+)  # fmt: skip
 def get_signing_secret() -> Response:
     """Read the secrets that sign what goes to tasks' callback URLs.
 
-    During a rotation there are several: each request carries a signature by each of them.
+    During a rotation there are several: each request carries a signature by each of them. 409 when no secret key of
+    the service opens them any more.
     """
     return secrets_answer(runtime().accounts.signing_secrets(account()))
 

@@ -23,6 +23,7 @@ from receiver.errors import (
 )
 from receiver.events import dumps
 from receiver.models import id_pattern
+from receiver.sealing import SealBroken
 
 TYPE = "application/problem+json"
 log = logs.get("web")
@@ -96,6 +97,8 @@ def answer(error: Exception) -> Response:
             return _from_service(error)
         case HTTPException():
             return _from_http(error)
+        case SealBroken():
+            return _sealed(error)
         case _ if _schema_is_old(error):
             return _busy(error)
         case _:
@@ -129,6 +132,12 @@ def _from_service(error: ReceiverError) -> Response:
             return _busy(error)
         case _:
             return _unexpected(error)
+
+
+def _sealed(error: SealBroken) -> Response:
+    log.error("a stored secret does not open", path=request.path, request=g.get("request_id"), error=str(error))
+    mend = "Put the key back and restart, or rotate with an overlap of 0, which makes a new secret."
+    return problem(409, "conflict", f"This secret cannot be shown: {error}. {mend}")
 
 
 _MISSING = re.compile(r"no such (?:table|column)|Undefined(?:Table|Column)")

@@ -93,11 +93,14 @@ def delete_subscriber(subscriber_id: str) -> Response:
     return answers.nothing()
 
 
-@section.operation("GET", f"{_ONE}/secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=_MANAGE)
+@section.operation(
+    "GET", f"{_ONE}/secret", Answer(200, "Secrets", "The secrets that sign now."), scopes=_MANAGE, problems=[409]
+)
 def get_subscriber_secret(subscriber_id: str) -> Response:
     """Read the secrets that sign what this subscriber gets.
 
-    During a rotation there are several: each request carries a signature by each of them.
+    During a rotation there are several: each request carries a signature by each of them. 409 when no secret key of
+    the service opens them any more.
     """
     return secrets_answer(runtime().subscribers.secrets(account(), subscriber_id))
 

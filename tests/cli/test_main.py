@@ -68,6 +68,16 @@ def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
     assert "Did you mean" not in run("xyzzy").stderr
 
 
+@pytest.mark.parametrize("group", [[], ["keys"]])
+def test_an_option_before_its_command_is_told_its_place(run: Run, group: list[str]) -> None:
+    """What belongs behind the command is refused with where it belongs; a mistyped option of a command is not."""
+    result = run(*group, "--url", "http://127.0.0.1:9", "list")
+    assert result.exit_code == 2
+    path = " ".join(["receiver", *group])
+    assert f"No such option '--url'. That of a command stands behind it: {path} COMMAND --url …" in result.stderr
+    assert "stands behind" not in run("tasks", "--urk", "x").stderr
+
+
 def test_the_version_is_shown(run: Run) -> None:
     """``--version`` names program and version."""
     assert run("--version").output.startswith("receiver ")

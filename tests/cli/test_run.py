@@ -204,6 +204,19 @@ def test_a_port_in_use_is_told_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
+def test_the_web_alone_tells_too_that_its_port_is_in_use(tmp_path: Path) -> None:
+    """After its tries the last line names the setting that mends it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = subprocess.run(
+            [sys.executable, "-m", "receiver.cli", "web"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env={**os.environ, "RECEIVER_BIND": address}, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("or set RECEIVER_BIND to another port."), ended.stderr
+
+
 def test_an_address_of_another_machine_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """RECEIVER_BIND must be an address of this machine."""
     monkeypatch.setenv("RECEIVER_BIND", "192.0.2.1:8000")

@@ -201,12 +201,14 @@ class WholeRun:
                 purpose += ["made API keys"] if line[:2] == ("keys", "create") else []
                 self.ledger.show(f"receiver {' '.join([*line, *more])}", result.output, *purpose)
 
-    def break_things(self, subscriber: str, database: Path) -> None:
-        """Faults of our own: stored secrets that were tampered with, and a provider that is gone."""
+    def break_things(self, subscriber: str, delivery: str, database: Path) -> None:
+        """Faults of our own: stored secrets and answers that were tampered with, and a provider that is gone."""
         with sqlite3.connect(database, timeout=10) as connection:
             connection.execute("UPDATE subscribers SET secrets_sealed = 'broken' WHERE id = ?", [subscriber])
+            connection.execute("UPDATE attempts SET response_headers = 'broken' WHERE delivery_id = ?", [delivery])
         connection.close()
-        assert self.any("GET", f"/v1/subscribers/{subscriber}/secret").status_code == 500
+        assert self.any("GET", f"/v1/subscribers/{subscriber}/secret").status_code == 409
+        assert self.any("GET", f"/v1/deliveries/{delivery}").status_code == 500
         assert self.any("POST", f"/v1/subscribers/{subscriber}/ping").status_code == 202
         self.system.sandbox.stop()
         gone = [
@@ -299,12 +301,13 @@ def test_no_secret_is_shown_to_anybody(tmp_path: Path, monkeypatch: pytest.Monke
             assert held.status_code == 200, (record, held.text)
             assert len(held.text) > 200, record
             ledger.show(f"the sandbox's record {record!r}", held.text, "callback tokens")
-        run.break_things(first["id"], tmp_path / "receiver.db")
-        for path in ("/v1/tasks", f"/v1/subscribers/{first['id']}/secret"):
+        broken = f"/v1/deliveries/{deliveries[1]['id']}"
+        run.break_things(first["id"], deliveries[1]["id"], tmp_path / "receiver.db")
+        for path, status in (("/v1/tasks", 200), (f"/v1/subscribers/{first['id']}/secret", 409), (broken, 500)):
             found = requests.get(
                 f"http://{console_url}{path}", headers={"Authorization": f"Bearer {api_key}"}, timeout=10
             )
-            assert found.status_code == (500 if "secret" in path else 200)
+            assert found.status_code == status
         run.look_everywhere()
         run.keep_tokens()
         others.close()
@@ -312,8 +315,9 @@ def test_no_secret_is_shown_to_anybody(tmp_path: Path, monkeypatch: pytest.Monke
             ledger.show("the body of a webhook", received.body.decode())
     logged = {path.stem: path.read_text() for path in tmp_path.glob("*.log")}
     assert set(logged) == {"sandbox", "service", "console-web", "console-worker", "listen"}
-    assert "SealBroken" in logged["service"], "a fault of our own is in the log"
-    assert "SealBroken" in logged["console-web"]
+    for name in ("service", "console-web"):
+        assert "JSONDecodeError" in logged[name], "a fault of our own is in the log"
+        assert "a stored secret does not open" in logged[name]
     for name, text in logged.items():
         ledger.show(f"the log of {name}", text)
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("receiver.db*")).decode("latin-1")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from receiver.runtime import Runtime
-from tests.web.conftest import Caller, Clock, Progress
+from receiver.web import create_app
+from tests.web.conftest import KEY, Caller, Clock, Progress
 from tests.web.problems import assert_invalid, assert_problem
 
 URL = "http://127.0.0.1:9/hook"
@@ -274,3 +276,16 @@ def test_the_accounts_signing_secret_rotates_too(api: Caller) -> None:
     assert [entry["secret"] for entry in rotated["secrets"]] == [rotated["secret"], first["secret"]]
     assert api.post("/v1/signing-secret/rotate", {"overlap": 0}).json["secrets"][1:] == []
     assert_invalid(api.post("/v1/signing-secret/rotate", {"secret": OWN}), "secret")
+
+
+def test_a_secret_that_no_key_opens_is_answered_with_what_to_do(api: Caller, build: Callable[..., Runtime]) -> None:
+    """After a change of the secret keys: 409 that names the two ways out, of which one is open to the caller."""
+    path = f"/v1/subscribers/{register(api)['id']}"
+    other = Caller(create_app(build(secret_keys=(b"n" * 32,))).test_client(), KEY)
+    account = ("/v1/signing-secret", "/v1/signing-secret/rotate")
+    for read, rotate in ((f"{path}/secret", f"{path}/rotate-secret"), account):
+        detail = assert_problem(other.get(read), 409, "conflict")["detail"]
+        assert "RECEIVER_SECRET_KEYS" in detail
+        assert "rotate with an overlap of 0" in detail
+        assert other.post(rotate, {"overlap": 0}).status_code == 200
+        assert other.get(read).status_code == 200
