@@ -53,7 +53,7 @@ class NewSubscriber:
     url: str
     event_types: Sequence[str]
     providers: Sequence[str] | None = None
-    description: str = ""
+    description: str | None = None
     headers: Mapping[str, str] | None = None
     rate_limit: float | None = None
     secret: str | None = None
@@ -94,7 +94,7 @@ class SubscriberService:
             url=wanted.url,
             event_types=tuple(wanted.event_types),
             providers=None if wanted.providers is None else tuple(wanted.providers),
-            description=wanted.description,
+            description=wanted.description or "",
             headers_sealed=self._seal_headers(wanted.headers, subscriber_id),
             secrets_sealed=self._sealer.seal(dump_secrets([Secret(secret, now, None)]), subscriber_id),
             rate_limit=wanted.rate_limit,
@@ -287,9 +287,9 @@ class SubscriberService:
 
     def _columns(self, values: Mapping[str, Any], before: Subscriber) -> dict[str, Any]:
         """What is stored of the named fields. Who is enabled, or moves elsewhere, begins with a clean record."""
-        columns: dict[str, Any] = {
-            name: values[name] for name in ("url", "description", "rate_limit") if name in values
-        }
+        columns: dict[str, Any] = {name: values[name] for name in ("url", "rate_limit") if name in values}
+        if "description" in values:
+            columns["description"] = values["description"] or ""
         if "event_types" in values:
             columns["event_types"] = json.dumps(list(values["event_types"]))
         if "providers" in values:

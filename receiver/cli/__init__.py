@@ -147,7 +147,8 @@ def _told() -> Iterator[None]:
     except click.NoSuchOption as error:
         if error.ctx is not None and isinstance(error.ctx.command, click.Group):
             place = f"{error.ctx.command_path} COMMAND {error.option_name} …"
-            error.message += f" That of a command stands behind it: {place}"
+            said = f"{error.format_message()} Options of a command stand behind it: {place}"
+            raise click.UsageError(said, error.ctx) from None
         raise
     except click.Abort as abort:
         if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question

@@ -154,7 +154,7 @@ class NewSubscriberSchema(Incoming):
         validate=validate.Length(1, 50),
         metadata=_about("Only task events of these; all when left out.", ["topview"]),
     )
-    description = Text(0, 500, load_default="", metadata=_about("For people.", "production"))
+    description = Text(0, 500, allow_none=True, load_default=None, metadata=_about("For people.", "production"))
     headers = Texts(
         20, 100, 1000, allow_none=True, load_default=None, metadata=_about("Sent with every event.", {"X-Team": "a"})
     )
@@ -187,7 +187,7 @@ class SubscriberPatch(Incoming):
         validate=validate.Length(1, 50),
         metadata=_about("Only task events of these; null for all.", ["topview"]),
     )
-    description = Text(0, 500, metadata=_about("For people.", "production"))
+    description = Text(0, 500, allow_none=True, metadata=_about("For people.", "production"))
     headers = Texts(
         20,
         100,

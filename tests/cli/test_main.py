@@ -74,8 +74,8 @@ def test_an_option_before_its_command_is_told_its_place(run: Run, group: list[st
     result = run(*group, "--url", "http://127.0.0.1:9", "list")
     assert result.exit_code == 2
     path = " ".join(["receiver", *group])
-    assert f"No such option '--url'. That of a command stands behind it: {path} COMMAND --url …" in result.stderr
-    assert "stands behind" not in run("tasks", "--urk", "x").stderr
+    assert f"No such option '--url'. Options of a command stand behind it: {path} COMMAND --url …" in result.stderr
+    assert "stand behind" not in run("tasks", "--urk", "x").stderr
 
 
 def test_the_version_is_shown(run: Run) -> None:

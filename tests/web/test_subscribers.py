@@ -64,7 +64,6 @@ def test_secrets_are_unique_or_the_callers_own(api: Caller) -> None:
         ({"event_types": [1]}, "event_types.0"),
         ({"providers": ["nobody"]}, "providers.0"),
         ({"providers": []}, "providers"),
-        ({"description": None}, "description"),
         ({"description": "x" * 501}, "description"),
         ({"headers": {"Host": "x"}}, "headers"),
         ({"headers": {"Content-Length": "1"}}, "headers"),
@@ -121,12 +120,24 @@ def test_headers_are_merged_by_name(api: Caller, runtime: Runtime) -> None:
     assert kept == {"X-A": "1", "X-Key": "real", "X-C": "3"}
 
 
+def test_null_is_as_good_as_nothing(api: Caller) -> None:
+    """Every member that may be left out may be null, as typed clients send it; in a change null clears."""
+    empty = {"providers": None, "description": None, "headers": None, "rate_limit": None}
+    made = register(api, **empty, secret=None)
+    full = {"providers": ["topview"], "description": "mine", "headers": {"X-A": "1"}, "rate_limit": 5}
+    assert register(api, **full)["description"] == "mine"
+    path = f"/v1/subscribers/{made['id']}"
+    assert api("PATCH", path, json=full).json["description"] == "mine"
+    cleared = api("PATCH", path, json=empty).json
+    assert cleared == {name: value for name, value in made.items() if name != "secret"}
+    assert (cleared["description"], cleared["headers"]) == ("", {})
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"url": None}, "url"),
         ({"event_types": None}, "event_types"),
-        ({"description": None}, "description"),
         ({"disabled": "yes"}, "disabled"),
         ({"disabled": 1}, "disabled"),
         ({"disabled": None}, "disabled"),
