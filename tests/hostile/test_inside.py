@@ -252,6 +252,7 @@ def test_only_two_places_can_dial() -> None:
         "receiver/reactor.py": {"socket"},  # waits for connections of the guard
         "receiver/bell.py": {"socket"},  # Unix sockets of this machine
         "receiver/store/silence.py": {"socket"},  # ends connections of the database's driver
+        "receiver/metrics.py": {"socket"},  # listens
         "receiver/worker/worker.py": {"socket"},  # the machine's name
     }
     listening = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("receiver/web/*.py"))
