@@ -19,7 +19,7 @@ import click
 import handlers
 from receiver.cli import orphans
 from receiver.cli.api import Api, ApiProblem, local_url
-from receiver.cli.run import free_port
+from receiver.cli.ports import free_port
 
 START = 40.0
 """Seconds that the service gets until it is ready."""

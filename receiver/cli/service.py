@@ -14,6 +14,7 @@ import click
 
 from receiver import logs
 from receiver.cli.orphans import stop_with_parent
+from receiver.cli.ports import bindable
 from receiver.cli.progress import progress
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
@@ -40,8 +41,6 @@ def web() -> None:
         serve(settings)
     except SystemExit as end:
         if end.code == 1 and os.getpid() == me:  # gunicorn tries an address for seconds, and does not say what to do
-            from receiver.cli.run import bindable  # late: only what fails needs it
-
             bindable(*settings.bind)
         raise
 

@@ -18,7 +18,8 @@ from typing import IO, Any
 import pytest
 import requests
 
-from receiver.cli.run import first_call, free_port
+from receiver.cli.ports import free_port
+from receiver.cli.run import first_call
 from tests.cli.conftest import Run
 
 SANDBOX = {"SANDBOX_DURATION": "0.2", "SUPERAPP_POLL_SCHEDULE": "0.3", "RECEIVER_SHUTDOWN_TIMEOUT": "3"}
