@@ -27,7 +27,7 @@ POINTS: Mapping[str, str] = {
     "deliver.claimed": "a delivery is claimed; the subscriber was not called",
     "deliver.answered": "the subscriber has answered; the attempt is not stored",
     "deliver.stored": "some attempts are stored; others of the same event may be under way or still to come",
-    "sweep.purged": "in the midst of a sweep's first transaction: tasks are purged, other things are not",
+    "sweep.purged": "in the transaction of a sweep that purges tasks: they are, other things are not",
     "migrate.step": "in the midst of a migration's transaction: a step is applied, and not committed",
 }
 """Every point, and what has happened there and what has not."""

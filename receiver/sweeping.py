@@ -41,17 +41,25 @@ class SweepService:
         now = self._clock()
         before = now - self._kept
         with self._store.write() as connection:
-            gone = deliveries.end_orphans(connection, now)
-        with self._store.write() as connection:
-            gone += purging.purge_keys(connection, now - KEYS_KEPT, STEP)
-            gone += purging.purge_tasks(connection, before, STEP)
-            reached("sweep.purged")
+            gone = purging.purge_keys(connection, now - KEYS_KEPT, STEP)
+            gone += deliveries.end_orphans(connection, now)
+        gone += self._purge_tasks(before)
         with self._store.write() as connection:
             for purge in (purging.purge_events, purging.purge_notices):
                 gone += purge(connection, before, STEP)
         if gone < STEP:
             gone += self._purge_subscribers(before)
         return gone or self._end_endless_holds(now) or self._end_endless_waits(now)
+
+    def _purge_tasks(self, before: int) -> int:
+        with self._store.read() as connection:  # perhaps hundreds of thousands must stay: nobody waits for that
+            old = purging.old_tasks(connection, before, STEP)
+        if not old:
+            return 0
+        with self._store.write() as connection:
+            gone = purging.purge_tasks(connection, old)
+            reached("sweep.purged")
+        return gone
 
     def _purge_subscribers(self, before: int) -> int:
         with self._store.read() as connection:

@@ -27,11 +27,11 @@ def purge_keys(connection: Connection, created_before: int, limit: int) -> int:
     return _delete(connection, idempotency_keys, task_id, old.limit(limit))
 
 
-def purge_tasks(connection: Connection, finished_before: int, limit: int) -> int:
-    """Delete tasks that ended before a time (ms), with all that hangs on them (the database cascades); how many.
+def old_tasks(connection: Connection, finished_before: int, limit: int) -> Sequence[str]:
+    """Tasks that ended before a time (ms) and may be purged, the oldest first.
 
     Not those whose idempotency key still holds, nor those of which a subscriber that is not disabled is
-    still to be told.
+    still to be told. All of these that are old are gone through for that.
     """
     held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
     old = select(tasks.c.id).where(
@@ -40,8 +40,15 @@ def purge_tasks(connection: Connection, finished_before: int, limit: int) -> int
         ~held,
         ~_owed(deliveries.c.task_id == tasks.c.id),
     )
-    old = old.order_by(tasks.c.finished_at).limit(limit)
-    return _delete(connection, tasks, tasks.c.id, old, deliveries.c.task_id)
+    return connection.execute(old.order_by(tasks.c.finished_at).limit(limit)).scalars().all()
+
+
+def purge_tasks(connection: Connection, ids: Sequence[str]) -> int:
+    """Delete these old tasks, with all that hangs on them (the database cascades); how many.
+
+    But for those of which a subscriber is to be told once more, by a replay since they were looked for.
+    """
+    return _delete(connection, tasks, tasks.c.id, select(tasks.c.id).where(tasks.c.id.in_(ids)), deliveries.c.task_id)
 
 
 def count_tasks(connection: Connection, finished_before: int) -> int:

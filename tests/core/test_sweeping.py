@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 from receiver import sweeping
 from receiver.models import DeliveryStatus, TaskStatus
@@ -120,6 +120,47 @@ def test_idempotency_keys_hold_for_a_day_at_least(build: Any, clock: Clock) -> N
     assert counts(stage)["tasks"] == 0
 
 
+def test_what_must_stay_is_gone_through_while_others_write(build: Any, clock: Clock) -> None:
+    """With a short retention the tasks of two days may stay for their keys: no writer waits until all are looked at."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=0.01)
+    finished(stage, "job-1", key="key")
+    clock.pass_by(DAY)
+    looks: list[bool] = []
+
+    def note(connection: Connection, _: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("SELECT") and "tasks.finished_at < " in statement:
+            looks.append(connection.get_execution_options().get("writes", False))
+
+    event.listen(stage.runtime.store.engine, "before_cursor_execute", note)
+    stage.runtime.sweeping.step()
+    assert looks == [False]
+
+
+def test_a_task_that_is_to_be_told_once_more_is_not_purged(
+    build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replays while old tasks are looked for gets what was promised; then it goes."""
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    subscriber = stage.subscribe(HOOK, "task.succeeded")
+    finished(stage, "job-1")
+    stage.attempt(200)
+    clock.pass_by(2 * DAY)
+    look = purging.old_tasks
+
+    def replayed_meanwhile(*asked: Any) -> Any:
+        found = look(*asked)
+        stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(purging, "old_tasks", replayed_meanwhile)
+        stage.runtime.sweeping.step()
+    assert counts(stage)["tasks"] == 1
+    assert stage.attempt(200) != []
+    stage.runtime.sweeping.step()
+    assert counts(stage)["tasks"] == 0
+
+
 def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Clock) -> None:
     """Its deliveries stay listed until retention ends them; registered ones that live stay."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
@@ -139,7 +180,7 @@ def test_an_old_callback_url_that_is_in_use_stays(build: Any, clock: Clock) -> N
     stage.attempt(200)
     clock.pass_by(2 * DAY)
     with stage.runtime.store.write() as connection:
-        assert purging.purge_tasks(connection, clock() - DAY * 1000, 1) == 1
+        assert purging.purge_tasks(connection, purging.old_tasks(connection, clock() - DAY * 1000, 1)) == 1
     with stage.runtime.store.read() as connection:
         unused = purging.unused_subscribers(connection, clock() - DAY * 1000, 1)
     assert len(unused) == 1
@@ -239,11 +280,12 @@ def test_a_backlog_that_came_of_late_does_not_slow_retention(build: Any, clock: 
     """
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
     stage.subscribe()
-    finished(stage, "job-1")
+    task = finished(stage, "job-1")
     stage.attempt(200)
     with stage.runtime.store.write() as connection:
         connection.execute(text("ANALYZE"))
-    asked = plans(stage, lambda connection: purging.purge_tasks(connection, clock() + 1, 50))
+    asked = plans(stage, lambda connection: purging.old_tasks(connection, clock() + 1, 50))
+    asked += plans(stage, lambda connection: purging.purge_tasks(connection, [task.id]))
     asked += plans(stage, lambda connection: purging.purge_events(connection, clock() + 1, 50))
     assert any("deliveries" in line for line in asked), asked
     assert not any("ix_deliveries_due" in line for line in asked), asked
