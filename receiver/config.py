@@ -223,10 +223,13 @@ def read_settings() -> Settings:
 
     def text_of(name: str) -> str:
         try:
-            return str(env.str(name, "")).strip()
+            text = str(env.str(name, "")).strip()
         except (ValueError, OSError):
             problems.append(f"{name}_FILE must be the path of a text file that can be read")
             return ""
+        if not text and env.str(f"{name}_FILE", ""):  # the default would be another database, or no key at all
+            problems.append(f"{name}_FILE names a file with nothing in it; write the value there, or unset {name}_FILE")
+        return text
 
     for setting in SETTINGS:
         text = text_of(setting.name) or setting.default

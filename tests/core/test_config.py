@@ -243,9 +243,10 @@ def test_a_value_can_come_from_a_file(read: Set, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(read: Set, tmp_path: Path) -> None:
-    """Absent, a folder, no text: said like everything else, without what is in it."""
+    """Absent, a folder, no text, or nothing in it: said like everything else, without what is in it."""
     (tmp_path / "bytes").write_bytes(b"\xff\xfe-secret")
-    for path in (tmp_path / "absent", tmp_path, tmp_path / "bytes"):
+    (tmp_path / "empty").write_text(" \n")
+    for path in (tmp_path / "absent", tmp_path, tmp_path / "bytes", tmp_path / "empty"):
         (problem,) = problems_of(read, RECEIVER_API_KEY_FILE=str(path))
         assert problem.startswith("RECEIVER_API_KEY_FILE")
         assert "secret" not in problem

@@ -110,9 +110,9 @@ def test_answers_about_our_own_trouble_are_guarded(
 
 def test_too_much_is_answered_with_the_same_headers(build: Callable[..., Runtime]) -> None:
     """413 and 429 carry the same headers."""
-    me = Caller(create_app(build(request_rate=1.0, max_body=1024)).test_client(), KEY)
-    answers = [me.post("/v1/tasks", {"input": "x" * 2000}), me.get("/v1/tasks"), me.get("/v1/tasks")]
-    assert [answer.status_code for answer in answers] == [413, 200, 429]
+    me = Caller(create_app(build(request_rate=0.001, max_body=1024)).test_client(), KEY)
+    answers = [me.post("/v1/tasks", {"input": "x" * 2000}), me.get("/v1/tasks")]
+    assert [answer.status_code for answer in answers] == [413, 429]
     for answer in answers:
         assert_guarded(answer)
 
