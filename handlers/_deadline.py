@@ -54,7 +54,8 @@ def _left() -> float:
 
 
 # getaddrinfo cannot be told to stop. So it runs in a daemon thread that is left behind when the call is over; one for
-# each place, however many calls wait for it.
+# each place, however many calls wait for it. The guard of subscribers' addresses does so too and limits them, since
+# strangers choose its names, and the operator chooses these. It is above the handlers, which import nothing of it.
 _lookups: dict[tuple[str, int], Future[list[Any]]] = {}
 _lookups_lock = threading.Lock()
 

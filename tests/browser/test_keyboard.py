@@ -24,10 +24,13 @@ SEEN = """() => {
   const { outlineStyle, outlineWidth, outlineColor } = getComputedStyle(document.activeElement);
   return outlineStyle === "solid" && parseFloat(outlineWidth) >= 2 && /^rgb\\(/.test(outlineColor);
 }"""
-RENEWED = """() => new Promise((done) => document.addEventListener("htmx:afterSwap", () => {
-  done(document.querySelectorAll(".plot .uplot").length);
-}, { once: true }))"""
-"""Waits until a part came anew; how many charts are drawn then."""
+RENEWED = """() => new Promise((done, fail) => {
+  setTimeout(() => fail("no part came anew"), 60000);
+  document.addEventListener("htmx:afterSwap", () => {
+    done(document.querySelectorAll(".plot .uplot").length);
+  }, { once: true });
+})"""
+"""Waits a minute at most until a part came anew; how many charts are drawn then."""
 
 
 def test_what_was_shut_stays_shut(tab: Tab, system: System) -> None:

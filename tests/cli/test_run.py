@@ -173,7 +173,6 @@ def test_web_and_worker_are_restarted_and_end_with_their_supervisor(start: Calla
 
 
 @pytest.mark.process
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_for_the_output_keeps_nothing_from_running(start: Callable[..., Running]) -> None:
     """A restart, perhaps because of that disk, must come up though it can say nothing; it stops in order, too."""
     system = start("--with-sandbox", output=Path("/dev/full"))

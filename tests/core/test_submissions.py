@@ -343,6 +343,8 @@ def test_an_early_hint_goes_before_what_a_worker_says(stage: Stage, monkeypatch:
     tell(stage, word, start.task)
     after = stage.task(task)
     assert (after.status, after.provider_task_id, after.due_at) == (TaskStatus.RUNNING, "job-1", stage.clock())
+    stage.clock.pass_by(3600)
+    assert stage.claim() == [], "it is not bought once more"
 
 
 def test_an_early_hint_saves_the_task_of_a_worker_that_died(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_work_is_split_and_machines_that_stop_in_order_double_nothing(build: Bui
     assert workers[0].terminate(20) == 0
     time.sleep(2)
     callers.stop()
-    await_rest(farm, REST)
+    await_rest(farm, 90)
     Checker(farm, callers.orders, [hook]).check()
     assert set(copies(hook)) == {1}, failed_attempts(farm)
     assert min(share) >= 5, f"attempts of each worker: {share}"
@@ -108,7 +108,7 @@ def test_clocks_that_differ_by_seconds_change_nothing(build: Build) -> None:
     callers = Callers(farm, seed=3, magic=CALM)
     time.sleep(4)
     callers.stop()
-    await_rest(farm, REST)
+    await_rest(farm, 90)
     Checker(farm, callers.orders, [hook]).check()
     assert set(copies(hook)) == {1}, failed_attempts(farm)
     with closing(Ledger(farm.database)) as ledger:
@@ -138,7 +138,7 @@ def test_a_new_version_is_rolled_out_under_load(build: Build) -> None:
     upgrade(farm.variables["RECEIVER_DATABASE_URL"], "9002")
     time.sleep(1)
     callers.stop()
-    await_rest(farm, REST)
+    await_rest(farm, 90)
     Checker(farm, callers.orders, [hook]).check()
     assert set(copies(hook)) == {1}, failed_attempts(farm)
     with closing(Ledger(farm.database)) as ledger:
