@@ -48,6 +48,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "timeout": 30,  # a process whose main loop is silent that long; requests may take longer
         "graceful_timeout": max(1, round(settings.shutdown_timeout)),
         "max_requests": 0,
+        "http_parser": "python",  # the one that our tests know; another, if it is installed, may judge otherwise
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,

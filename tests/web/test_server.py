@@ -302,10 +302,10 @@ def test_a_start_is_told_and_what_it_lacks(
     ("bind", "shown"), [(("127.0.0.1", 8000), "127.0.0.1:8000"), (("::1", 80), "[::1]:80"), (("", 1), ":1")]
 )
 def test_the_options_follow_the_settings(settings: Settings, bind: tuple[str, int], shown: str) -> None:
-    """Address, processes, threads and patience are those of the settings; nothing is shared between instances."""
+    """Address, processes, threads and patience follow the settings, and nothing else that is installed or runs."""
     found = options(replace(settings, bind=bind, web_processes=3, web_threads=5, shutdown_timeout=7.4))
     assert (found["bind"], found["workers"], found["threads"], found["graceful_timeout"]) == ([shown], 3, 5, 7)
-    assert found["control_socket_disable"] is True
+    assert (found["control_socket_disable"], found["http_parser"]) == (True, "python")
 
 
 def test_the_file_for_gunicorn_gives_the_same_options(settings: Settings) -> None:
