@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 from handlers._base import Callbacks, Handler, InputSchema, Operation, Option, Pace
+from handlers._deadline import calls_made
 from handlers._options import missing_credentials, options_of, parse_options, variable_of
 from handlers._reading import json_text
 from handlers._records import (
@@ -74,6 +75,7 @@ __all__ = [
     "Upload",
     "UploadTicket",
     "available",
+    "calls_made",
     "find",
     "json_text",
     "load",

@@ -170,10 +170,6 @@ class Handler(ABC):
         Raises Rejected or Unavailable when the call itself failed: nothing is known of any task.
         """
 
-    def calls_of_query(self, updates: Mapping[str, TaskUpdate]) -> int:
-        """How many calls to the provider a query with these answers took; its rate counts them all."""
-        return 1
-
     def verify(self, notice: Notice) -> None:
         """Check the provider's own signature over the raw notice; raise BadSignature if it is wrong.
 

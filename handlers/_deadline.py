@@ -32,12 +32,18 @@ from urllib3.exceptions import NewConnectionError
 IDLE = 4.0
 """Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
 
-_call = threading.local()  # .deadline and .sent: of the call that this thread makes, by time.monotonic()
+_call = threading.local()  # .deadline and .sent: of the call that this thread makes, by time.monotonic(); .made: so far
 
 
 def begin_call(deadline: float) -> None:
     """The call that this thread makes next must be over, its answer complete, by then (``time.monotonic()``)."""
-    _call.deadline, _call.sent = deadline, False
+    _call.deadline, _call.sent, _call.made = deadline, False, calls_made() + 1
+
+
+def calls_made() -> int:
+    """How many calls to providers this thread has made so far: a provider's rate counts each of them."""
+    made: int = getattr(_call, "made", 0)
+    return made
 
 
 def was_sent() -> bool:

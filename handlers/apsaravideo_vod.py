@@ -195,10 +195,6 @@ class ApsaraVideoVod(Handler):
             raise failed  # so that the pause it asks for is kept
         return updates
 
-    def calls_of_query(self, updates: Mapping[str, TaskUpdate]) -> int:
-        """One for the jobs, and one for the images of each that succeeded (fewer, where jobs share a video)."""
-        return 1 + sum(update.status is RemoteStatus.SUCCEEDED for update in updates.values())
-
     def verify(self, notice: Notice) -> None:
         """Check ``X-VOD-SIGNATURE``, md5 of ``<URL>|<X-VOD-TIMESTAMP>|<key>``. Raises BadSignature.
 

@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
-from handlers import HandlerError, Rejected, TaskUpdate, Unavailable
+from handlers import HandlerError, Rejected, TaskUpdate, Unavailable, calls_made
 from receiver import logs, watching
 from receiver.bell import query_lane
 from receiver.faultpoints import reached
@@ -92,10 +93,11 @@ class QueryLane(TurnLane[Batch, Answer]):
     def _ask(self, batch: Sequence[Task]) -> None:
         """Make a call; in a thread of the crew."""
         reached("query.claimed")
-        began = self.clock()
+        began, before = self.clock(), calls_made()
         answer, news = Answer(batch, {}, "internal error"), False
         try:
             outcome, answer = self._query(batch)
+            answer = replace(answer, calls=calls_made() - before)
             news = any(update.status.final for update in answer.updates.values())
             watching.provider_called(
                 self._provider, "query", outcome, batch, began, self.clock(), news=news, why=answer.failed
@@ -113,7 +115,7 @@ class QueryLane(TurnLane[Batch, Answer]):
             updates = self._handler.query([self._service.remote(task) for task in batch])
             for update in updates.values():
                 self._note_unknown(update)
-            return "answered", Answer(batch, updates, calls=self._handler.calls_of_query(updates))
+            return "answered", Answer(batch, updates)
         except Unavailable as error:
             return "unavailable", Answer(batch, {}, str(error), error.retry_after or 0.0)
         except Rejected as error:

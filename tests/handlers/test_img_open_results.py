@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from handlers import (
     RemoteStatus,
     TaskUpdate,
     Unavailable,
+    calls_made,
 )
 from handlers._img_open_results import progress, status_rules
 from tests.handlers.fake_provider import Answer, FakeProvider, json_answer
@@ -52,6 +54,16 @@ def ask(remote: FakeProvider, *answers: Any, operation: str = "sd_text2image", *
     remote.answer(*answers)
     (update,) = load(remote, **settings).query([task(operation)]).values()
     return update
+
+
+@pytest.mark.parametrize("archived", [sd(2, IMAGE), GONE, json_answer({}, 503)])
+def test_asking_the_archive_too_counts_as_two_calls(remote: FakeProvider, archived: Answer) -> None:
+    """Whatever the archive says, or fails to say: the provider's rate counts both."""
+    remote.answer(GONE, archived)
+    before = calls_made()
+    with suppress(Unavailable):
+        load(remote).query([task("sd_text2image")])
+    assert calls_made() - before == len(remote.requests) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from handlers import RemoteStatus, RemoteTask, TaskUpdate
+from handlers import RemoteStatus, RemoteTask, TaskUpdate, Unavailable
+from handlers._deadline import begin_call
 from handlers._http import CONNECTIONS
 from receiver.errors import Busy
 from receiver.models import Task, TaskStatus
 from receiver.polling import Answer, PollingService, Turn
 from receiver.runtime import wall_clock
+from receiver.store import pacing
 from receiver.worker import query_lane
 from receiver.worker.query_lane import LEAST_SEATS, MOST_SEATS, QueryLane
 from tests.core.stage import Stage, done, still
@@ -197,6 +200,23 @@ def test_a_handler_that_answers_nonsense_takes_no_seat_away(
     (task,) = running(stage, 1)  # only now: it is asked about at once
     lane.wake()
     until(lambda: {"failed": "internal error"} in stage.steps(task, "poll") and lane.in_flight == 0)
+
+
+def test_every_call_of_a_query_counts(build: Any, start: Start) -> None:
+    """Also those of a query that fails in the end: a provider that is asked twice is left alone for twice as long."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE="0.01")
+
+    def query(_: RemoteTask) -> TaskUpdate:
+        for _ in range(2):
+            begin_call(time.monotonic())
+        raise Unavailable("the archive is shut")
+
+    running(stage, 1)
+    start(stage, query)
+    until(lambda: bool(stage.rows("SELECT 1 FROM tasks WHERE polls = 1")))
+    with stage.runtime.store.read() as connection:
+        free = pacing.next_free(connection, "toy:query", stage.clock(), 0.01)
+    assert free - stage.clock() > 150_000
 
 
 def test_a_stop_waits_for_what_was_asked(build: Any, start: Start) -> None:
