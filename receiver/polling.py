@@ -28,8 +28,8 @@ HINT_FRESH = 60_000
 """For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
 HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
-"""How long (ms) past its deadline a task is still asked about when the provider does not answer, or says nothing of it;
-then it expires. Counted from this process's start when that is later: nobody could ask before."""
+"""How long (ms) past its deadline a task is still asked about when the provider does not answer, says nothing of it, or
+has just called back; then it expires. Counted from this process's start when that is later: nobody could ask before."""
 NO_ANSWER = 7_200_000
 """How long (ms) past its deadline a task lasts at most while its provider wants no calls: longer than any one pause.
 Counted from this process's start when that is later: nobody could ask before."""
@@ -152,8 +152,8 @@ class PollingService:
 
     def _wait(self, task: Task, hinted: int | None, now: int) -> int:
         wait = schedule.delay(poll_plan(self._providers.get(task.provider), task), task.polls + 1, random())
-        since = None if hinted is None else max(now - hinted, 0)  # the clock of who took the notice may be ahead
-        if since is not None and since < HINT_FRESH:
+        if hinted is not None and _is_fresh(hinted, now):
+            since = max(now - hinted, 0)  # the clock of who took the notice may be ahead
             wait = min(wait, schedule.delay(HINT_RETRY, since // 2000, random()))
         return wait
 
@@ -194,7 +194,8 @@ class PollingService:
             return self._unknown(answer, task, hinted, now)
         via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
         change = lifecycle.apply_update(task, update, via)
-        if self._asked_last(claimed) and (change is None or not change.status.final):
+        last = self._asked_last(claimed) and (now >= self._end_of_grace(task) or not _is_fresh(hinted, now))
+        if last and (change is None or not change.status.final):
             change = lifecycle.past_deadline(task)
         return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
 
@@ -203,9 +204,13 @@ class PollingService:
         assert claimed.due_at is not None  # the end of its lease
         return claimed.due_at - self._lease >= claimed.deadline_at
 
+    def _end_of_grace(self, task: Task) -> int:
+        """Until when (ms) a task is asked about past its deadline, if there is a reason to."""
+        return max(task.deadline_at, self._began) + LAST_QUERY_GRACE
+
     def _unknown(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What becomes of a task of which an answer says nothing: it is asked about again, until its time is over."""
-        until = max(task.deadline_at, self._began) + LAST_QUERY_GRACE
+        until = self._end_of_grace(task)
         if now >= until:
             return Move(task, lifecycle.past_deadline(task))
         due = now + max(self._wait(task, hinted, now), round(answer.pause * 1000))
@@ -260,6 +265,11 @@ def _counts(answer: Answer, task: Task, claimed: Task) -> bool:
     A final word counts all the same: where answers take longer than leases, none would ever come in time.
     """
     return task.status is TaskStatus.RUNNING and (_is_final(answer, task) or task.fence == claimed.fence)
+
+
+def _is_fresh(hinted: int | None, now: int) -> bool:
+    """Whether a notice came so lately that a query may not confirm it yet, or was under way already."""
+    return hinted is not None and now - hinted < HINT_FRESH
 
 
 def _is_final(answer: Answer, task: Task) -> bool:

@@ -173,6 +173,50 @@ def test_a_task_of_which_nothing_is_known_expires(stage: Stage) -> None:
     assert LAST_QUERY_GRACE <= stage.clock() - task.deadline_at <= LAST_QUERY_GRACE + 30_000
 
 
+@pytest.mark.parametrize("asked_again", [False, True])
+def test_a_notice_during_the_last_query_is_followed_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, asked_again: bool
+) -> None:
+    """What was asked before it came ends nothing, nor does a provider whose query lags a little behind its notice."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False)
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at
+    asked = stage.asked_for()
+    stage.notice(task)
+    if asked_again:
+        asked = stage.asked_for()
+    asking.answered(stage.runtime.polling, asked, {task.id: still()})
+    assert stage.task(task).status is TaskStatus.RUNNING
+    stage.wait_until_due(task)
+    stage.poll(done())
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+
+
+def test_a_believed_notice_during_the_last_query_ends_the_task(stage: Stage) -> None:
+    """The answer to a query that was under way contradicts it in vain."""
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at
+    asked = stage.asked_for()
+    stage.notice(task)
+    asking.answered(stage.runtime.polling, asked, {task.id: still()})
+    assert stage.task(task).status is TaskStatus.SUCCEEDED
+    assert stage.event_types(task) == [EventType.TASK_RUNNING, EventType.TASK_SUCCEEDED]
+
+
+def test_notices_without_end_keep_no_task_for_ever(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them is asked about; ten minutes past its deadline the caller waits no longer."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False)
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at
+    while not stage.task(task).status.final:
+        stage.notice(task, state=f"drawn until {stage.clock()}")
+        stage.poll(still())
+        stage.clock.pass_by(30)
+    assert stage.task(task).status is TaskStatus.EXPIRED
+    assert LAST_QUERY_GRACE <= stage.clock() - task.deadline_at <= LAST_QUERY_GRACE + 60_000
+
+
 def test_a_final_word_goes_before_another_answer_of_the_same_moment(stage: Stage) -> None:
     """The slow answer to an earlier query says that it is done, the quick one to the last query does not know yet."""
     task = stage.running(deadline=60)
