@@ -177,8 +177,8 @@ class DeliveryService:
         results = []
         for outcome in ours:
             record = records.get(outcome.claim.delivery.subscriber_id)
-            if record is not None and record.url != outcome.claim.subscriber.url:
-                record = None  # changed meanwhile: what it tells is about the address before
+            if record is not None and record.resets != outcome.claim.subscriber.resets:
+                record = None  # enabled or moved meanwhile: what it tells is about the time, or the address, before
             # Those that were under way when the circuit opened tell nothing new: only a probe opens it further.
             probe = outcome.claim.subscriber.failures >= schedule.CIRCUIT_AFTER
             counts = record is None or record.failures < schedule.CIRCUIT_AFTER or probe

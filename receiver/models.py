@@ -255,6 +255,7 @@ class Subscriber:
     ``secrets_sealed`` is None for task-only subscribers: the account's secrets sign for them.
     ``ready_at``: no attempt starts before (slow-down, open circuit, rate limit).
     ``failing_since``: first failure since the last success. ``failures``: consecutive ones.
+    ``resets``: how often it was enabled or moved elsewhere; no attempt begun before tells anything of it.
     """
 
     id: str
@@ -273,6 +274,7 @@ class Subscriber:
     ready_at: int = 0
     failing_since: int | None = None
     failures: int = 0
+    resets: int = 0
 
 
 @record

@@ -182,6 +182,7 @@ subscribers = Table(
     Column("failing_since", BigInteger),
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger),
+    Column("resets", Integer, nullable=False, server_default="0"),
     Index("ix_subscribers_registered", "account_id", "id", sqlite_where=text("task_only IS 0"),
           postgresql_where=text("task_only IS false")),
     Index("ix_subscribers_task_only", "account_id", "url", unique=True, sqlite_where=text("task_only"),

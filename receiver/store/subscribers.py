@@ -135,8 +135,8 @@ def behind_callback_url(connection: Connection, account_id: str, url: str, now: 
 
 def enable(connection: Connection, subscriber_id: str) -> None:
     """Let a subscriber get deliveries again, with a clean record."""
-    values = {"disabled": False, "disabled_reason": None, "ready_at": 0, "failures": 0, "failing_since": None}
-    change(connection, subscriber_id, values)
+    clean = {"ready_at": 0, "failures": 0, "failing_since": None, "resets": subscribers.c.resets + 1}
+    change(connection, subscriber_id, {"disabled": False, "disabled_reason": None, **clean})
 
 
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:

@@ -55,6 +55,40 @@ def test_who_disabled_a_subscriber_first_is_named(stage: Stage) -> None:
     assert EventType.SUBSCRIBER_DISABLED not in [event.type for event in stage.events()]
 
 
+@pytest.mark.parametrize("status", [410, 429, 500])
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_was_begun_before_its_owner_enabled_it_tells_nothing(stage: Stage, status: int, moved: bool) -> None:
+    """A late answer of a server that was repaired since, or left and come back to, disables nobody and holds nobody."""
+    subscriber = stage.subscribe()
+    late = stage.tell(subscriber)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    stage.tell(subscriber)
+    stage.attempt(410)
+    assert stage.subscriber(subscriber).disabled_reason == "gone"
+    for change in [{"url": f"{HOOK}/other"}, {"url": HOOK, "disabled": False}] if moved else [{"disabled": False}]:
+        stage.runtime.subscribers.change(stage.account, subscriber.id, change)
+    stage.finish([claim], status, retry_after="3600")
+    after = stage.subscriber(subscriber)
+    assert (after.disabled, after.failures, after.failing_since, after.ready_at) == (False, 0, None, 0)
+    assert stage.delivery(late).status is DeliveryStatus.PENDING
+    stage.clock.pass_by(6)
+    assert [claim.delivery.id for claim in stage.attempt(410)] == [late.id]
+    assert stage.subscriber(subscriber).disabled_reason == "gone"
+
+
+def test_a_late_410_does_not_shut_a_callback_url_that_was_opened_by_hand(stage: Stage) -> None:
+    """Who asked for a retry gets it: what was begun before says nothing of the server as it is now."""
+    task = stage.running(callback_url=HOOK)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    stage.notice(task)
+    stage.attempt(410)
+    (ended,) = [one for one in stage.deliveries_of(task) if one.reason == "gone"]
+    stage.runtime.deliveries.retry(stage.account, ended.id)
+    stage.finish([claim], 410)
+    assert ended.id in [claim.delivery.id for claim in stage.attempt(200)]
+    assert stage.delivery(ended).status is DeliveryStatus.DELIVERED
+
+
 def test_the_end_of_a_callback_url_is_not_announced(stage: Stage) -> None:
     """Nobody registered it, so nobody could make anything of the event; its deliveries show what happened."""
     watcher = stage.subscribe(f"{HOOK}/watch", "subscriber.disabled")
