@@ -57,6 +57,17 @@ def api_key() -> ApiKey:
     return key
 
 
+def still_admitted() -> bool:
+    """Whether the calling key was not revoked while its request waited, in a view behind ``needs``."""
+    return runtime().accounts.living_key(api_key().id) is not None
+
+
+def admit_again() -> None:
+    """Raise Refused (401) if the calling key was revoked while its request waited, in a view behind ``needs``."""
+    if not still_admitted():
+        raise _invalid()
+
+
 def account() -> str:
     """The id of the account that calls, in a view behind ``needs``."""
     return api_key().account_id
@@ -76,13 +87,17 @@ def _admit(scopes: tuple[Scope, ...]) -> ApiKey:
         raise Refused(401, "unauthorized", detail, {"WWW-Authenticate": _REALM})
     key = identify(found[1])
     if key is None:
-        challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-        raise Refused(401, "unauthorized", "This API key is not known, or was revoked.", challenge)
+        raise _invalid()
     if Scope.MANAGE not in key.scopes and not key.scopes & set(scopes):
         wanted = " or ".join(dict.fromkeys([*scopes, Scope.MANAGE]))
         challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scopes[0]}"'}
         raise Refused(403, "forbidden", f"This needs an API key with the scope {wanted}.", challenge)
     return key
+
+
+def _invalid() -> Refused:
+    challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+    return Refused(401, "unauthorized", "This API key is not known, or was revoked.", challenge)
 
 
 def identify(text: str) -> ApiKey | None:

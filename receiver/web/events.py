@@ -11,7 +11,7 @@ from receiver.events import dumps, types_of
 from receiver.models import Event, Page, Scope
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import account, api_key, list_turn
+from receiver.web.auth import account, admit_again, api_key, list_turn
 from receiver.web.face import alarm, runtime
 from receiver.web.schemas import EventHeaders, EventQuery
 from receiver.web.streaming import stream
@@ -74,7 +74,9 @@ def _awaited(seconds: float, look: Callable[[], T], good: Callable[[T], bool]) -
     if not seconds:
         return in_turn()
     with alarm().seat(account()) as seated:
-        return alarm().until(in_turn, good, seconds if seated else 0)
+        found = alarm().until(in_turn, good, seconds if seated else 0)
+    admit_again()
+    return found
 
 
 def _has_items(page: Page[Event]) -> bool:

@@ -15,7 +15,7 @@ from receiver.store.tasks import Filter
 from receiver.tasks import NewTask
 from receiver.web import answers
 from receiver.web.api import Answer, Section
-from receiver.web.auth import READERS, account, list_turn
+from receiver.web.auth import READERS, account, admit_again, list_turn, still_admitted
 from receiver.web.face import alarm, runtime
 from receiver.web.samples import ACCEPTED, CANCELED
 from receiver.web.schemas import MAX_WAIT, NewTaskHeaders, NewTaskSchema, TaskQuery, WaitQuery
@@ -59,8 +59,9 @@ def submit_task(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Response
         watching.task_accepted(task, g.request_id)
     wait = _preferred_wait(headers["prefer"])
     if wait is not None:
-        task, waited = _wait_for(task, wait)
-        if waited:
+        seen, waited = _wait_for(task, wait)
+        if waited and still_admitted():  # else it was accepted all the same, and is not to be sent again
+            task = seen
             said["Preference-Applied"] = f"wait={wait}"
     return answers.text(task_json(task), 202, said)
 
@@ -89,6 +90,7 @@ def get_task(query: Mapping[str, Any], task_id: str) -> Response:
     task = runtime().tasks.get(account(), task_id)
     if query["wait"]:
         task, _ = _wait_for(task, query["wait"])
+        admit_again()
     return answers.text(task_json(task))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +18,7 @@ from receiver.web import create_app, waiting
 from receiver.web.face import face_of
 from receiver.web.waiting import Alarm
 from tests.web.conftest import KEY, SAMPLE, Caller, Progress
-from tests.web.problems import assert_invalid
+from tests.web.problems import assert_invalid, assert_problem
 
 SOON = 20.0
 
@@ -47,7 +47,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 def waiting_now(app: Flask) -> bool:
     """Whether a request sleeps."""
-    return bool(face_of(app).alarm._changed._waiters)  # type: ignore[attr-defined]  # the standard library's own list
+    return bool(waiters(app))
+
+
+def waiters(app: Flask) -> Collection[Any]:
+    """The requests that sleep."""
+    return face_of(app).alarm._changed._waiters  # type: ignore[attr-defined,no-any-return]  # the library's own list
 
 
 def test_a_waiting_read_ends_with_the_task(app: Flask, api: Caller, progress: Progress) -> None:
@@ -68,6 +73,29 @@ def test_a_waiting_submit_ends_with_the_task(app: Flask, api: Caller, progress: 
     answer = result()
     assert (answer.status_code, answer.json["status"]) == (202, "succeeded")
     assert answer.headers["Preference-Applied"] == "wait=60"
+
+
+def test_a_wait_tells_a_revoked_key_nothing(app: Flask, api: Caller, progress: Progress, runtime: Runtime) -> None:
+    """Neither of the task nor of events that happen after it is over; whoever submitted gets what was accepted."""
+    task = api.submit()
+    keys = [runtime.accounts.create_key("default", "x", ["read", "submit"]) for _ in range(3)]
+    reader, listener, sender = (Caller(app.test_client(), text) for _, text in keys)
+    calls = [
+        lambda: reader.get(f"/v1/tasks/{task['id']}?wait=60"),
+        lambda: listener.get("/v1/events?after=&wait=60"),
+        lambda: sender.post("/v1/tasks", SAMPLE, headers={"Prefer": "wait=60"}),
+    ]
+    results = [in_background(call) for call in calls]
+    until(lambda: len(waiters(app)) == len(calls))
+    for key, _ in keys:
+        runtime.accounts.revoke_key(key.id)
+    for _ in calls:  # one at a time, by the provider's rate
+        progress.finish()
+    read, listened, sent = (result() for result in results)
+    assert_problem(read, 401)
+    assert_problem(listened, 401)
+    assert (sent.status_code, sent.json["status"]) == (202, "queued")
+    assert "Preference-Applied" not in sent.headers
 
 
 def test_when_the_time_is_over_the_task_is_given_as_it_is(app: Flask, api: Caller) -> None:
