@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, g
 
 from receiver import watching
+from receiver.errors import Busy
 from receiver.events import rfc3339, task_json
 from receiver.models import Scope, Task
 from receiver.store.tasks import Filter
@@ -59,10 +61,12 @@ def submit_task(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Response
         watching.task_accepted(task, g.request_id)
     wait = _preferred_wait(headers["prefer"])
     if wait is not None:
-        seen, waited = _wait_for(task, wait)
-        if waited and still_admitted():  # else it was accepted all the same, and is not to be sent again
-            task = seen
-            said["Preference-Applied"] = f"wait={wait}"
+        # Whatever becomes of the wait: the task was accepted, and who is told otherwise sends it once more.
+        with suppress(Busy, RuntimeError):  # no database, or no thread to listen
+            seen, waited = _wait_for(task, wait)
+            if waited and still_admitted():
+                task = seen
+                said["Preference-Applied"] = f"wait={wait}"
     return answers.text(task_json(task), 202, said)
 
 

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from receiver.bell import Bell
+from receiver.errors import Busy
 from receiver.runtime import Runtime
 from receiver.web import create_app, waiting
 from receiver.web.face import face_of
@@ -96,6 +97,25 @@ def test_a_wait_tells_a_revoked_key_nothing(app: Flask, api: Caller, progress: P
     assert_problem(listened, 401)
     assert (sent.status_code, sent.json["status"]) == (202, "queued")
     assert "Preference-Applied" not in sent.headers
+
+
+@pytest.mark.parametrize("problem", [Busy("The database is away."), RuntimeError("can't start new thread")])
+def test_what_fails_in_a_wait_refuses_no_task(
+    api: Caller, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """A submit whose task is stored says so: who is told to come again would send it twice, and pay for both."""
+
+    def fail(*_: Any) -> Any:
+        raise problem
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.tasks, "get", fail) if isinstance(problem, Busy) else patch.setattr(
+            Alarm, "_listen", fail
+        )
+        answer = api.post("/v1/tasks", SAMPLE, headers={"Prefer": "wait=5"})
+    assert (answer.status_code, answer.json["status"]) == (202, "queued")
+    assert "Preference-Applied" not in answer.headers
+    assert [task["id"] for task in api.get("/v1/tasks").json["data"]] == [answer.json["id"]]
 
 
 def test_when_the_time_is_over_the_task_is_given_as_it_is(app: Flask, api: Caller) -> None:
