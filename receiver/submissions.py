@@ -215,6 +215,12 @@ class SubmissionService:
             )
         self._bell.ring(*lanes_after([settled or current], self._providers))
 
+    def charge(self, provider: str, look_ups: int) -> None:
+        """Calls were made beside a submission, to find out about an earlier one: they are queries, by their rate."""
+        rate = self._providers.get(provider).pace.query_rate
+        with self._store.write(flushed=False) as connection:
+            pacing.charge(connection, f"{provider}:query", self._clock(), round(1000 * look_ups / rate))
+
     def unavailable(self, task: Task, failure: Unavailable) -> None:
         """Certainly nothing was started: back to the queue, and the provider gets the pause it asked for."""
         now = self._clock()

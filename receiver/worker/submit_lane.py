@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from handlers import ErrorCode, OutcomeUnknown, Rejected, TaskError, Unavailable
+from handlers import ErrorCode, OutcomeUnknown, Rejected, TaskError, Unavailable, calls_made
 from receiver import logs, metrics, watching
 from receiver.bell import submit_lane
 from receiver.faultpoints import reached
@@ -78,8 +78,9 @@ class SubmitLane(Lane):
             log.warning("lease over before the call", provider=self._provider, task=task.id)
             persist(partial(self._service.unavailable, task, STOOD_STILL), self._stopping)
             return  # to others the task is lost: if none of them has repeated it or given it up, it is queued again
-        began = self.clock()
+        began, before = self.clock(), calls_made()
         outcome, why, write = self._submit(start)
+        look_ups = calls_made() - before - 1
         try:
             if task.submits == 1:
                 metrics.observe_first_submit(self._provider, (began - task.created_at) / 1000)
@@ -87,6 +88,8 @@ class SubmitLane(Lane):
             reached("submit.answered")
         finally:  # whatever fails in counting and telling: what the provider said is kept
             persist(write, self._stopping)
+            if look_ups > 0:
+                persist(partial(self._service.charge, self._provider, look_ups), self._stopping)
 
     def _submit(self, start: Start) -> tuple[str, str | None, Callable[[], None]]:
         """Make the call; returns its outcome in a word, why it was not good, and what to write."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from handlers import OutcomeUnknown, Receipt, Submission
+from handlers._deadline import begin_call
 from receiver.models import TaskStatus
 from receiver.store import pacing
 from receiver.worker.submit_lane import SubmitLane
@@ -41,6 +44,27 @@ def test_the_pause_of_the_call_is_kept(stage: Stage, monkeypatch: pytest.MonkeyP
     stage.clock.pass_by(59)
     assert stage.claim() == []
     assert stage.task(other).status is TaskStatus.QUEUED
+
+
+def test_look_ups_of_a_submission_count_as_queries(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a repeated submission asks before it starts anything leaves the provider alone for as long as queries do."""
+
+    def submit(_: Submission) -> Receipt:
+        for _ in range(3):
+            begin_call(time.monotonic())
+        return Receipt("job-2", "{}")
+
+    stage.running("job-1")
+    stage.clock.pass_by(6)
+    stage.asked_for()
+    monkeypatch.setattr(stage.handler, "submit", submit, raising=False)
+    monkeypatch.setattr(stage.handler, "pace", replace(stage.handler.pace, query_rate=0.5), raising=False)
+    stage.create()
+    (hand_over,) = SubmitLane(stage.runtime, "toy").look(1)
+    hand_over()
+    with stage.runtime.store.read() as connection:
+        free = pacing.next_free(connection, "toy:query", stage.clock(), 0.5)
+    assert free == pytest.approx(stage.clock() + 4000, abs=300)
 
 
 def test_a_clock_that_was_years_ahead_for_a_moment_holds_back_nothing_for_years(stage: Stage) -> None:
