@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema, fields
 
+from handlers._reading import EXACT
 from handlers._records import (
     BadSignature,
     JsonObject,
@@ -50,6 +51,11 @@ class Option:
     credential: bool = False
 
 
+def whole(value: Any) -> Any:
+    """2 for 2.0, and any other value as it is; beyond what a float holds exactly it would be another number."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
+
+
 class InputSchema(Schema):
     """Base of all input schemas: checks what is known, passes unknown fields through."""
 
@@ -67,6 +73,16 @@ class Number(fields.Float):
             raise self.make_error("invalid", input=value)
         super()._deserialize(value, attr, data, **kwargs)
         return value
+
+
+class Whole(fields.Integer):
+    """A whole number, also written ``2.0``, as some JSON libraries do; the provider gets ``2``."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(strict=True, **more)
+
+    def _deserialize(self, value: Any, *others: Any, **more: Any) -> int | None:
+        return super()._deserialize(whole(value), *others, **more)
 
 
 class Switch(fields.Boolean):

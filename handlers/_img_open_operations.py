@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import InputSchema, Number, Operation, Switch
+from handlers._base import InputSchema, Number, Operation, Switch, Whole
 from handlers._records import JsonObject
 
 TOOL_POLLS = (20.0, 30.0, 60.0)  # of a tool that calls back
@@ -76,17 +76,17 @@ def _text(*, required: bool = False, help: str = "") -> fields.String:  # noqa: 
     return fields.String(required=required, validate=shortest, metadata={"description": help} if help else {})
 
 
-def _count(*, required: bool = False) -> fields.Integer:
-    return fields.Integer(required=required, strict=True, validate=validate.Range(min=1))
+def _count(*, required: bool = False) -> Whole:
+    return Whole(required=required, validate=validate.Range(min=1))
 
 
-def _whole() -> fields.Integer:
-    return fields.Integer(strict=True)
+def _whole() -> Whole:
+    return Whole()
 
 
-def _side() -> fields.Integer:
+def _side() -> Whole:
     """A side of InstantID's picture."""
-    return fields.Integer(strict=True, validate=validate.Equal(960), metadata={"description": "960 for the present"})
+    return Whole(validate=validate.Equal(960), metadata={"description": "960 for the present"})
 
 
 def _url(help: str) -> fields.Url:  # noqa: A002 - the word of Option, too
@@ -199,20 +199,20 @@ OUTPAINTING = _schema("OutpaintingInput", {
     "verticalExpansionRatio": Number(required=True, validate=validate.Range(1, 4)),
     "horizontalExpansionRatio": Number(required=True, validate=validate.Range(1, 4)),
     "prompt": _text(), "negativePrompt": _text(), "sampler": _text(), "seed": _whole(),
-    "sampleStep": fields.Integer(strict=True, validate=validate.Range(0, 50)),
-    "promptGuideFactor": fields.Integer(strict=True, validate=validate.Range(1, 45)),
+    "sampleStep": Whole(validate=validate.Range(0, 50)),
+    "promptGuideFactor": Whole(validate=validate.Range(1, 45)),
 })  # fmt: skip
 CNT_PREVIEW = _schema("CntPreviewInput", {
     "sourceImage": _url("the picture"), "preprocessor": _text(required=True, help="e.g. canny"),
 })  # fmt: skip
 TRAINING = _schema("ModelTrainingInput", {
     "fileUrlList": _urls(10, 100),
-    "maxEpochs": fields.Integer(strict=True, validate=validate.Range(10, 50)),
-    "batchSize": fields.Integer(strict=True, validate=validate.Range(1, 4)),
+    "maxEpochs": Whole(validate=validate.Range(10, 50)),
+    "batchSize": Whole(validate=validate.Range(1, 4)),
     "learningRate": _text_or_number(
         "0.0000001 to 0.0001, sent as text to keep its precision", _learning_rate, minimum=0.0000001, maximum=0.0001
     ),
-    "maxTokenLength": fields.Integer(strict=True, validate=validate.OneOf([0, 150, 225])),
+    "maxTokenLength": Whole(validate=validate.OneOf([0, 150, 225])),
 }, TrainingSchema)  # fmt: skip
 
 

@@ -26,7 +26,7 @@ _ENDINGS = {
 }
 _COMPACT_TIME = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _EXPIRY = re.compile(r"(?:^|&)(x-(?:amz|oss)-(?:date|expires)|expires)=([^&]+)", re.IGNORECASE)
-_EXACT = 2**53  # whole numbers below are themselves as a float
+EXACT = 2**53  # whole numbers below are themselves as a float
 _END_OF_TIME = 253_402_300_799  # seconds; the last second of the year 9999
 
 
@@ -100,7 +100,7 @@ def text_of(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value.strip() or None
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         return str(int(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -11,13 +11,13 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from handlers._base import InputSchema, Number, Switch
+from handlers._base import InputSchema, Number, Switch, Whole, whole
 
 RATIOS = ("9:16", "3:4", "1:1", "4:3", "16:9")
 
 
 class Choice(fields.Field[Any]):
-    """One of a few numbers that the provider writes as text or as number; passed on as it came."""
+    """One of a few numbers that the provider writes as text or as number."""
 
     def __init__(self, *choices: str, required: bool = False, description: str) -> None:
         both = [*choices, *(int(choice) for choice in choices)]
@@ -25,8 +25,22 @@ class Choice(fields.Field[Any]):
         self.choices = choices
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:  # noqa: ARG002  # marshmallow's signature
+        value = whole(value)
         if isinstance(value, bool) or not isinstance(value, str | int) or str(value) not in self.choices:
             raise ValidationError(f"Must be one of: {', '.join(self.choices)}.")
+        return value
+
+
+class ScriptId(fields.Field[Any]):
+    """A text or a whole number."""
+
+    def __init__(self, description: str, *, required: bool = False) -> None:
+        super().__init__(required=required, metadata={"description": description, "type": ["string", "integer"]})
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        value = whole(value)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValidationError("Must be a text or a whole number.")
         return value
 
 
@@ -39,31 +53,20 @@ def _file(what: str, *, required: bool = False) -> fields.String:
     return _text(f"{what}: the file_id of an upload.", required=required)
 
 
-def _count(description: str, most: int | None = None, *, required: bool = False) -> fields.Integer:
-    return fields.Integer(
+def _count(description: str, most: int | None = None, *, required: bool = False) -> Whole:
+    return Whole(
         required=required,
-        strict=True,
         validate=validate.Range(min=1, max=most),
         metadata={"description": description},
     )
 
 
-def _whole(description: str) -> fields.Integer:
-    return fields.Integer(strict=True, metadata={"description": description})
+def _whole(description: str) -> Whole:
+    return Whole(metadata={"description": description})
 
 
 def _speed() -> Number:
     return Number(validate=validate.Range(min=0.8, max=1.2), metadata={"description": "Speed of speech, 0.8 to 1.2."})
-
-
-def _script(description: str, *, required: bool = False) -> fields.Raw:
-    def plain(value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ValidationError("Must be a text or a whole number.")
-
-    return fields.Raw(
-        required=required, validate=plain, metadata={"description": description, "type": ["string", "integer"]}
-    )
 
 
 def _files(description: str, least: int = 1) -> fields.List[Any]:
@@ -166,7 +169,7 @@ class M2VExportInput(M2VInput):
     """M2V_EXPORT: of a preview (``taskId`` and ``scriptId``), or in one go from the fields of a video."""
 
     taskId = _text("The provider's task id of the preview to export.")
-    scriptId = _script("Which script of the preview; required with taskId.")
+    scriptId = ScriptId("Which script of the preview; required with taskId.")
     preview = TextSwitch(
         description="Always false for this operation.",
         only=False,
@@ -189,7 +192,7 @@ class M2VExportInput(M2VInput):
 class ScriptSegment(InputSchema):
     """One sentence of a script."""
 
-    segId = _script("Which sentence.", required=True)
+    segId = ScriptId("Which sentence.", required=True)
     segText = fields.String(required=True, metadata={"description": "Its words."})
 
 
@@ -197,7 +200,7 @@ class M2VScriptInput(TopViewInput):
     """M2V_SCRIPT: changes the words of a preview's script."""
 
     taskId = _text("The provider's task id of the preview.", required=True)
-    scriptId = _script("Which script.", required=True)
+    scriptId = ScriptId("Which script.", required=True)
     scriptContents = fields.List(
         fields.Nested(ScriptSegment),
         required=True,

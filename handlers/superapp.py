@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from marshmallow import ValidationError, fields, validate
 
-from handlers._base import Handler, InputSchema, Operation, Option
+from handlers._base import Handler, InputSchema, Operation, Option, Whole
 from handlers._http import Answer, ProviderSession, json_body, not_understood
 from handlers._options import boolean, one_of, seconds, visible, whole
 from handlers._reading import kind_of_url, name_of_url, text_of, unpacked, url_expiry, url_of
@@ -80,10 +80,9 @@ def _image(what: str) -> fields.String:
     )
 
 
-def _side(name: str, least: int, most: int) -> fields.Integer:
-    return fields.Integer(
+def _side(name: str, least: int, most: int) -> Whole:
+    return Whole(
         required=True,
-        strict=True,
         validate=validate.Range(least, most),
         metadata={"description": f"{name} of the image in pixels."},
     )
@@ -106,9 +105,8 @@ class CatvtonInput(InputSchema):
         validate=validate.OneOf(("upper", "lower", "overall")),
         metadata={"description": "What the garment covers."},
     )
-    seed = fields.Integer(
+    seed = Whole(
         required=True,
-        strict=True,
         validate=validate.Range(min=0, max=2147483647),
         metadata={"description": "The same seed and input give the same output."},
     )

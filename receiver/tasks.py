@@ -191,12 +191,13 @@ class TaskService:
             errors["deadline"] = [f"Must be from 1 to {MAX_DEADLINE} seconds."]
         if not all(storable(name) and storable(value) for name, value in (wanted.metadata or {}).items()):
             errors["metadata"] = ["Must be valid Unicode without NUL."]
+        told = wanted.input
         try:
-            operation.schema().load(dict(wanted.input))
+            told = _whole_where_read_so(dict(told), operation.schema().load(dict(told)))
         except ValidationError as error:
             errors.update(field_errors(error.messages, "input"))
         try:
-            text = json.dumps(wanted.input, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text = json.dumps(told, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             text.encode()
         except (ValueError, RecursionError):
             errors["input"] = ["Must be JSON whose texts are valid Unicode and whose numbers are finite."]
@@ -317,3 +318,20 @@ def _one_spelling(value: Any) -> Any:
             items = [_one_spelling(inner) for inner in value]
             return value if all(map(is_, items, value)) else items
     return value
+
+
+def _whole_where_read_so(given: Any, read: Any) -> Any:
+    """An input as it was given, but 2 in place of 2.0 where its schema reads a whole number.
+
+    Only what holds such a number is made anew.
+    """
+    match given, read:
+        case float(), int() if type(read) is int and given == read:
+            return read
+        case dict(), dict():
+            members = {name: _whole_where_read_so(inner, read.get(name)) for name, inner in given.items()}
+            return given if all(map(is_, members.values(), given.values())) else members
+        case list(), list() if len(given) == len(read):
+            items = [_whole_where_read_so(inner, one) for inner, one in zip(given, read, strict=True)]
+            return given if all(map(is_, items, given)) else items
+    return given

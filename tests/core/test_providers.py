@@ -50,7 +50,7 @@ def test_a_handler_sees_a_task_as_it_left_it(stage: Stage) -> None:
     assert remote_task(task, 0).age == 0
 
 
-VALUES = [None, True, False, 0, 1, 1.5, "", "1", "yes", "false", [], [1], [["1"]], {}]
+VALUES = [None, True, False, 0, 1, 1.0, 1.5, "", "1", "yes", "false", [], [1], [["1"]], {}]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -65,7 +65,23 @@ def test_the_input_refuses_what_the_published_schema_refuses(value: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, [], [1], {}, -(10**9), 10**9, 1e9 + 0.5, [{"segId": None, "segText": "x"}]], ids=repr
+    "value",
+    [
+        None,
+        True,
+        [],
+        [1],
+        {},
+        -(10**9),
+        10**9,
+        1.0,
+        2.0,
+        960.0,
+        1e9 + 0.5,
+        [{"segId": None, "segText": "x"}],
+        [{"segId": 2.0, "segText": "x"}],
+    ],
+    ids=repr,
 )
 def test_the_published_schema_refuses_what_the_input_refuses(value: Any) -> None:
     """No field takes a kind of value by its JSON Schema that a task with it would be refused for."""

@@ -64,6 +64,26 @@ def test_bad_input_is_refused_by_field_and_stores_nothing(
     assert stage.rows("SELECT id FROM tasks") == []
 
 
+def test_a_whole_number_with_a_fraction_of_nothing_goes_out_whole(build: Any) -> None:
+    """2.0 where a field is an integer is taken, as JSON Schema has it, and is 2 for the provider; all else stays."""
+    stage = build(TOPVIEW_UID="u", TOPVIEW_API_KEY="k", SUPERAPP_ACCESS_KEY="k", SUPERAPP_SECRET_KEY="s")
+    words = {
+        "more": [7.0],
+        "taskId": "t",
+        "scriptId": 2.0,
+        "scriptContents": [{"x": 3.0, "segText": "a", "segId": 1.0}],
+    }
+    wanted = [
+        NewTask("superapp", "text2image", {"width": 1024.0, "own": 2.0, "inputText": "a cat", "height": 1024}),
+        NewTask("topview", "m2v_script", words),
+    ]
+    made = [stage.runtime.tasks.create(stage.account, each)[0].input_json for each in wanted]
+    assert made == [
+        '{"width":1024,"own":2.0,"inputText":"a cat","height":1024}',
+        '{"more":[7.0],"taskId":"t","scriptId":2,"scriptContents":[{"x":3.0,"segText":"a","segId":1}]}',
+    ]
+
+
 def test_a_provider_without_credentials_is_named(stage: Stage) -> None:
     """Known, but off: the caller learns which it is."""
     with pytest.raises(ProviderOff, match="topview"):
