@@ -81,8 +81,8 @@ class Whole(fields.Integer):
     def __init__(self, **more: Any) -> None:
         super().__init__(strict=True, **more)
 
-    def _deserialize(self, value: Any, *others: Any, **more: Any) -> int | None:
-        return super()._deserialize(whole(value), *others, **more)
+    def _deserialize(self, value: Any, *others: Any, **more: Any) -> int:
+        return int(super()._deserialize(whole(value), *others, **more))
 
 
 class Switch(fields.Boolean):

@@ -206,6 +206,14 @@ def key_of_environment() -> str:
         key = Path(path).read_text().strip() if path else os.environ.get("RECEIVER_API_KEY", "").strip()
     except OSError as error:
         raise Problem(f"RECEIVER_API_KEY_FILE cannot be read: {error}", Exit.DENIED) from None
+    except ValueError:  # no UTF-8, or a path that can be none
+        raise Problem(f"RECEIVER_API_KEY_FILE must be the path of a text file; it is {path!r}.", Exit.DENIED) from None
+    if path and not key:
+        raise Problem(
+            f"RECEIVER_API_KEY_FILE names a file with nothing in it: {path}\n"
+            "Write the API key there, or unset RECEIVER_API_KEY_FILE.",
+            Exit.DENIED,
+        )
     if not key:
         raise Problem(
             "An API key is needed: --key or RECEIVER_API_KEY.\n"

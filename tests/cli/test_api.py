@@ -51,6 +51,31 @@ def test_a_key_can_come_from_a_file(
     assert "cannot be read" in run("tasks").stderr
 
 
+@pytest.mark.parametrize(("content", "said"), [(b"", "nothing in it"), (b" \n", "nothing in it"), (b"\xff", "text file")])
+def test_a_file_that_holds_no_key_is_told(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, said: str
+) -> None:
+    """An empty file, and one that is no text, is named with the variable that names it; no other key is taken for it."""
+    (tmp_path / "key").write_bytes(content)
+    monkeypatch.setenv("RECEIVER_API_KEY_FILE", str(tmp_path / "key"))
+    result = run("tasks")
+    assert result.exit_code == 4
+    assert "RECEIVER_API_KEY_FILE" in result.stderr
+    assert said in result.stderr
+    assert str(tmp_path / "key") in result.stderr
+    assert not service.asked
+
+
+def test_a_variable_that_names_no_file_is_as_good_as_unset(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RECEIVER_API_KEY_FILE set to nothing leaves RECEIVER_API_KEY in force, as for the service."""
+    monkeypatch.setenv("RECEIVER_API_KEY_FILE", "")
+    service.on("GET", "/v1/tasks", {"data": [], "next_cursor": None})
+    assert run("tasks").exit_code == 0
+    assert service.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
 def test_without_a_key_the_way_to_one_is_told(run: Run) -> None:
     """No key: the message says how to name one and how to make one."""
     result = run("tasks")
