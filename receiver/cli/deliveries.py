@@ -15,7 +15,19 @@ from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import MOMENT
 from receiver.cli.progress import progress
-from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
+from receiver.cli.screen import (
+    Column,
+    clean,
+    console,
+    in_line,
+    indented,
+    show_facts,
+    show_json,
+    show_more,
+    show_table,
+    when,
+    word,
+)
 from receiver.models import DeliveryStatus
 
 _LOOK = 0.5
@@ -75,7 +87,7 @@ def delivery(api: Api, delivery_id: str, as_json: bool) -> None:
         show_json(answer.text)
         return
     found = answer.json()
-    reason = f" ({clean(found['reason'])})" if found["reason"] else ""
+    reason = f" ({in_line(found['reason'])})" if found["reason"] else ""
     show_facts(
         {
             "delivery": found["id"],
@@ -214,12 +226,12 @@ def _show_attempt(attempt: Mapping[str, Any]) -> None:
     status, error = attempt["response_status"], attempt["error"]
     arrived = status is not None and 200 <= status < 300 and not error
     line = Text().append(f"  {attempt['number']}. ", "bold").append(f"{when(attempt['started_at'])}  ", "bright_black")
-    line.append(clean(status if status is not None else error), "green" if arrived else "red")
+    line.append(in_line(status if status is not None else error), "green" if arrived else "red")
     line.append(f"  {attempt['duration_ms']} ms", "")
     if attempt["trigger"] == "manual":
         line.append("  by request", "")
     if attempt.get("message") and not arrived:
-        line.append(f"  {clean(attempt['message'])}", "")
+        line.append(f"  {in_line(attempt['message'])}", "")
     console().print(line)
     if attempt.get("response_body") and not arrived:
-        console().print(Text().append(f"     {clean(attempt['response_body'])[:500]}", "bright_black"))
+        console().print(Text().append(f"     {indented(attempt['response_body'][:500], 5)}", "bright_black"))

@@ -254,14 +254,14 @@ def _show(event: ServerEvent, as_json: bool) -> None:
     data = body.get("data") or {}
     at = when(body["timestamp"]) if "timestamp" in body else "–"
     state = event.type.rpartition(".")[2]
-    line = Text().append(f"{at}  ", "bright_black").append(f"{clean(event.type):<19}", COLOURS.get(state, ""))
+    line = Text().append(f"{at}  ", "bright_black").append(f"{in_line(event.type):<19}", COLOURS.get(state, ""))
     for name in ("provider", "operation", "id", "subscriber"):
         if data.get(name):
-            line.append(f"  {clean(data[name])}", "")
+            line.append(f"  {in_line(data[name])}", "")
     if data.get("progress") is not None and state == "progress":
         line.append(f"  {data['progress']:.0%}", "")
     if data.get("error"):
-        line.append(f"  {clean(data['error']['code'])}: {in_line(data['error']['message'])}", "red")
+        line.append(f"  {in_line(data['error']['code'])}: {in_line(data['error']['message'])}", "red")
     console().print(line)
 
 

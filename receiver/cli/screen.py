@@ -27,6 +27,7 @@ from receiver.cli.exits import Exit
 _WIDE = 1000  # columns where there is no terminal: nothing is cut or wrapped for a file or a pipe
 _GAP = 2
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_BREAK = re.compile(r"\s*[\t\n]\s*")
 _NARROW = 16
 """Characters that a column of long texts keeps at least."""
 
@@ -86,12 +87,17 @@ def clean(value: Any) -> str:
 
 def in_line(value: Any) -> str:
     """The same where each line says something of its own: nobody else's text begins one."""
-    return " ".join(clean(value).splitlines())
+    return _BREAK.sub(" ", clean(value)).strip() or "–"
+
+
+def indented(value: Any, by: int) -> str:
+    """The same over several lines, each further one beginning below the first."""
+    return clean(value).rstrip().replace("\n", "\n" + " " * by)
 
 
 def word(value: Any) -> Text:
     """A state in its colour."""
-    text = clean(value)
+    text = in_line(value)
     return Text().append(text, COLOURS.get(text, ""))
 
 
@@ -130,11 +136,11 @@ class Column:
 
 
 def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], nothing: str) -> None:
-    """Print a table, or ``nothing`` (a sentence) when it has no rows. Cells: texts, or what ``clean`` shows.
+    """Print a table, or ``nothing`` (a sentence) when it has no rows. Cells: texts, or what ``in_line`` shows.
 
     On a terminal it fits the window, as far as columns may be narrowed or left out; ids are never cut.
     """
-    cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+    cells = [[cell if isinstance(cell, Text) else Text(in_line(cell)) for cell in row] for row in rows]
     if not cells:
         console().print(nothing)
         return
@@ -179,7 +185,7 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         line = Text().append(f"{name:<{width}}", "bold").append("  ")
-        console().print(line.append_text(value if isinstance(value, Text) else Text(clean(value))))
+        console().print(line.append_text(value if isinstance(value, Text) else Text(indented(value, width + 2))))
 
 
 def show_more(page: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import Real, pairs, task_input
-from receiver.cli.screen import clean, console, seconds_between, show_json, since, word
+from receiver.cli.screen import clean, console, indented, seconds_between, show_json, since, word
 from receiver.cli.tasks import show_outputs
 from receiver.models import FINAL, IDEMPOTENCY_KEY
 
@@ -233,6 +233,6 @@ def _judge(task: Mapping[str, Any], wait: float, *, quiet: bool) -> None:
         return
     if not quiet and task["error"]:
         console(error=True).print(
-            Text().append(f"{clean(task['error']['code'])}: {clean(task['error']['message'])}", "red")
+            Text().append(f"{clean(task['error']['code'])}: {indented(task['error']['message'], 2)}", "red")
         )
     raise SystemExit(Exit.FAILED)

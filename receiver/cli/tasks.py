@@ -15,6 +15,8 @@ from receiver.cli.screen import (
     Column,
     clean,
     console,
+    in_line,
+    indented,
     seconds_between,
     show_facts,
     show_json,
@@ -136,8 +138,8 @@ def show_outputs(task: Mapping[str, Any]) -> None:
         line = Text().append("  ").append_text(Text(f"{clean(output['kind']):<6}", "bold"))
         if output["status"] != "ok":
             line.append(f"{clean(output['status'])} ", style="yellow")
-        name = f"{clean(output['name'])}: " if output.get("name") else ""
-        console().print(line.append(f"{name}{clean(content)}"))
+        name = f"{in_line(output['name'])}: " if output.get("name") else ""
+        console().print(line.append(f"{name}{indented(content, 8)}"))
 
 
 def show_timeline(steps: list[Mapping[str, Any]]) -> None:

@@ -51,11 +51,13 @@ def test_a_key_can_come_from_a_file(
     assert "cannot be read" in run("tasks").stderr
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "nothing in it"), (b" \n", "nothing in it"), (b"\xff", "text file")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "nothing in it"), (b"\n", "nothing in it"), (b"\xff", "a text file")]
+)
 def test_a_file_that_holds_no_key_is_told(
     run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, said: str
 ) -> None:
-    """An empty file, and one that is no text, is named with the variable that names it; no other key is taken for it."""
+    """An empty file, or one that is no text, is told with its path and its variable; no other key is taken for it."""
     (tmp_path / "key").write_bytes(content)
     monkeypatch.setenv("RECEIVER_API_KEY_FILE", str(tmp_path / "key"))
     result = run("tasks")

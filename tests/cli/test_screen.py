@@ -62,6 +62,26 @@ class _Terminal(io.StringIO):
         return True
 
 
+def test_a_row_is_a_line_whatever_its_values_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line breaks and tabs in a value neither begin a row of their own nor shift the columns behind them."""
+    for stdout in (io.StringIO(), _Terminal()):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        screen.show_table(["id", "said", "ok"], [["sub_1", " a\r\n\tb\n", "x"], ["sub_2\n", "\n", "y"]], "")
+        rows = [line.rstrip() for line in stdout.getvalue().splitlines()[1:]]
+        assert rows == ["sub_1  a\N{REPLACEMENT CHARACTER} b  x", "sub_2  –     y"]
+
+
+def test_no_value_passes_for_a_fact_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A value of several lines keeps them, below its first one: none stands where names of facts stand."""
+    screen.show_facts({"task": "task_1", "error": "it said:\nstatus  succeeded\n", "state": "x"})
+    assert capsys.readouterr().out.splitlines() == [
+        "task   task_1",
+        "error  it said:",
+        "       status  succeeded",
+        "state  x",
+    ]
+
+
 def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """States are coloured on a terminal; NO_COLOR turns that off."""
     monkeypatch.setenv("TERM", "xterm-256color")
