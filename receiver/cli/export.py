@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import click
@@ -29,12 +30,17 @@ from receiver.runtime import Runtime, secrets_of
 from receiver.sealing import SealBroken
 from receiver.signing import without_tokens
 from receiver.store import accounts as stored_accounts
+from receiver.store import deliveries as stored_deliveries
 from receiver.store import dialect
+from receiver.store import events as stored_events
+from receiver.store import notices as stored_notices
 from receiver.store import subscribers as stored_subscribers
 from receiver.store import tasks as stored_tasks
 from receiver.store.tasks import Filter
 from receiver.tasks import History
 
+_AT_ONCE = 20
+"""Deliveries whose answers, of up to 16 KiB for each attempt, are read together."""
 _OURS = re.compile(r"\b(?:rk_[\w-]{16,}|whsec_[A-Za-z0-9+/]{16,}=*)")
 """API keys and signing secrets, wherever somebody pasted one."""
 _SPELLED = r"\\{1,16}u00"  # JSON, also within JSON, may spell what divides a link: & as \u0026, = as \u003d
@@ -59,34 +65,23 @@ def export(task_id: str, output: str | None) -> None:
     is in it as it is. TASK is our id or the provider's. Works on the database of the settings.
     """
     with present_schema() as runtime:
-        task = _find(runtime, task_id)
-        history = runtime.tasks.history(task.account_id, task.id)
-        receivers = _subscribers(runtime, history)
-        made = {
-            "made_at": rfc3339(runtime.clock()),
-            "versions": _versions(runtime),
-            "settings": shown_settings(runtime.settings),
-            **told(history),
-            "subscribers": [_subscriber(runtime, each) for each in receivers],
-        }
-        secrets = _known_secrets(runtime, task, receivers)
-    text = json.dumps(without_secrets(made, secrets), indent=2, ensure_ascii=False)
-    if output is None:
-        show_json(text)
-        return
-    with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # half a character, as JSON escapes it
+        pieces = _document(runtime, _find(runtime, task_id))
+        if output is None:
+            show_json(pieces)
+            return
+        _write(Path(output), (piece.encode("utf-8", "backslashreplace") for piece in pieces))  # half a character, too
     console(error=True).print(f"Written to {output}. Look through it before you send it: inputs and outputs are in it.")
 
 
-def told(history: History) -> dict[str, Any]:
-    """A task's history as JSON values, nothing masked yet: the task, timeline, notices, events and deliveries."""
-    task = history.task
-    tried: dict[str, list[Any]] = {}
-    for each in history.attempts:
-        shown_so = {**_times(dataclasses.asdict(each)), "response_headers": shown(each.response_headers)}
-        tried.setdefault(each.delivery_id, []).append(shown_so)
-    return {
+def _document(runtime: Runtime, task: Task) -> Iterator[str]:
+    """The document's text in pieces: bodies and answers are read a few at a time, however many there are."""
+    history = runtime.tasks.history(task.account_id, task.id, bodies=False)
+    receivers = _subscribers(runtime, history)
+    secrets = _known_secrets(runtime, task, receivers)
+    members: dict[str, Any] = {
+        "made_at": rfc3339(runtime.clock()),
+        "versions": _versions(runtime),
+        "settings": shown_settings(runtime.settings),
         "task": {
             **json.loads(task_json(task)),
             "due_at": rfc3339(task.due_at),
@@ -96,26 +91,87 @@ def told(history: History) -> dict[str, Any]:
             "state": json.loads(task.state_json),
         },
         "timeline": [{"at": rfc3339(step.at), "kind": step.kind, **step.detail} for step in history.lines()],
-        "notices": [
-            {
-                "id": notice.id,
-                "received_at": rfc3339(notice.received_at),
-                "verdict": notice.verdict,
-                "copies": notice.copies,
-                "headers": shown(notice.headers),
-                "body": notice.body.decode("utf-8", "replace"),
-            }
-            for notice in history.notices
-        ],
-        "events": [
-            {"id": event.id, "type": event.type, "created_at": rfc3339(event.created_at), "body": event.body}
-            for event in history.events
-        ],
-        "deliveries": [
-            {**_times(dataclasses.asdict(delivery)), "attempts": tried.get(delivery.id, [])}
-            for delivery in history.deliveries
-        ],
+        "notices": _notices(runtime, task),
+        "events": _events(runtime, history),
+        "deliveries": _deliveries(runtime, history),
+        "subscribers": [_subscriber(runtime, each) for each in receivers],
     }
+    between = "{"
+    for name, value in members.items():
+        yield f"{between}\n  {json.dumps(name)}: "
+        between = ","
+        if isinstance(value, Iterator):
+            yield from _listed(without_secrets(item, secrets) for item in value)
+        else:
+            yield _text(without_secrets(value, secrets), 2)
+    yield "\n}\n"
+
+
+def _listed(items: Iterator[Any]) -> Iterator[str]:
+    """The text of a list that is a member of the document, item for item."""
+    begin = "["
+    for item in items:
+        yield f"{begin}\n    {_text(item, 4)}"
+        begin = ","
+    yield "[]" if begin == "[" else "\n  ]"
+
+
+def _text(value: Any, depth: int) -> str:
+    """A value's JSON text; its further lines begin so many characters further in."""
+    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n" + " " * depth)
+
+
+def _write(path: Path, pieces: Iterator[bytes]) -> None:
+    """Write a file that is there only once it is whole, for its owner alone; what is no file, like a pipe, as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            stream.writelines(pieces)
+        return
+    path = path.resolve()
+    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as part:
+        try:
+            part.writelines(pieces)
+            part.flush()
+            Path(part.name).replace(path)
+        except BaseException:
+            Path(part.name).unlink()
+            raise
+
+
+def _notices(runtime: Runtime, task: Task) -> Iterator[dict[str, Any]]:
+    with runtime.store.read() as connection:
+        kept = stored_notices.of_task(connection, task.id)
+    for notice in kept:
+        yield {
+            "id": notice.id,
+            "received_at": rfc3339(notice.received_at),
+            "verdict": notice.verdict,
+            "copies": notice.copies,
+            "headers": shown(notice.headers),
+            "body": notice.body.decode("utf-8", "replace"),
+        }
+
+
+def _events(runtime: Runtime, history: History) -> Iterator[dict[str, Any]]:
+    for known in history.events:
+        with runtime.store.read() as connection:
+            event = stored_events.get(connection, known.id)
+        if event is not None:  # retention may have come by
+            yield {"id": event.id, "type": event.type, "created_at": rfc3339(event.created_at), "body": event.body}
+
+
+def _deliveries(runtime: Runtime, history: History) -> Iterator[dict[str, Any]]:
+    """Each with its attempts, and with what came back."""
+    for place in range(0, len(history.deliveries), _AT_ONCE):
+        some = history.deliveries[place : place + _AT_ONCE]
+        with runtime.store.read() as connection:
+            attempts = stored_deliveries.attempts_of(connection, [delivery.id for delivery in some])
+        tried: dict[str, list[Any]] = {}
+        for each in attempts:
+            told = {**_times(dataclasses.asdict(each)), "response_headers": shown(each.response_headers)}
+            tried.setdefault(each.delivery_id, []).append(told)
+        for delivery in some:
+            yield {**_times(dataclasses.asdict(delivery)), "attempts": tried.get(delivery.id, [])}
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:

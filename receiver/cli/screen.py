@@ -194,14 +194,15 @@ def show_more(page: Mapping[str, Any]) -> None:
         console(error=True).print(f"There is more: --cursor {clean(page['next_cursor'])}", style="bright_black")
 
 
-def show_json(text: str) -> None:
+def show_json(text: str | Iterable[str]) -> None:
     """Print JSON as it came: long numbers and odd texts stay what they were, but control characters are escaped.
 
-    So is all but ASCII where standard output cannot carry it.
+    So is all but ASCII where standard output cannot carry it. A text in pieces is printed as they come.
     """
-    shown = escaped(text.strip())
-    try:
-        shown.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        shown = _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], shown)
-    click.echo(shown)
+    for piece in [text.strip(), "\n"] if isinstance(text, str) else text:
+        shown = escaped(piece)
+        try:
+            shown.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            shown = _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], shown)
+        click.echo(shown, nl=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.cli import export
 from receiver.cli.export import without_secrets
 from receiver.config import read_settings
 from receiver.models import Scope
@@ -148,6 +150,70 @@ def test_an_export_goes_to_a_file_that_only_its_owner_reads(
     missing = run("export", task[:-1])
     assert missing.exit_code == 3
     assert f"Did you mean {task}?" in missing.stderr
+
+
+def test_a_file_is_whole_or_as_it_was(
+    run: Run, runtime: Runtime, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What breaks an export off leaves neither half a file nor the loss of an earlier one; a new one is its owner's."""
+    task, folder = submitted(runtime, account), tmp_path / "tickets"
+    folder.mkdir()
+    (folder / "old.json").write_text("{}")
+    (folder / "old.json").chmod(0o644)
+    for fault in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+
+        def broken(*_: Any, fault: BaseException = fault) -> Any:
+            raise fault
+
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "_events", broken)
+            assert run("export", task, "-o", str(folder / "old.json")).exit_code in (1, 130)
+            assert run("export", task, "-o", str(folder / "new.json")).exit_code in (1, 130)
+        assert [path.name for path in folder.iterdir()] == ["old.json"]
+        assert (folder / "old.json").read_text() == "{}"
+    assert run("export", task, "-o", str(folder / "old.json")).exit_code == 0
+    assert json.loads((folder / "old.json").read_text())["task"]["id"] == task
+    assert (folder / "old.json").stat().st_mode & 0o077 == 0
+    whole = run("export", task, "-o", "/dev/stdout")
+    assert whole.exit_code == 0
+    assert Path("/dev/stdout").exists()
+
+
+def test_an_export_does_not_hold_all_answers_at_once(run: Run, runtime: Runtime, account: str, tmp_path: Path) -> None:
+    """However many answers a task has had, only some are in memory at a time; the document is the same."""
+    subscriber, _ = runtime.subscribers.create(account, NewSubscriber("http://127.0.0.1:9/hook", ["*"]))
+    task = submitted(runtime, account)
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    with connection:
+        connection.execute(
+            "INSERT INTO events (id, account_id, type, task_id, created_at, body)"
+            " VALUES ('evt_1', ?, 'task.running', ?, 3, '{}')",
+            (account, task),
+        )
+        for number in range(500):
+            connection.execute(
+                "INSERT INTO deliveries (id, account_id, event_id, event_type, subscriber_id, task_id, status,"
+                " created_at) VALUES (?, ?, 'evt_1', 'task.running', ?, ?, 'dead', 3)",
+                (f"dlv_{number:03}", account, subscriber.id, task),
+            )
+            connection.execute(
+                "INSERT INTO attempts (id, delivery_id, number, trigger, started_at, duration_ms, response_status,"
+                " response_headers, response_body, message) VALUES (?, ?, 1, 'schedule', 4, 5, 500, '{}', ?, 'm')",
+                (f"att_{number}", f"dlv_{number:03}", "x" * 16_000),
+            )
+    connection.close()
+    tracemalloc.start()
+    try:
+        assert run("export", task, "-o", str(tmp_path / "ticket.json")).exit_code == 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    made = json.loads((tmp_path / "ticket.json").read_text())
+    assert [each["id"] for each in made["deliveries"]] == [f"dlv_{number:03}" for number in range(500)]
+    assert {each["attempts"][0]["response_body"] for each in made["deliveries"]} == {"x" * 16_000}
+    assert made["notices"] == []
+    assert (tmp_path / "ticket.json").read_text() == json.dumps(made, indent=2) + "\n"
+    assert peak < 6_000_000  # of 8 MB of answers
 
 
 def test_half_a_character_of_a_provider_goes_into_the_file(
