@@ -60,6 +60,27 @@ def test_charts_neither_flicker_nor_jump(tab: Tab, system: System) -> None:
     assert tab.page.evaluate(RENEWED) == 2
 
 
+def test_the_keyboard_is_at_what_came_of_an_action(tab: Tab, system: System) -> None:
+    """A button that is pressed and gone leaves the keyboard at what was done, not at the frame's top."""
+    task = system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given("duration=600"))
+    tab.open(f"/tasks/{task['id']}")
+    tab.page.on("dialog", lambda dialog: dialog.accept())
+    tab.page.get_by_role("button", name="Cancel").press("Enter")
+    expect(tab.page.locator(".flash")).to_be_focused()
+    tab.page.keyboard.press("Tab")
+    expect(tab.page.get_by_role("button", name="Submit another like this")).to_be_focused()
+
+
+def test_what_goes_while_the_keyboard_is_at_it_leaves_it_nearby(tab: Tab, system: System) -> None:
+    """A task that ends takes its button to cancel it away: the keyboard goes on to what stands next to it."""
+    task = system.submit(SUPERAPP.provider, SUPERAPP.operation, SUPERAPP.given("duration=600"))
+    tab.open(f"/tasks/{task['id']}")
+    tab.page.get_by_role("button", name="Cancel").focus()
+    system.call("POST", f"/v1/tasks/{task['id']}/cancel")
+    expect(tab.page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=15_000)
+    expect(tab.page.locator(".timeline a").first).to_be_focused()
+
+
 @pytest.mark.parametrize("window", [DESKTOP, LOW, PHONE], ids=["desktop", "200 %", "phone"])
 def test_what_the_keyboard_is_at_is_never_hidden(tab: Tab, system: System, window: dict[str, int]) -> None:
     """Tab and Shift+Tab through a long list: the frame's top covers nothing, and the ring is drawn in full colour."""

@@ -98,6 +98,8 @@ def test_the_timeline_leads_to_what_was_said(tab: Tab, system: System) -> None:
         assert "webhook-id" in text
         assert "$RECEIVER_API_KEY" in text
         assert system.environment["RECEIVER_API_KEY"] not in page.content()
+        page.locator(".steps details[open]").get_by_role("link", name="what subscribers are told").last.click()
+        expect(page.get_by_text('"type": "task.succeeded"')).to_be_visible()
         page.locator(".steps").get_by_text("The provider called").first.click()
         tab.check("task-timeline")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from receiver.answers import MAX_BODY
@@ -22,12 +22,13 @@ MOST_EXCHANGES = 20
 
 @dataclass(frozen=True)
 class Message:
-    """One half of an exchange. ``cut``: only the beginning was kept."""
+    """One half of an exchange. ``cut``: only the beginning was kept. ``body_at``: the step that shows the body."""
 
     title: str
     body: str
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    body_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Line:
 class _Kept:
     """What lies behind the steps, to be looked up: a task may have thousands of each."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, lines: Sequence[Step]) -> None:
         self.task = history.task
+        self.places = {step.detail["id"]: number for number, step in enumerate(lines) if step.kind == "event"}
         self.notices: dict[str, StoredNotice] = {each.id: each for each in history.notices}
         self.events: dict[str, Event] = {each.id: each for each in history.events}
         self.deliveries: dict[str, Delivery] = {each.id: each for each in history.deliveries}
@@ -60,7 +62,7 @@ class _Kept:
 def lines_of(history: History, url: str) -> list[Line]:
     """Every step with the exchange behind it. ``url``: of this service, for commands."""
     lines = history.lines()
-    kept = _Kept(history)
+    kept = _Kept(history, lines)
     answered = _last_answered(lines)
     made = [number for number, step in enumerate(lines) if step.kind == "attempt"]
     short = set(made[:-MOST_EXCHANGES])
@@ -114,7 +116,7 @@ def _attempt(step: Step, kept: _Kept) -> list[Message]:
         "webhook-timestamp": str(attempt.started_at // 1000),
         "webhook-signature": "v1,***",
     }
-    messages = [Message(f"What we sent: POST {delivery.url}", event.body, sent)]
+    messages = [Message(f"What we sent: POST {delivery.url}", "", sent, body_at=kept.places[event.id])]
     if attempt.response_status is None:
         messages.append(Message("No answer", attempt.message))
     else:

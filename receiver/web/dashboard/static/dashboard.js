@@ -43,24 +43,42 @@
       .filter((element) => element.scrollLeft || element.scrollTop)
       .map((element) => [path(element), element.scrollLeft, element.scrollTop]);
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
-    const place = focused && path(focused);
+    const places = focused ? nearest(part, focused).map(path) : [];
     return () => {
       for (const [id, open] of opened) document.getElementById(id)?.toggleAttribute("open", open);
       for (const [where, left, top] of scrolled) at(where)?.scrollTo({ left, top, behavior: "instant" });
-      if (place) at(place)?.focus({ preventScroll: true });
+      const found = places.map(at).find((element) => element && seen(element));
+      found?.focus({ preventScroll: true });
+      if (focused && !found) document.getElementById("main").focus({ preventScroll: true });
     };
   }
 
-  // An element in a part that comes anew: the nearest id, and which of those alike below it. Links are alike that
-  // lead to the same place, so that a link is found again when a row has come above it.
+  // What the keyboard is at, then what comes after it and before it: one of them is there when it has gone.
+  function nearest(part, focused) {
+    const all = [...part.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")]
+      .filter(seen);
+    const here = all.indexOf(focused);
+    return [focused, ...all.slice(here + 1, here + 4), ...all.slice(Math.max(here - 3, 0), here).reverse()];
+  }
+
+  function seen(element) { // and not in what is shut; older browsers cannot tell
+    return element.checkVisibility?.() ?? true;
+  }
+
+  // An element in a part that comes anew: its id, or the nearest and which of those alike below it. Links are alike that
+  // lead to the same place, so that a link is found again when a row has come above it; buttons that do the same.
   function path(element) {
+    if (element.id) return [element.id];
     const root = element.parentElement.closest("[id]");
     const href = element.getAttribute("href");
-    const alike = href === null ? element.localName : `${element.localName}[href="${CSS.escape(href)}"]`;
+    const action = element.form?.getAttribute("action");
+    const same = href ? `[href="${CSS.escape(href)}"]` : element.hasAttribute("data-copy") ? "[data-copy]" : "";
+    const alike = `${action ? `form[action="${CSS.escape(action)}"] ` : ""}${element.localName}${same}`;
     return [root.id, alike, [...root.querySelectorAll(alike)].indexOf(element)];
   }
   function at([id, alike, number]) {
-    return document.getElementById(id)?.querySelectorAll(alike)[number];
+    const root = document.getElementById(id);
+    return alike ? root?.querySelectorAll(alike)[number] : root;
   }
 
   // Whoever is writing or marking a text inside of a live part is not disturbed.
