@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import click
-from click.shell_completion import CompletionItem
+try:
+    import click
+    from click.shell_completion import CompletionItem
 
-from receiver import __version__
-from receiver.cli.exits import MEANINGS, Exit, Problem
-from receiver.errors import Busy, Invalid, NotFound, ReceiverError, SettingsError
+    from receiver import __version__
+    from receiver.cli.exits import MEANINGS, Exit, Problem
+    from receiver.errors import Busy, Invalid, NotFound, ReceiverError, SettingsError
+except KeyboardInterrupt:  # Ctrl-C before there is anybody who could tell of it
+    raise SystemExit(130) from None
 
 COMMANDS = {
     "run": ("run", "The whole service on one machine: web and worker, supervised."),
@@ -66,7 +69,12 @@ class Commands(click.Group):
                 setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  open as long as the program runs
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows fewer characters than we write
-        return super().main(*args, **extra)
+        try:
+            return super().main(*args, **extra)
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if KeyboardInterrupt not in (type(error), type(error.__cause__)):
+                raise  # but Python 3.11 makes a RuntimeError of what comes while a class is made
+            _interrupted()
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the program's own arguments; help and version are written already here."""

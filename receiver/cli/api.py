@@ -176,9 +176,8 @@ def with_api(command: Command) -> Command:
         "--url",
         envvar="RECEIVER_URL",
         default=default_url,
-        show_default="http://127.0.0.1:8000",
         metavar="URL",
-        help="Address of the service (RECEIVER_URL).",
+        help="Address of the service; else RECEIVER_URL, else http://127.0.0.1:8000.",
     )
     @click.option(
         "--key", metavar="KEY", help="API key; better in RECEIVER_API_KEY, where no list of processes shows it."

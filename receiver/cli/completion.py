@@ -20,7 +20,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     service (by RECEIVER_URL and RECEIVER_API_KEY; without them just no ids).
 
     \b
-    bash:  receiver completion bash > ~/.local/share/bash-completion/completions/receiver
+    bash:  receiver completion bash \\
+               > ~/.local/share/bash-completion/completions/receiver
     zsh:   receiver completion zsh > "${fpath[1]}/_receiver"
     fish:  receiver completion fish > ~/.config/fish/completions/receiver.fish
 

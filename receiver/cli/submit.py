@@ -97,8 +97,10 @@ def submit(
     NAME` shows operations and their fields.
 
     \b
-    receiver submit superapp text2image inputText="a lighthouse" width=1024 height=1024 --wait
-    receiver submit topview voice_text2voice --input @voice.json --metadata order=17
+    receiver submit superapp text2image inputText="a lighthouse" \\
+        width=1024 height=1024 --wait
+    receiver submit topview voice_text2voice --input @voice.json \\
+        --metadata order=17
 
     With --wait the exit code is 0 if the task succeeded, 1 if it ended otherwise, 6 if it has not ended yet.
     """  # noqa: D301  click reads the backspace

@@ -17,12 +17,21 @@ class _ListByDefault(click.Group):
     """A group whose bare name, with or without options, means its command ``list``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` in where no command stands; not for the Tab key, which offers the commands there."""
+        """Put ``list`` in where no command stands; not for the Tab key, which offers the commands there.
+
+        Nor where a command comes behind options of its own, which is told.
+        """
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        options = bool(args) and args[0].startswith("-") and args[0] not in ctx.help_option_names
+        if not args or (options and not self.commands.keys() & set(args)):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """Write the commands with whole sentences, over two lines where one is too narrow."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in sorted(self.commands)])
 
 
 @click.group(cls=_ListByDefault)

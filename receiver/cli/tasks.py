@@ -33,7 +33,8 @@ from receiver.models import TaskStatus
 @click.option(
     "--status",
     type=click.Choice([status.value for status in TaskStatus]),
-    help="Only tasks in this state.",
+    metavar="STATE",
+    help=f"Only tasks in this state: {', '.join(TaskStatus)}.",
 )
 @click.option("--provider", shell_complete=completing.providers, help="Only tasks of this provider.")
 @click.option("--operation", shell_complete=completing.operations, help="Only tasks of this operation.")

@@ -69,14 +69,19 @@ ERRORS: Mapping[str, Recipe] = {
 @click.command()
 @click.argument("event_type", metavar="EVENT_TYPE", type=click.Choice([kind.value for kind in EventType]))
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--error", type=click.Choice(list(ERRORS)), help="task.failed with this error.code.")
+@click.option(
+    "--error",
+    type=click.Choice(list(ERRORS)),
+    metavar="CODE",
+    help=f"task.failed with this error.code: {', '.join(ERRORS)}.",
+)
 @click.option("--provider", shell_complete=completing.providers, help="A task of this provider.")
 @click.option("--operation", shell_complete=completing.operations, help="... and this operation of it.")
 @click.option(
     "--outcome",
     multiple=True,
     metavar="WORD[=VALUE]",
-    help="What the sandbox does: fail=5000, empty, late-callback=5, duplicate-callbacks=3, ...; may be repeated.",
+    help="What the sandbox does: late-callback=5, fail=5000, empty, duplicate-callbacks=3, ...; may be repeated.",
 )
 @click.option("--subscriber", metavar="ID", shell_complete=completing.subscribers, help="Whom to ping.")
 @click.option("--json", "as_json", is_flag=True, help="The event as JSON.")
@@ -96,12 +101,14 @@ def trigger(
 
     Nothing is forged: a real task goes through the service and the emulated provider, and its events, deliveries
     and timeline are as real. Waits for the event and shows it. Refuses providers that are not emulated, so that it
-    never buys anything (`receiver run --with-sandbox` emulates all).
+    never buys anything (`receiver run --with-sandbox` emulates all). EVENT_TYPE is one of task.running, task.progress,
+    task.succeeded, task.failed, task.canceled, task.expired, subscriber.ping and subscriber.disabled.
 
     \b
     receiver trigger task.succeeded
     receiver trigger task.failed --error content_policy
-    receiver trigger task.succeeded --provider img_open --operation sd_text2image prompt="a boat"
+    receiver trigger task.succeeded --provider img_open \\
+        --operation sd_text2image prompt="a boat"
     receiver trigger task.succeeded --outcome duplicate-callbacks=5
     receiver trigger subscriber.ping --subscriber sub_...
     """  # noqa: D301  click reads the backspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,18 @@ import pytest
 
 from receiver.cli import COMMANDS, main
 from receiver.cli.exits import Exit
+from receiver.cli.trigger import ERRORS
 from receiver.errors import Busy, Conflict, Invalid, NotFound, SettingsError
+from receiver.models import EventType
 from tests.cli.conftest import Run
+from tests.cli.service import FakeService
+
+
+def interrupted_in_a_class() -> RuntimeError:
+    """What Python 3.11 makes of Ctrl-C while a class is made."""
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = KeyboardInterrupt()
+    return error
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -29,10 +40,21 @@ def test_every_command_is_there_and_explains_itself(run: Run, name: str) -> None
             assert not isinstance(option, click.Option) or option.help, f"{name} {each.name} {option.name} has no help"
 
 
-def test_help_fits_a_terminal(run: Run) -> None:
-    """``receiver --help`` needs no more than 80 columns: nothing of it is broken by the window's edge."""
-    lines = run("--help").output.splitlines()
-    assert [line for line in lines if len(line) > 80] == []
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_terminal(run: Run, name: str) -> None:
+    """No help needs more than 80 columns: nothing of it is broken by the window's edge, and no sentence is cut."""
+    command = main.get_command(click.Context(main), name) if name else main
+    inner = list(command.commands) if isinstance(command, click.Group) else []
+    for words in [[name], *([name, each] for each in inner)]:
+        shown = run(*filter(None, words), "--help").output
+        assert [line for line in shown.splitlines() if len(line) > 80 or re.search(r"[a-z]\.\.\.$", line)] == []
+
+
+def test_the_events_that_can_be_triggered_are_in_the_help(run: Run) -> None:
+    """``receiver trigger --help`` names every type and every error that it makes."""
+    shown = run("trigger", "--help").output
+    for name in (*EventType, *ERRORS):
+        assert re.search(rf"\b{re.escape(name)}[,.]|\b{re.escape(name)}\s+and\b|\b{re.escape(name)}\.", shown), name
 
 
 def test_help_lists_every_command_with_its_own_first_sentence(run: Run) -> None:
@@ -78,6 +100,17 @@ def test_an_option_before_its_command_is_told_its_place(run: Run, group: list[st
     assert "stand behind" not in run("tasks", "--urk", "x").stderr
 
 
+def test_an_option_before_a_command_of_a_group_with_a_default_is_told_its_place(run: Run, service: FakeService) -> None:
+    """``subscribers`` alone may have options, those of its list; before another command they are out of place."""
+    service.on("GET", "/v1/subscribers", {"data": [], "next_cursor": None})
+    for command in ("list", "show"):
+        result = run("subscribers", "--url", service.url, command)
+        assert result.exit_code == 2
+        assert "Options of a command stand behind it: receiver subscribers COMMAND --url …" in result.stderr
+    assert run("subscribers", "--url", service.url).exit_code == 0
+    assert "List subscribers" in run("subscribers", "--limit", "3", "--help").stdout
+
+
 def test_the_version_is_shown(run: Run) -> None:
     """``--version`` names program and version."""
     assert run("--version").output.startswith("receiver ")
@@ -93,6 +126,7 @@ def test_the_version_is_shown(run: Run) -> None:
         (SettingsError(["X must be set"]), "X must be set", Exit.FAILED),
         (PermissionError(13, "Permission denied", "/x.db"), "Permission denied: '/x.db'", Exit.FAILED),
         (KeyboardInterrupt(), "", Exit.INTERRUPTED),
+        (interrupted_in_a_class(), "", Exit.INTERRUPTED),
     ],
 )
 def test_faults_to_be_expected_are_told_without_a_traceback(
@@ -125,6 +159,23 @@ def test_what_cannot_be_written_is_told_without_a_traceback(arguments: list[str]
         )
     assert ended.returncode == Exit.FAILED
     assert ended.stderr.splitlines() == ["Error: [Errno 28] No space left on device"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("module", ["click.core", "receiver.errors", "receiver.cli.tasks"])
+def test_ctrl_c_is_told_without_a_traceback_however_early(module: str) -> None:
+    """Ctrl-C while the program is only being loaded ends with 130 too, and in silence."""
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from receiver.cli import main\n"
+        "main(['tasks'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.strip()) == (Exit.INTERRUPTED, "")
 
 
 @pytest.mark.process
