@@ -74,10 +74,9 @@ def listen(
 ) -> None:
     """Print events as they happen; forward them to a local port.
 
-    Reconnects by itself and misses nothing in between. What is forwarded carries the same body and headers
-    as a webhook (webhook-id, webhook-timestamp, webhook-signature), signed with the secret that is named at the
-    start, so the program that gets it verifies it like any webhook. Ctrl-C ends it, and says how to go on later
-    from the same place.
+    Reconnects by itself and misses nothing in between. What is forwarded has the body and the signed headers of a
+    webhook. It is signed with the secret that is named at the start, so the program that gets it verifies it like
+    any webhook. Ctrl-C ends it, and says how to go on later from the same place.
     """
     for pattern in events:
         if not valid_pattern(pattern):
