@@ -32,8 +32,6 @@ def told_apart(path: str, newest: Callable[[str], Sequence[Mapping[str, Any]]]) 
     kind = _KINDS.get(wanted.partition("_")[0])
     if kind is not None and kind[0] != collection:
         return [f"{wanted} is the id of {kind[1]}: `{kind[2]} {wanted}`."]
-    prefix = next(prefix for prefix, known in _KINDS.items() if known[0] == collection)
-    begins = [] if kind is not None else [f"The id of {_KINDS[prefix][1]} begins with {prefix}_."]
     things = newest(collection)
     for thing in things:
         if thing.get("provider_task_id") == wanted:
@@ -41,4 +39,4 @@ def told_apart(path: str, newest: Callable[[str], Sequence[Mapping[str, Any]]]) 
     ids = [str(thing["id"]) for thing in things]
     begin_so = [known for known in ids if known.startswith(wanted) or known.endswith(wanted)][:_MOST]
     alike = begin_so or difflib.get_close_matches(wanted, ids, _MOST, _CLOSE)
-    return [f"Did you mean {' or '.join(alike)}?"] if alike else begins
+    return [f"Did you mean {' or '.join(alike)}?"] if alike else []

@@ -28,10 +28,18 @@ def task_input(source: str | None, given: Sequence[str]) -> dict[str, Any]:
         try:
             made = json.loads(_read(source, "--input"), object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"--input is not JSON: {error}") from None
+            meant = f" For the file of this name write @{source}." if _is_file(source) else ""
+            raise click.UsageError(f"--input is not JSON: {error}.{meant}") from None
         if not isinstance(made, dict):
             raise click.UsageError('--input must be a JSON object, like \'{"prompt": "a cat"}\'.')
     return made | {name: typed(value) for name, value in pairs(given, "an input field").items()}
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _without_repetition(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def _show_provider(provider: Mapping[str, Any], operation: str | None) -> None:
             }
         )
     for each in chosen:
-        title = Text().append(f"\n{clean(each['name'])}", "bold").append(f"  {clean(each['title'])}", "")
+        above = "\n" if operation is None else ""
+        title = Text(above).append(clean(each["name"]), "bold").append(f"  {clean(each['title'])}", "")
         if each.get("experimental"):
             title.append("  (as far as documented; not tried)", style="yellow")
         console().print(title)

@@ -138,7 +138,8 @@ class Column:
 def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], nothing: str) -> None:
     """Print a table, or ``nothing`` (a sentence) when it has no rows. Cells: texts, or what ``in_line`` shows.
 
-    On a terminal it fits the window, as far as columns may be narrowed or left out; ids are never cut.
+    On a terminal it fits the window, as far as columns may be narrowed or left out; ids are never cut. What must
+    be left out is first what says nothing in any row.
     """
     cells = [[cell if isinstance(cell, Text) else Text(in_line(cell)) for cell in row] for row in rows]
     if not cells:
@@ -147,7 +148,13 @@ def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], n
     named = [Column(column) if isinstance(column, str) else column for column in columns]
     full = [max(cell_len(column.name), *(row[place].cell_len for row in cells)) for place, column in enumerate(named)]
     screen = console()
-    widths = fitted(named, full, screen.width)
+    room = screen.width if screen.is_terminal else math.inf
+    if sum(full) + _GAP * (len(full) - 1) > room:
+        said = [any(row[place].plain != "–" for row in cells) for place in range(len(named))]
+        told = [place for place, column in enumerate(named) if said[place] or not column.drop]
+        named, full = [named[place] for place in told], [full[place] for place in told]
+        cells = [[row[place] for place in told] for row in cells]
+    widths = fitted(named, full, room)
     made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for place, width in widths.items():
         column = named[place]
@@ -160,7 +167,7 @@ def show_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], n
     screen.print(made, soft_wrap=False)
 
 
-def fitted(columns: Sequence[Column], full: Sequence[int], room: int) -> dict[int, int]:
+def fitted(columns: Sequence[Column], full: Sequence[int], room: float) -> dict[int, int]:
     """Which columns are shown in ``room`` characters: the width of each, by its place.
 
     ``full``: how wide each would like to be. More than ``room`` only when nothing more may be given up.
@@ -174,7 +181,7 @@ def fitted(columns: Sequence[Column], full: Sequence[int], room: int) -> dict[in
     widths = {place: narrow[place] for place in sorted(shown)}
     spare = room - sum(widths.values()) - _GAP * (len(widths) - 1)
     for place, width in widths.items():
-        given = max(0, min(full[place] - width, spare))
+        given = int(max(0, min(full[place] - width, spare)))
         widths[place], spare = width + given, spare - given
     return widths
 

@@ -71,6 +71,18 @@ def test_what_cannot_be_an_input_is_a_usage_error(source: str | None, given: lis
         task_input(source, given)
 
 
+def test_a_file_without_its_mark_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--input voice.json``: that a file is named with @ is said where there is such a file, and only there."""
+    monkeypatch.chdir(tmp_path)
+    Path("voice.json").write_text("{}")
+    with pytest.raises(click.UsageError, match=r"is not JSON: .* For the file of this name write @voice\.json\."):
+        task_input("voice.json", ())
+    for other in ("gone.json", "x" * 5000, "\0", ""):
+        with pytest.raises(click.UsageError) as caught:
+            task_input(other, ())
+        assert "@" not in caught.value.message
+
+
 def test_pairs_are_texts() -> None:
     """Metadata stays text, digits too."""
     assert pairs(["order=17", "note=a=b", "empty="], "a pair") == {"order": "17", "note": "a=b", "empty": ""}

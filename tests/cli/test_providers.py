@@ -85,6 +85,7 @@ def test_one_operation_shows_what_its_fields_mean(run: Run) -> None:
     shown = [
         " ".join(line.split()) for line in run("providers", "superapp", "--operation", "text2image").stdout.splitlines()
     ]
+    assert shown[0].startswith("text2image ")
     assert "inputText* string What to show." in shown
     assert "width integer 64..2048 Pixels." in shown
     assert "style photo | drawing –" in shown

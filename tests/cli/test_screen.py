@@ -50,9 +50,10 @@ def test_problems_are_told_without_control_characters(capsys: pytest.CaptureFixt
 def test_without_a_terminal_there_is_no_colour_and_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file or a pipe gets plain text in whole lines, however long."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    screen.show_table(["url", "status"], [["https://a.example/" + "x" * 300, screen.word("dead")]], "")
+    columns = [screen.Column("url", long=True), screen.Column("status", drop=1)]
+    screen.show_table(columns, [["https://a.example/" + "x" * 2000, screen.word("dead")]], "")
     shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
-    assert "x" * 300 in shown
+    assert "x" * 2000 + "  dead" in shown
     assert "\x1b" not in shown
     assert len(shown.splitlines()) == 2
 
@@ -158,6 +159,21 @@ def test_a_table_keeps_to_the_window_whatever_its_width(monkeypatch: pytest.Monk
     assert max(len(line.rstrip()) for line in lines) <= max(int(columns), len(identity))
     assert len(lines) == 2
     assert identity in lines[1]
+
+
+def test_a_column_that_says_nothing_takes_no_room_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a narrow window a column that is empty in every row goes before a text is cut; the wide one has it all."""
+    columns = ["id", screen.Column("url", drop=2, long=True), screen.Column("failing since", drop=1)]
+    url = "https://hooks.example.com/receiver"
+    for stdout, shown in ((_Terminal(), False), (io.StringIO(), True)):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setenv("COLUMNS", "45")
+        screen.show_table(columns, [["sub_1", url, None], ["sub_2", url, None]], "")
+        assert ("failing since" in stdout.getvalue()) is shown
+        assert stdout.getvalue().count(url) == 2
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    screen.show_table(columns, [["sub_1", url, None], ["sub_2", url, "today"]], "")
+    assert url not in sys.stdout.getvalue()  # type: ignore[attr-defined]
 
 
 def test_times_are_local_on_a_terminal_and_utc_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
