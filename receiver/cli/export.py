@@ -64,6 +64,8 @@ def export(task_id: str, output: str | None) -> None:
     signing secrets, callback tokens, secret headers, signatures in links. What the task is about (inputs, outputs)
     is in it as it is. TASK is our id or the provider's. Works on the database of the settings.
     """
+    if output is not None and not Path(output).resolve().parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {Path(output).parent}.")
     with present_schema() as runtime:
         pieces = _document(runtime, _find(runtime, task_id))
         if output is None:

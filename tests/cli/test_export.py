@@ -147,6 +147,9 @@ def test_an_export_goes_to_a_file_that_only_its_owner_reads(
     assert run("export", task, "-o", str(tmp_path / "ticket.json")).exit_code == 0
     assert json.loads((tmp_path / "ticket.json").read_text())["task"]["id"] == task
     assert (tmp_path / "ticket.json").stat().st_mode & 0o077 == 0
+    nowhere = run("export", task, "-o", str(tmp_path / "gone" / "ticket.json"))
+    assert nowhere.exit_code == 2
+    assert f"there is no folder {tmp_path}/gone." in nowhere.stderr
     missing = run("export", task[:-1])
     assert missing.exit_code == 3
     assert f"Did you mean {task}?" in missing.stderr
