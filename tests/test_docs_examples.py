@@ -30,7 +30,8 @@ def test_tasks_in_examples_are_taken() -> None:
     texts += [command.help or "" for _, command in commands(command_line)]
     bodies = [json.loads(body) for text in texts for body in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
     tasks = [(body["provider"], body["operation"], body["input"]) for body in bodies if "input" in body]
-    for line in (line for text in texts for line in re.findall(r"receiver submit ([a-z].*)", text)):
+    whole = (re.sub(r"\s*\\\n\s*", " ", text) for text in texts)  # lines that go on in the next one
+    for line in (line for text in whole for line in re.findall(r"receiver submit ([a-z].*)", text)):
         provider, operation, *words = shlex.split(line)
         if "--input" not in words:
             tasks.append((provider, operation, task_input(None, [word for word in words if "=" in word])))
