@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds within which a whole request must come (except a large body, see ``incoming.STREAMED``)."""
 SILENCE = 30
-"""Seconds without a byte after which a thread gives up a large body, or a client that does not read its answer."""
+"""Seconds without a byte after which a thread gives up a large body, or a client that takes no byte of its answer."""
 LINGER = 2.0
 """Seconds that a client has to hang up after the last answer, and when the service stops to finish its request."""
 DRAIN = 4 * 1024 * 1024
@@ -151,9 +151,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
             self._make_room()
-        seconds = struct.pack("ll", SILENCE, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        for wait in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, wait, struct.pack("ll", SILENCE, 0))
+        with contextlib.suppress(AttributeError, OSError):  # other systems than Linux; a Unix socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE)
         self.enqueue_req(Visitor(self, sock, client, listener.getsockname()))
 
     def set_accept_enabled(self, enabled: bool) -> None:

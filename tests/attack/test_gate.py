@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import logging
@@ -11,6 +12,7 @@ import re
 import select
 import selectors
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -47,6 +49,15 @@ usual = server.options
 server.options = lambda settings: usual(settings) | {{"worker_connections": {CONNECTIONS}}}
 server.serve(read_settings())
 """
+LITTLE_SILENCE = """
+from receiver.config import read_settings
+from receiver.web import gate, server, streaming
+gate.SILENCE, streaming.HEARTBEAT = 1, 0.2
+server.serve(read_settings())
+"""
+STREAM = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+NOTHING_COMES_IN = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a filter: "return 0 bytes"
+SO_ATTACH_FILTER = 26
 FEW_THREADS = """
 import threading
 start, served = threading.Thread.start, []
@@ -130,6 +141,37 @@ def test_a_client_that_never_hangs_up_is_hung_up_on(small: Server) -> None:
                 sending.sendall(b"x" * 1000)
                 time.sleep(0.05)
         assert time.monotonic() - began < 20
+
+
+def is_seated(stream: socket.socket) -> bool:
+    """Whether a stream goes on; one without a seat ends at once."""
+    came, end = b"", time.monotonic() + 1
+    while time.monotonic() < end and not came.endswith(b"\r\n0\r\n\r\n"):
+        came += stream.recv(65536)
+    return not came.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose packets nobody takes any more ends after the silence, not after the ten minutes of a stream."""
+    assert door
+    monkeypatch.setattr(test_server, "PROGRAM", ["-c", LITTLE_SILENCE])
+    up = Server(RECEIVER_WEB_THREADS="2")  # one seat
+    try:
+        with connections(up.port, 1, STREAM.encode()) as (gone,):
+            assert is_seated(gone)
+            with connections(up.port, 1, STREAM.encode()) as (other,):
+                assert not is_seated(other)
+            deaf = struct.pack("HL", 1, ctypes.addressof(NOTHING_COMES_IN))
+            gone.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, deaf)  # no packet of the server is acknowledged
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                with connections(up.port, 1, STREAM.encode()) as (other,):
+                    if is_seated(other):
+                        return
+                time.sleep(0.2)
+            pytest.fail("the seat is still taken")
+    finally:
+        up.stop()
 
 
 def test_more_requests_than_can_wait_are_told_so(door: Door, patient: Server) -> None:
