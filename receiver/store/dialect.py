@@ -37,13 +37,8 @@ STATEMENT_SECONDS = 30
 IDLE_SECONDS = 60
 """After which PostgreSQL ends a transaction that does nothing, so that one stuck process holds up nobody."""
 
-_UNREACHABLE = {
-    "connect_timeout": 5,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
+_GONE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+_UNREACHABLE = {"connect_timeout": 5, **_GONE}
 """libpq's time-outs: a machine that is gone without a word is noticed within half a minute. The URL can set others."""
 
 _BY_INDEX = "; SET LOCAL plan_cache_mode = force_generic_plan" + "".join(
@@ -118,8 +113,12 @@ def _prepare_postgresql(connection: Any, record: Any) -> None:
     # behind a pooler the next transaction may meet another session, which knows none of either.
     connection.prepare_threshold = None
     lasting = not behind_pooler(connection)
-    if lasting:  # for single queries, see ``Store.ask``
-        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'; SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    if lasting:
+        # The time-outs are for single queries, see ``Store.ask``. The rest ends sessions whose machine is gone: left to
+        # the system the server keeps each for two hours, and after a few cuts of the network it takes no new ones.
+        seconds = {"lock_timeout": f"'{BUSY_SECONDS}s'", "statement_timeout": f"'{STATEMENT_SECONDS}s'"}
+        said = {**seconds, **{f"tcp_{name.removeprefix('tcp_')}": value for name, value in _GONE.items()}}
+        connection.execute("; ".join(f"SET {name} = {value}" for name, value in said.items()))
     record.info[direct.SESSION] = direct.Session(connection, silence.line_of(record), lasting=lasting)
 
 

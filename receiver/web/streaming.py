@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from flask import Response
 
+from receiver.errors import Busy
 from receiver.models import ApiKey, Event, EventType, first_id
 from receiver.web.face import alarm, runtime
 
@@ -48,9 +49,12 @@ def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Respon
         end = time.monotonic() + LONGEST
         while True:
             quiet_until = min(time.monotonic() + HEARTBEAT, end)
-            found = bell.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
-            if accounts.living_key(key.id) is None:
-                return
+            try:
+                found = bell.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
+                if accounts.living_key(key.id) is None:
+                    return
+            except Busy:
+                return  # the client reconnects to where it was, and is told how long to wait
             yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
             if not seated or bell.stopping or time.monotonic() >= end:
                 return

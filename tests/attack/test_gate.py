@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import logging
@@ -12,7 +11,6 @@ import re
 import select
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from receiver.web import gate
 from receiver.web.gate import PatientWorker, Whole
 from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
+from tests.deaf import deafen
 from tests.story.samples import TOPVIEW
 from tests.web import test_server
 from tests.web.conftest import KEY
@@ -56,8 +55,6 @@ gate.SILENCE, streaming.HEARTBEAT = 1, 0.2
 server.serve(read_settings())
 """
 STREAM = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {KEY}\r\n\r\n"
-NOTHING_COMES_IN = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a filter: "return 0 bytes"
-SO_ATTACH_FILTER = 26
 FEW_THREADS = """
 import threading
 start, served = threading.Thread.start, []
@@ -161,8 +158,7 @@ def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door, mo
             assert is_seated(gone)
             with connections(up.port, 1, STREAM.encode()) as (other,):
                 assert not is_seated(other)
-            deaf = struct.pack("HL", 1, ctypes.addressof(NOTHING_COMES_IN))
-            gone.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, deaf)  # no packet of the server is acknowledged
+            deafen(gone.fileno())
             end = time.monotonic() + 20
             while time.monotonic() < end:
                 with connections(up.port, 1, STREAM.encode()) as (other,):

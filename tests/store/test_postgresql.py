@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from receiver.store.schema import workers
 from receiver.store.troubles import trouble
 from receiver.store.wire import Wire
 from tests import postgres
+from tests.deaf import deafen
 
 ROOT = Path(__file__).parents[2]
 IDS = Prepared(select(workers.c.id).order_by(workers.c.id))
@@ -74,6 +76,28 @@ def test_a_single_query_has_its_time_outs(url: str, monkeypatch: pytest.MonkeyPa
             store.ask(IDS.fetch)
     assert store.ask(IDS.fetch) == []
     store.close()
+
+
+def test_the_server_keeps_no_session_whose_machine_is_gone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a cut of the network the server lets the old sessions go, so that it does not run out of them."""
+    brief = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 1, "tcp_user_timeout": 1000}
+    monkeypatch.setattr(dialect, "_GONE", brief)
+    gone, other = Store(url), Store(url)
+    with gone.engine.connect() as connection:
+        session = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        deafen(dialect.socket_of(connection))
+        end = time.monotonic() + 20
+        lives = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :session")
+        while time.monotonic() < end:
+            with other.read() as asking:
+                if asking.execute(lives, {"session": session}).scalar_one() == 0:
+                    break
+            time.sleep(0.2)
+        else:
+            pytest.fail("the session is still there")
+        connection.invalidate()
+    for store in (gone, other):
+        store.close()
 
 
 def test_a_lock_that_does_not_go_away_is_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

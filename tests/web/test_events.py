@@ -13,6 +13,8 @@ from flask import Flask
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
+from receiver.errors import Busy
+from receiver.feed import EventFeed
 from receiver.models import first_id
 from receiver.runtime import Runtime
 from receiver.web import streaming
@@ -239,6 +241,20 @@ def test_a_stream_ends_with_its_key(
         runtime.accounts.revoke_key(key.id)
         api.submit()
         progress.finish()
+        assert list(stream) == []
+
+
+def test_a_stream_ends_in_order_when_the_database_goes_away(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of ours to be logged as one: the client reconnects, and is told when to come again."""
+    monkeypatch.setattr(streaming, "HEARTBEAT", 0.05)
+    with api.get("/v1/events", headers=STREAM) as answer:
+        stream = frames(answer)
+        next(stream)
+
+        def away(*_: object) -> None:
+            raise Busy("the database does not answer")
+
+        monkeypatch.setattr(EventFeed, "behind", away)
         assert list(stream) == []
 
 
