@@ -27,7 +27,7 @@ from receiver.reactor import WRITE, ready, receive, send, settled
 from receiver.tls import Tls
 
 _MAX_DIALLED = 8  # addresses of one name that are tried
-_MAX_LOOKUPS = 64  # at once; names, not requests
+_MAX_LOOKUPS = 256  # at once; names, not requests. More than the seats that failing subscribers may have
 _RESERVED = 4  # one place in so many is kept for names that were found the last time
 _FOUND = 4096  # names of which that is known
 _MAX_HANDSHAKE = 256 * 1024  # bytes of a server; its certificates may be 100 KiB

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from receiver import dialling
+from receiver.config import read_settings
 from receiver.models import DeliveryStatus
 from receiver.store.subscribers import note_served
+from receiver.worker.deliver_lane import TROUBLED
 from tests.core.stage import HOOK, Stage
 from tests.databases import Template
 from tests.hostile.plant import working
@@ -90,6 +96,16 @@ def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrate
             plant.ping(plant.subscribe(f"{alive.origin}/{number}", "subscriber.ping"))
         alive.wait_for(20, 40)  # not one attempt that hangs had to end first
         assert hanging.most == 24
+
+
+def test_names_that_hang_leave_room_for_those_that_a_new_worker_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart, too: as many look-ups as failing subscribers have seats, and another name is looked up."""
+    released = threading.Event()
+    monkeypatch.setattr(dialling, "_look_up", lambda *_: released.wait(20) and [])
+    seats = read_settings().delivery_concurrency // TROUBLED
+    begun = [dialling._join_look_up(f"slow{number}.example", 443, Future()) for number in range(seats + 1)]
+    released.set()
+    assert [lookup and lookup.result(20) for lookup in begun] == [[]] * (seats + 1)
 
 
 def test_failing_subscribers_share_half_of_the_seats(stage: Stage) -> None:
