@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -116,11 +117,25 @@ def watch(engine: Engine) -> None:
         if _LINE in record.info:  # else none could be opened
             record.info[_LINE].rest()
 
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", begin, insert=True)  # before anything is asked
     event.listen(engine, "checkout", lambda _, record, __: record.info[_LINE].take())
     event.listen(engine, "checkin", give_back)
     for end in ("close", "detach"):  # one that listens may hear nothing for days
         event.listen(engine, end, lambda _, record: watching.remove(record.info[_LINE]))
+
+
+def _connect(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+    """Open a connection. One that nobody waits for any more is closed at once.
+
+    The driver's error holds on to it in a circle: until Python looks for circles it would be there, and once the server
+    can be reached again take a place there for a minute, of which there may be none left.
+    """
+    try:
+        return dialect.connect(*arguments, **options)
+    except dialect.loaded_dbapi.Error as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def line_of(connection: Connection | ConnectionPoolEntry) -> Line:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -150,3 +152,21 @@ def test_who_watches_ends_with_the_last_connection(store: Store) -> None:
         store.ping()
         store.close()
     assert len(list(OPEN.iterdir())) <= files
+
+
+def test_a_connection_that_could_not_be_made_in_time_is_closed_at_once(request: pytest.FixtureRequest) -> None:
+    """A server that comes back finds nobody at its door who went away long ago."""
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        store = Store(f"postgresql://any@127.0.0.1:{port}/any?connect_timeout=2&sslmode=disable")
+        with pytest.raises(Busy):
+            store.ping()
+        taken, _ = silent.accept()
+        with taken:
+            taken.settimeout(5)
+            while taken.recv(4096):  # what it had asked, and then the end
+                pass
+        store.close()
