@@ -273,7 +273,8 @@ class DeliveryService:
         with self._store.read() as connection:
             named = _own(connection, account_id, delivery_id)
         if named.task_only:
-            self._reopen(named.subscriber_id, now)
+            # Apart from the retry: the backlog is taken in the order of ids, and no delivery may be held before.
+            self._store.in_steps(lambda connection: backlog.reopen(connection, named.subscriber_id, now))
         with self._store.write() as connection:
             subscriber = subscribers.some(connection, [named.subscriber_id], held=True).get(named.subscriber_id)
             delivery = deliveries.hold(connection, delivery_id)
@@ -292,16 +293,6 @@ class DeliveryService:
         self._bell.ring(DELIVER)
         with self._store.read() as connection:
             return _own(connection, account_id, delivery_id)
-
-    def _reopen(self, subscriber_id: str, now: int) -> None:
-        """Enable a hidden subscriber, which nobody else could, if it is disabled.
-
-        In a transaction of its own: its backlog is taken in the order of ids, and no delivery may be held before.
-        """
-        with self._store.write() as connection:
-            subscriber = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
-            if subscriber is not None and subscriber.disabled:
-                backlog.reopen(connection, subscriber_id, now)
 
 
 def _own(connection: Connection, account_id: str, delivery_id: str) -> Delivery:

@@ -127,10 +127,7 @@ class SubscriberService:
         with what is set at this moment; none at all take all away. Raises NotFound, Invalid.
         """
         self.get(account_id, subscriber_id)
-        changed = False
-        while not changed:
-            with self._store.write() as connection:
-                changed = self._change(connection, subscriber_id, values)
+        self._store.in_steps(lambda connection: self._change(connection, subscriber_id, values))
         self._bell.ring()
         return self.get(account_id, subscriber_id)
 
@@ -164,11 +161,12 @@ class SubscriberService:
         now = self._clock()
         with self._store.write() as connection:
             subscribers.change(connection, subscriber_id, {"deleted_at": now})
-        more = True
+
+        def end_some(connection: Connection) -> bool:
+            return not deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted")
+
         with suppress(Busy):  # it is deleted; what is left now, or when we are stopped, the sweep ends
-            while more:
-                with self._store.write() as connection:
-                    more = deliveries.end_pending(connection, subscriber_id, now, "subscriber_deleted") > 0
+            self._store.in_steps(end_some)
 
     def headers(self, subscriber: Subscriber) -> dict[str, str]:
         """The extra headers as set by the caller; none where no secret key opens them any more."""

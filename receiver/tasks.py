@@ -155,15 +155,19 @@ class TaskService:
     def _add(self, task: Task, key: str | None, fingerprint: str) -> None:
         """Store a task with what belongs to it. Raises _KeyTaken, storing nothing."""
         now = task.created_at
-        with self._store.write() as connection:
+
+        def add(connection: Connection) -> bool:
             if key is not None and tasks.find_key(connection, task.account_id, key) is not None:
                 raise _KeyTaken
+            if task.callback_url is not None and not _listens(connection, task.account_id, task.callback_url, now):
+                return False
             tasks.add(connection, task)
             if key is not None and not tasks.remember_key(connection, task.account_id, key, fingerprint, task.id, now):
                 raise _KeyTaken  # on PostgreSQL two requests can be here at once; the second waited for the first
-            if task.callback_url is not None:
-                _listen_at(connection, task.account_id, task.callback_url, now)
             tasks.add_step(connection, task.id, now, "created", {"provider": task.provider})
+            return True
+
+        self._store.in_steps(add)
 
     def _find_replay(self, account_id: str, key: str, fingerprint: str) -> Task | None:
         """The task that an idempotency key is bound to, or None. Raises IdempotencyMismatch."""
@@ -280,11 +284,10 @@ class TaskService:
         return lines[-MOST_LINES:], len(lines) <= MOST_LINES and not history.left_out
 
 
-def _listen_at(connection: Connection, account_id: str, url: str, now: int) -> None:
-    """Make sure that the hidden subscriber behind a callback URL exists and is not disabled."""
+def _listens(connection: Connection, account_id: str, url: str, now: int) -> bool:
+    """Whether the hidden subscriber behind a callback URL is not disabled: it is made, or a step is made towards it."""
     hidden = subscribers.behind_callback_url(connection, account_id, url, now)
-    if hidden.disabled:
-        backlog.reopen(connection, hidden.id, now)
+    return not hidden.disabled or backlog.reopen(connection, hidden.id, now)
 
 
 def _fingerprint(wanted: NewTask) -> str:

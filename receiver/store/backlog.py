@@ -106,18 +106,19 @@ def count_waiting(
 
 def revive(connection: Connection, ids: Sequence[str], due: int, trigger: Trigger) -> None:
     """Make ended deliveries pending again, due at a time (ms), with a fresh run of the schedule."""
-    connection.execute(
-        update(deliveries)
-        .where(and_(deliveries.c.id.in_(ids), deliveries.c.status != DeliveryStatus.PENDING.value))
-        .values(
-            status=DeliveryStatus.PENDING,
-            due_at=due,
-            base=deliveries.c.attempts,
-            trigger=trigger,
-            finished_at=None,
-            reason=None,
-        )
-    )
+    ended = deliveries.c.id.in_(ids), deliveries.c.status != DeliveryStatus.PENDING.value
+    connection.execute(update(deliveries).where(*ended).values(_revived(due, trigger)))
+
+
+def _revived(due: int | ColumnElement[int], trigger: Trigger) -> dict[str, Any]:
+    return {
+        "status": DeliveryStatus.PENDING,
+        "due_at": due,
+        "base": deliveries.c.attempts,
+        "trigger": trigger,
+        "finished_at": None,
+        "reason": None,
+    }
 
 
 def replayable(connection: Connection, subscriber_id: str, span: Span, behind: str) -> Sequence[str]:
@@ -137,12 +138,13 @@ def replay(connection: Connection, ids: Sequence[str], span: Span, now: int, *, 
 
     Taken in the order of their ids, as a purge of what is old takes them: neither waits for the other.
     """
-    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), *_meant(span)).order_by(deliveries.c.id)
-    taken = connection.execute(dialect.locked(query)).scalars().all()
-    for start in range(0, len(taken), DRAIN_STEP):
-        due = now + 1000 * ((place + start) // DRAIN_STEP)
-        revive(connection, taken[start : start + DRAIN_STEP], due, Trigger.MANUAL)
-    return len(taken)
+    taken = select(deliveries.c.id).where(deliveries.c.id.in_(ids), *_meant(span)).order_by(deliveries.c.id)
+    some = dialect.locked(taken).subquery()
+    before = func.row_number().over(order_by=some.c.id) - 1 + place
+    placed = select(some.c.id, (before // DRAIN_STEP).label("second")).subquery()
+    due = literal(now, BigInteger) + 1000 * placed.c.second
+    query = update(deliveries).where(deliveries.c.id == placed.c.id)
+    return connection.execute(query.values(_revived(due, Trigger.MANUAL))).rowcount
 
 
 def spread(connection: Connection, subscriber_id: str, now: int) -> bool:
@@ -168,11 +170,18 @@ def spread(connection: Connection, subscriber_id: str, now: int) -> bool:
     return count <= STEP or not moved
 
 
-def reopen(connection: Connection, subscriber_id: str, now: int) -> None:
-    """Enable a subscriber that only tasks name, which nobody else could, and let its backlog drain."""
+def reopen(connection: Connection, subscriber_id: str, now: int) -> bool:
+    """Enable a subscriber that only tasks name, which nobody else could, and let its backlog drain; or make a step.
+
+    Whether nothing is left to do: it is enabled, or not there any more.
+    """
+    present = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+    if present is None or not present.disabled:
+        return True
+    if not spread(connection, subscriber_id, now):
+        return False
     subscribers.enable(connection, subscriber_id)
-    while not spread(connection, subscriber_id, now):
-        pass
+    return True
 
 
 def endless_holds(connection: Connection, now: int) -> Sequence[str]:

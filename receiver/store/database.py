@@ -23,6 +23,8 @@ _AFTERWARDS = "after commit"
 T = TypeVar("T")
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
+BREATH = 0.005
+"""Seconds between two steps of something long."""
 REFUSED_FOR = 5.0
 """Seconds of refused writes, without one that was taken, after which the database is said to take none."""
 REFUSED_LATELY = 60.0
@@ -99,6 +101,19 @@ class Store:
         self._refused = None
         for tell in afterwards:
             tell()
+
+    def in_steps(self, step: Callable[[Connection], bool]) -> None:
+        """Make steps, each in a transaction of its own, until one says that it was the last. Raises Busy: some are made.
+
+        Others write in between: without the pause, whoever looks now and then whether SQLite is free would hardly
+        ever find it so.
+        """
+        done = False
+        while not done:
+            with self.write() as connection:
+                done = step(connection)
+            if not done:
+                time.sleep(BREATH)
 
     def takes_writes(self) -> bool:
         """Whether the database takes writes, as far as this process has tried lately.

@@ -349,8 +349,7 @@ def test_a_big_backlog_drains_as_a_small_one(
     if reopened == "registered":
         service.change(stage.account, subscriber.id, {"disabled": False})
     else:
-        with stage.runtime.store.write() as connection:
-            backlog.reopen(connection, subscriber.id, clock())
+        stage.runtime.store.in_steps(lambda connection: backlog.reopen(connection, subscriber.id, clock()))
     rows = stage.rows("SELECT id, due_at FROM deliveries ORDER BY due_at, id")
     assert [row.id for row in rows] == waiting
     seconds = [max(0, row.due_at - clock()) // 1000 for row in rows]

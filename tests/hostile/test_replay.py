@@ -172,15 +172,15 @@ def test_a_process_that_dies_inside_a_replay_leaves_nothing_half_done(build: Any
         from tests.toy import visible
         from pathlib import Path
 
-        revive, made = backlog.revive, []
+        replay, made = backlog.replay, []
 
-        def dying(*given):
-            revive(*given)
-            made.append(given)
-            if len(made) == 500 // backlog.DRAIN_STEP + 2:
+        def dying(*given, **place):
+            made.append(replay(*given, **place))
+            if len(made) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
+            return made[-1]
 
-        backlog.STEP, backlog.revive = 500, dying
+        backlog.STEP, backlog.replay = 500, dying
         with visible():
             database = {stage.settings.database_url!r}
             stage = Stage(settings_in(Path({str(tmp_path)!r}), RECEIVER_DATABASE_URL=database), Clock())
