@@ -17,6 +17,9 @@ from receiver.store import dialect
 from receiver.store.events import place_before
 from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
 
+MOST_HANGING = 5000
+"""Deliveries and attempts that go with their tasks in one transaction; of one task all go together."""
+
 _UNNAMED = ~exists().where(deliveries.c.subscriber_id == subscribers.c.id)
 
 
@@ -28,19 +31,27 @@ def purge_keys(connection: Connection, created_before: int, limit: int) -> int:
 
 
 def old_tasks(connection: Connection, finished_before: int, limit: int) -> Sequence[str]:
-    """Tasks that ended before a time (ms) and may be purged, the oldest first.
+    """Tasks that ended before a time (ms) and may be purged, the oldest first; fewer where much hangs on them.
 
     Not those whose idempotency key still holds, nor those of which a subscriber that is not disabled is
     still to be told. All of these that are old are gone through for that.
     """
     held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
-    old = select(tasks.c.id).where(
+    hanging = select(func.coalesce(func.sum(1 + deliveries.c.attempts), 0)).where(deliveries.c.task_id == tasks.c.id)
+    old = select(tasks.c.id, hanging.scalar_subquery()).where(
         tasks.c.finished_at.is_not(None),
         tasks.c.finished_at < finished_before,
         ~held,
         ~_owed(deliveries.c.task_id == tasks.c.id),
     )
-    return connection.execute(old.order_by(tasks.c.finished_at).limit(limit)).scalars().all()
+    some: list[str] = []
+    together = 0
+    for task_id, hung in connection.execute(old.order_by(tasks.c.finished_at).limit(limit)):
+        together += hung
+        if some and together > MOST_HANGING:
+            break
+        some.append(task_id)
+    return some
 
 
 def purge_tasks(connection: Connection, ids: Sequence[str]) -> int:

@@ -161,6 +161,17 @@ def test_a_task_that_is_to_be_told_once_more_is_not_purged(
     assert counts(stage)["tasks"] == 0
 
 
+def test_much_that_hangs_on_tasks_goes_in_more_steps(build: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand subscribers fifty tasks have so many deliveries that a step would keep others from writing."""
+    monkeypatch.setattr(purging, "MOST_HANGING", 5)
+    stage: Stage = build(RECEIVER_RETENTION_DAYS=1)
+    stage.subscribe(HOOK, "task.succeeded")
+    tasks = [finished(stage, f"job-{number}") for number in range(4)]
+    assert len(stage.attempt(200)) == len(tasks)
+    clock.pass_by(2 * DAY)
+    assert [counts(stage)["tasks"] for _ in range(2) if stage.runtime.sweeping.step()] == [2, 0]
+
+
 def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Clock) -> None:
     """Its deliveries stay listed until retention ends them; registered ones that live stay."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.store import turns
+from receiver.store import Connection, Store, turns
 from receiver.store.turns import Turns
 
 _HOLDER = """
@@ -95,3 +95,29 @@ def test_where_no_file_can_be_made_nobody_waits(tmp_path: Path) -> None:
         pass
     with Turns(None).taken():
         pass
+
+
+def test_something_long_leaves_others_their_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two of its steps others write, who look only now and then whether they may."""
+    monkeypatch.setattr(turns, "AGAIN", 0.002)
+    store, other = (Store(f"sqlite:///{tmp_path}/db") for _ in range(2))
+    steps, ended = [0], threading.Event()
+
+    def step(_: Connection) -> bool:
+        steps[0] += 1
+        time.sleep(0.02)
+        return ended.is_set()
+
+    with store.write():  # the file is there
+        pass
+    long = threading.Thread(target=store.in_steps, args=(step,))
+    long.start()
+    waited = []
+    for _ in range(9):
+        time.sleep(0.01)
+        before = steps[0]
+        with other.write():
+            waited.append(steps[0] - before)
+    ended.set()
+    long.join()
+    assert sorted(waited)[4] <= 2, waited
