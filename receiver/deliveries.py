@@ -269,12 +269,12 @@ class DeliveryService:
         An open circuit, a pause that the subscriber asked for, or a backlog does not hold it back; a rate limit does.
         Raises NotFound, or Conflict when the subscriber is disabled or deleted.
         """
-        now = self._clock()
         with self._store.read() as connection:
             named = _own(connection, account_id, delivery_id)
         if named.task_only:
             # Apart from the retry: the backlog is taken in the order of ids, and no delivery may be held before.
-            self._store.in_steps(lambda connection: backlog.reopen(connection, named.subscriber_id, now))
+            self._store.in_steps(lambda connection: backlog.reopen(connection, named.subscriber_id, self._clock()))
+        now = self._clock()
         with self._store.write() as connection:
             subscriber = subscribers.some(connection, [named.subscriber_id], held=True).get(named.subscriber_id)
             delivery = deliveries.hold(connection, delivery_id)

@@ -159,7 +159,7 @@ class TaskService:
         def add(connection: Connection) -> bool:
             if key is not None and tasks.find_key(connection, task.account_id, key) is not None:
                 raise _KeyTaken
-            if task.callback_url is not None and not _listens(connection, task.account_id, task.callback_url, now):
+            if task.callback_url is not None and not self._listens(connection, task.account_id, task.callback_url):
                 return False
             tasks.add(connection, task)
             if key is not None and not tasks.remember_key(connection, task.account_id, key, fingerprint, task.id, now):
@@ -168,6 +168,12 @@ class TaskService:
             return True
 
         self._store.in_steps(add)
+
+    def _listens(self, connection: Connection, account_id: str, url: str) -> bool:
+        """Whether the hidden subscriber behind a callback URL is not disabled; it is made, or a step towards it."""
+        now = self._clock()
+        hidden = subscribers.behind_callback_url(connection, account_id, url, now)
+        return not hidden.disabled or backlog.reopen(connection, hidden.id, now)
 
     def _find_replay(self, account_id: str, key: str, fingerprint: str) -> Task | None:
         """The task that an idempotency key is bound to, or None. Raises IdempotencyMismatch."""
@@ -282,12 +288,6 @@ class TaskService:
         history = self.history(account_id, task_id, most=of_each, of_each=of_each, bodies=False)
         lines = history.lines()
         return lines[-MOST_LINES:], len(lines) <= MOST_LINES and not history.left_out
-
-
-def _listens(connection: Connection, account_id: str, url: str, now: int) -> bool:
-    """Whether the hidden subscriber behind a callback URL is not disabled: it is made, or a step is made towards it."""
-    hidden = subscribers.behind_callback_url(connection, account_id, url, now)
-    return not hidden.disabled or backlog.reopen(connection, hidden.id, now)
 
 
 def _fingerprint(wanted: NewTask) -> str:

@@ -103,7 +103,7 @@ class Store:
             tell()
 
     def in_steps(self, step: Callable[[Connection], bool]) -> None:
-        """Make steps, each in a transaction of its own, until one says that it was the last. Raises Busy: some are made.
+        """Make steps, each in a transaction of its own, until one says it was the last. Raises Busy: some are made.
 
         Others write in between: without the pause, whoever looks now and then whether SQLite is free would hardly
         ever find it so.
