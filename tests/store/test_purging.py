@@ -1,0 +1,43 @@
+"""What a long purge costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event, text
+
+from receiver.store import purging
+from tests.core.stage import Clock, Stage
+from tests.databases import on_postgresql
+
+MANY = 10_000
+
+
+@on_postgresql
+def test_a_step_of_a_long_purge_looks_at_few_deliveries(stage: Stage, clock: Clock) -> None:
+    """Where much is old, as after a shorter retention: it does not go through the deliveries of all other tasks."""
+    for _ in range(4):
+        stage.subscribe()
+    task = stage.running()
+    stage.runtime.tasks.cancel(stage.account, task.id)
+    stage.attempt(200)
+    with stage.runtime.store.write() as connection:
+        for table, named in (("tasks", "id"), ("deliveries", "task_id")):
+            changed = f"row || jsonb_build_object('id', (row ->> 'id') || n, '{named}', (row ->> '{named}') || n)"
+            connection.execute(
+                text(
+                    f"INSERT INTO {table} SELECT made.* FROM (SELECT to_jsonb(one) AS row FROM {table} one) known,"
+                    f" generate_series(1, :many) n, jsonb_populate_record(NULL::{table}, {changed}) made"
+                ),
+                {"many": MANY},
+            )
+        connection.execute(text("ANALYZE"))
+    clock.pass_by(1)
+    asked: list[tuple[str, Any]] = []
+    event.listen(stage.runtime.store.engine, "before_cursor_execute", lambda _, __, *given: asked.append(given[:2]))
+    with stage.runtime.store.read() as connection:
+        assert len(purging.old_tasks(connection, clock(), 50)) == 50
+        query, values = asked[-1]
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {query}", values))
+    assert "ix_deliveries_task" in plan
+    assert "Seq Scan on deliveries" not in plan, plan
