@@ -39,8 +39,8 @@ was suspended, or had no database, could not ask anybody meanwhile, as before it
 SILENCE = 60_000
 """A free slot that lies this much (ms) further ahead than the rate alone can put it means that the provider asked for a
 pause."""
-STEP = 100
-"""Overdue tasks that are ended in one transaction."""
+STEP = 20
+"""Overdue tasks that are ended in one transaction: a thousand subscribers may have to be told of each."""
 
 
 @record
