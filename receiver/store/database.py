@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver import metrics
 from receiver.errors import Busy
-from receiver.store import dialect, troubles
+from receiver.store import dialect, silence, troubles
 from receiver.store.direct import session_of
 from receiver.store.turns import Turns
 
@@ -65,6 +65,7 @@ class Store:
         if self._bare is not None:
             with _busy("the database does not answer"), self._bare.connect() as connection:
                 if session_of(connection).lasting:
+                    silence.line_of(connection).take(dialect.BUSY_SECONDS)  # as long as it may wait for a lock
                     try:
                         return query(connection)
                     except DBAPIError as error:

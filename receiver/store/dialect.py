@@ -137,16 +137,17 @@ def _begin_postgresql(connection: Connection) -> None:
     if options.get("bare", False):
         return
     seconds = {"statement_timeout": STATEMENT_SECONDS, "idle_in_transaction_session_timeout": IDLE_SECONDS}
-    if options.get("migrates", False):
-        seconds = dict.fromkeys(seconds, 0)
-        silence.line_of(connection).take(float("inf"))
-    timeouts = {"lock_timeout": BUSY_SECONDS, **seconds}
+    migrates = options.get("migrates", False)
+    timeouts = {"lock_timeout": BUSY_SECONDS, **(dict.fromkeys(seconds, 0) if migrates else seconds)}
     said = "".join(f"; SET LOCAL {name} = {round(1000 * value)}" for name, value in timeouts.items())
     if not options.get("flushed", True):
         said += "; SET LOCAL synchronous_commit = off"
     reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
     begin = f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads
-    direct.directly(connection, begin, lambda _: direct.session_of(connection).begin(begin))
+    session, line = direct.session_of(connection), silence.line_of(connection)
+    line.take(silence.BEGINNING if session.lasting else BUSY_SECONDS)  # a pooler may have no session free just now
+    direct.directly(connection, begin, lambda _: session.begin(begin))
+    line.take(float("inf") if migrates else None)
 
 
 def _commit_postgresql(connection: Connection) -> None:

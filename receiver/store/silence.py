@@ -21,8 +21,12 @@ from receiver import logs
 
 LONGEST = 40.0
 """Seconds for which an answer is waited for: longer than a server runs a statement."""
-LOOKS = 5.0
+BEGINNING = 5.0
+"""Seconds for which a server may be silent when a transaction begins, which takes it no time: as for a connection."""
+LOOKS = 1.0
 """Seconds between two looks for connections that have been silent for so long."""
+SHORT = 1.0
+"""Seconds after which it shows that a server which was silent before still is."""
 _LINE = "line"  # under which a connection knows its line
 
 log = logs.get("store")
@@ -75,6 +79,32 @@ class _Watch:
         self._lines: set[Line] = set()
         self._lock = threading.Lock()
         self._watching = False
+        self._lost = False  # whether the server was silent to whoever asked it last
+        self._alone = threading.Lock()
+
+    def connect(self, dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+        """Open a connection. While the server is silent one at a time tries to; the others are told so soon.
+
+        One that nobody waits for any more is closed at once: the driver's error holds on to it in a circle. Until
+        Python looks for circles it would be there, and once the server can be reached again take a place there for a
+        minute, of which there may be none left.
+        """
+        alone = self._lost
+        if alone and not self._alone.acquire(timeout=SHORT):
+            raise dialect.loaded_dbapi.OperationalError("the server is silent; another call tries to reach it")
+        began = time.monotonic()
+        try:
+            made = dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.Error as error:
+            self._lost = time.monotonic() - began > SHORT  # else it said no, or its machine did
+            traceback.clear_frames(error.__traceback__)
+            raise
+        else:
+            self._lost = False
+            return made
+        finally:
+            if alone:
+                self._alone.release()
 
     def add(self, line: Line) -> None:
         with self._lock:
@@ -91,10 +121,13 @@ class _Watch:
 
     def _run(self) -> None:
         while True:
+            began = time.monotonic()
             time.sleep(LOOKS)
+            stood_still = time.monotonic() - began > 2 * LOOKS  # we did: answers may be here that nobody has read yet
             with self._lock:
-                over = {line for line in self._lines if line.is_over()}
+                over = {line for line in self._lines if line.is_over() and not stood_still}
                 self._lines -= over
+                self._lost |= bool(over)
                 for line in over:
                     line.cut()
                 self._watching = bool(self._lines)
@@ -117,25 +150,12 @@ def watch(engine: Engine) -> None:
         if _LINE in record.info:  # else none could be opened
             record.info[_LINE].rest()
 
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", watching.connect)
     event.listen(engine, "connect", begin, insert=True)  # before anything is asked
     event.listen(engine, "checkout", lambda _, record, __: record.info[_LINE].take())
     event.listen(engine, "checkin", give_back)
     for end in ("close", "detach"):  # one that listens may hear nothing for days
         event.listen(engine, end, lambda _, record: watching.remove(record.info[_LINE]))
-
-
-def _connect(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
-    """Open a connection. One that nobody waits for any more is closed at once.
-
-    The driver's error holds on to it in a circle: until Python looks for circles it would be there, and once the server
-    can be reached again take a place there for a minute, of which there may be none left.
-    """
-    try:
-        return dialect.connect(*arguments, **options)
-    except dialect.loaded_dbapi.Error as error:
-        traceback.clear_frames(error.__traceback__)
-        raise
 
 
 def line_of(connection: Connection | ConnectionPoolEntry) -> Line:

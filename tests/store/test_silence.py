@@ -9,17 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
 
 from receiver.errors import Busy
-from receiver.store import Store, silence
+from receiver.store import Store, dialect, silence
 from receiver.store.prepared import Prepared
 from receiver.store.schema import workers
 from tests import postgres
 
+wait = time.sleep
 OPEN = Path("/proc/self/fd")
 IDS = Prepared(select(workers.c.id).order_by(workers.c.id))
 ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
@@ -93,8 +95,9 @@ def test_nobody_waits_for_a_process_that_stands_still(store: Store, step: Callab
     assert store.ask(IDS.fetch) == []
 
 
-def test_a_single_query_is_not_kept_either(store: Store) -> None:
+def test_a_single_query_is_not_kept_either(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds another connection by itself."""
+    monkeypatch.setattr(dialect, "BUSY_SECONDS", 1)
     with store.read() as connection:
         stopped = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     os.kill(stopped, signal.SIGSTOP)
@@ -102,6 +105,71 @@ def test_a_single_query_is_not_kept_either(store: Store) -> None:
         assert ends_in_time(lambda: store.ask(IDS.fetch)) is None
     finally:
         os.kill(stopped, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("transaction", [Store.read, Store.write])
+def test_a_transaction_that_cannot_even_begin_goes_elsewhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch, transaction: Callable[[Store], AbstractContextManager[Connection]]
+) -> None:
+    """Nothing was asked yet, so nobody waits for as long as a statement may take, and nothing is Busy."""
+    monkeypatch.setattr(silence, "LONGEST", 60.0)
+    monkeypatch.setattr(silence, "BEGINNING", 0.3)
+
+    def work() -> None:
+        with transaction(store) as connection:
+            connection.execute(text("SELECT pg_sleep(0.6)"))  # longer than a beginning may take
+
+    with store.read() as connection:
+        stopped = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert ends_in_time(work) is None
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_process_that_stood_still_itself_gives_nothing_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was answered meanwhile is there to be read, however late it is by the clock."""
+    monkeypatch.setattr(silence, "LONGEST", 60.0)
+    watched = silence._Watch()
+    ours, theirs = socket.socketpair()
+    line = silence.Line(ours.fileno())
+    line.take(0.0)
+    monkeypatch.setattr(silence.time, "sleep", lambda _: wait(10 * silence.LOOKS))
+    with ours, theirs:
+        watched.add(line)
+        wait(25 * silence.LOOKS)
+        theirs.sendall(b"answer")
+        assert ours.recv(100) == b"answer"
+        watched.remove(line)
+
+
+def test_one_at_a_time_tries_to_reach_a_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are told so soon, instead of waiting each for as long; it is reached as soon as it is back."""
+    monkeypatch.setattr(silence, "SHORT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        store = Store(f"postgresql://any@127.0.0.1:{port}/any?connect_timeout=3&sslmode=disable")
+        with pytest.raises(Busy):
+            store.ping()
+        spent: list[float] = []
+
+        def ping() -> None:
+            began = time.monotonic()
+            with pytest.raises(Busy):
+                store.ping()
+            spent.append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=ping) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(each > 2 for each in spent) == 1, spent
+    for _ in range(2):  # it says no, which is an answer: whoever asks next asks it again
+        with pytest.raises(Busy, match="refused"):
+            store.ping()
+    store.close()
 
 
 def test_a_commit_that_waits_for_a_standby_is_uncertain(server: postgres.Server, store: Store) -> None:
