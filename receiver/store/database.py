@@ -65,7 +65,7 @@ class Store:
         if self._bare is not None:
             with _busy("the database does not answer"), self._bare.connect() as connection:
                 if session_of(connection).lasting:
-                    silence.line_of(connection).take(dialect.BUSY_SECONDS)  # as long as it may wait for a lock
+                    silence.line_of(connection).take(silence.BEGINNING)  # a lock can be waited for below
                     try:
                         return query(connection)
                     except DBAPIError as error:

@@ -22,10 +22,11 @@ from receiver import logs
 LONGEST = 40.0
 """Seconds for which an answer is waited for: longer than a server runs a statement."""
 BEGINNING = 5.0
-"""Seconds for which a server may be silent when a transaction begins, which takes it no time: as for a connection."""
+"""Seconds for which a server may be silent at the beginning of a transaction, which takes it no time: whoever waits
+has lost nothing, and asks on another connection."""
 LOOKS = 1.0
 """Seconds between two looks for connections that have been silent for so long."""
-SHORT = 1.0
+SHORT = 0.3
 """Seconds after which it shows that a server which was silent before still is."""
 _LINE = "line"  # under which a connection knows its line
 
@@ -89,8 +90,8 @@ class _Watch:
         Python looks for circles it would be there, and once the server can be reached again take a place there for a
         minute, of which there may be none left.
         """
-        alone = self._lost
-        if alone and not self._alone.acquire(timeout=SHORT):
+        alone = self._lost and self._alone.acquire(timeout=SHORT)
+        if self._lost and not alone:
             raise dialect.loaded_dbapi.OperationalError("the server is silent; another call tries to reach it")
         began = time.monotonic()
         try:

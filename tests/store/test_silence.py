@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from receiver.errors import Busy
-from receiver.store import Store, dialect, silence
+from receiver.store import Store, silence
 from receiver.store.prepared import Prepared
 from receiver.store.schema import workers
 from tests import postgres
@@ -97,7 +97,8 @@ def test_nobody_waits_for_a_process_that_stands_still(store: Store, step: Callab
 
 def test_a_single_query_is_not_kept_either(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds another connection by itself."""
-    monkeypatch.setattr(dialect, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(silence, "LONGEST", 60.0)
+    monkeypatch.setattr(silence, "BEGINNING", 0.3)
     with store.read() as connection:
         stopped = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     os.kill(stopped, signal.SIGSTOP)
@@ -144,9 +145,8 @@ def test_a_process_that_stood_still_itself_gives_nothing_up(store: Store, monkey
         watched.remove(line)
 
 
-def test_one_at_a_time_tries_to_reach_a_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_at_a_time_tries_to_reach_a_server_that_is_silent() -> None:
     """The others are told so soon, instead of waiting each for as long; it is reached as soon as it is back."""
-    monkeypatch.setattr(silence, "SHORT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         store = Store(f"postgresql://any@127.0.0.1:{port}/any?connect_timeout=3&sslmode=disable")
