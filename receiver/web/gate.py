@@ -153,8 +153,6 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
             self._make_room()
         for wait in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, wait, struct.pack("ll", SILENCE, 0))
-        with contextlib.suppress(AttributeError, OSError):  # other systems than Linux; a Unix socket
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE)
         self.enqueue_req(Visitor(self, sock, client, listener.getsockname()))
 
     def set_accept_enabled(self, enabled: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from flask import Response
+from flask import Response, request
 
 from receiver.errors import Busy
 from receiver.models import ApiKey, Event, EventType, first_id
@@ -16,6 +17,8 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nobody on the way takes the connection for dead."""
 LONGEST = 600.0
 """Seconds after which a stream ends; the client reconnects and goes on where it was."""
+GONE = 30.0
+"""Seconds without a sign of a reader's machine, or without room there, after which its stream is over."""
 RETRY_MS = 2000
 _BATCH = 100
 
@@ -62,8 +65,18 @@ def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Respon
     response = Response(lines(after, place), mimetype="text/event-stream")
     response.call_on_close(waiting.close)
     if seated:  # without a seat it is over at once, and nginx collects it from us for a client that may read slowly
+        _give_up_when_gone()
         response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _give_up_when_gone() -> None:
+    """A reader that is gone without a word keeps its seat for a minute: the system alone would try for a quarter hour.
+
+    Streams only: it also ends those that stand still for so long, and one that reads an answer slowly is to get it all.
+    """
+    with suppress(AttributeError, KeyError, OSError):  # other systems than Linux, other servers, a Unix socket
+        request.environ["gunicorn.socket"].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * GONE))
 
 
 def _frame(event: Event) -> str:

@@ -51,7 +51,7 @@ server.serve(read_settings())
 LITTLE_SILENCE = """
 from receiver.config import read_settings
 from receiver.web import gate, server, streaming
-gate.SILENCE, streaming.HEARTBEAT = 1, 0.2
+gate.SILENCE, streaming.GONE, streaming.HEARTBEAT = 1, 1, 0.2
 server.serve(read_settings())
 """
 STREAM = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {KEY}\r\n\r\n"
@@ -166,6 +166,26 @@ def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door, mo
                         return
                 time.sleep(0.2)
             pytest.fail("the seat is still taken")
+    finally:
+        up.stop()
+
+
+def test_a_reader_that_pauses_gets_its_whole_answer(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a client that takes what has left us at its own pace, and may stand still for a while."""
+    assert door
+    monkeypatch.setattr(test_server, "PROGRAM", ["-c", LITTLE_SILENCE])
+    up = Server()
+    try:
+        with contextlib.closing(socket.socket()) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", up.port))
+            slow.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            came = slow.recv(1024)
+            length = int(re.search(rb"(?i)content-length: (\d+)", came)[1])  # type: ignore[index]
+            time.sleep(5)
+            while more := slow.recv(65536):
+                came += more
+        assert len(came.partition(b"\r\n\r\n")[2]) == length
     finally:
         up.stop()
 
