@@ -146,9 +146,9 @@ class PollingService:
         """The task as its handler needs it."""
         return remote_task(task, self._clock())
 
-    def _next(self, task: Task, hinted: int | None, now: int) -> int:
-        """When to ask next: by the provider's plan, sooner just after a notice, at the deadline at the latest."""
-        return min(now + self._wait(task, hinted, now), max(task.deadline_at, now + 1000))
+    def _next(self, task: Task, hinted: int | None, now: int, latest: int) -> int:
+        """When to ask next: by the provider's plan, sooner just after a notice, at a time (ms) at the latest."""
+        return min(now + self._wait(task, hinted, now), max(latest, now + 1000))
 
     def _wait(self, task: Task, hinted: int | None, now: int) -> int:
         wait = schedule.delay(poll_plan(self._providers.get(task.provider), task), task.polls + 1, random())
@@ -194,10 +194,12 @@ class PollingService:
             return self._unknown(answer, task, hinted, now)
         via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
         change = lifecycle.apply_update(task, update, via)
-        last = self._asked_last(claimed) and (now >= self._end_of_grace(task) or not _is_fresh(hinted, now))
-        if last and (change is None or not change.status.final):
-            change = lifecycle.past_deadline(task)
-        return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now)})
+        latest = task.deadline_at
+        if self._asked_last(claimed):
+            latest = self._end_of_grace(task)
+            if (now >= latest or not _is_fresh(hinted, now)) and (change is None or not change.status.final):
+                change = lifecycle.past_deadline(task)
+        return Move(task, change, update, {"polls": task.polls + 1, "due_at": self._next(task, hinted, now, latest)})
 
     def _asked_last(self, claimed: Task) -> bool:
         """Whether a query was claimed past its task's deadline, so that the task need not be asked about any more."""

@@ -217,6 +217,22 @@ def test_notices_without_end_keep_no_task_for_ever(stage: Stage, monkeypatch: py
     assert LAST_QUERY_GRACE <= stage.clock() - task.deadline_at <= LAST_QUERY_GRACE + 60_000
 
 
+def test_a_notice_at_the_deadline_is_followed_up_at_growing_distances(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query that lags behind its notice costs no more of the provider's rate than before the deadline."""
+    monkeypatch.setattr(stage.handler, "signature_covers_body", False)
+    task = stage.running(deadline=60)
+    stage.clock.now = task.deadline_at
+    stage.notice(task)
+    asked = 0
+    while not stage.task(task).status.final:
+        stage.wait_until_due(task)
+        asked += len(stage.poll(still()))
+    assert stage.clock() <= task.deadline_at + 70_000
+    assert asked <= 25
+
+
 def test_a_final_word_goes_before_another_answer_of_the_same_moment(stage: Stage) -> None:
     """The slow answer to an earlier query says that it is done, the quick one to the last query does not know yet."""
     task = stage.running(deadline=60)
