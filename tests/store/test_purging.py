@@ -1,11 +1,13 @@
-"""What a long purge costs."""
+"""What a long purge costs, and how far it goes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import event, text
 
+from receiver import sweeping
 from receiver.store import purging
 from tests.core.stage import Clock, Stage
 from tests.databases import on_postgresql
@@ -41,3 +43,23 @@ def test_a_step_of_a_long_purge_looks_at_few_deliveries(stage: Stage, clock: Clo
         plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {query}", values))
     assert "ix_deliveries_task" in plan
     assert "Seq Scan on deliveries" not in plan, plan
+
+
+def test_who_finds_that_another_was_faster_goes_on(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge beside a worker that sweeps ends when nothing old is left, not at the first tasks that were gone."""
+    monkeypatch.setattr(sweeping, "STEP", 1)
+    for _ in range(3):
+        stage.runtime.tasks.cancel(stage.account, stage.create().id)
+    clock.pass_by(31 * 86_400)
+    look, others = purging.old_tasks, iter([True])
+
+    def taken_meanwhile(*asked: Any) -> Any:
+        found = look(*asked)
+        if next(others, False):
+            stage.runtime.sweeping.step()
+        return found
+
+    monkeypatch.setattr(purging, "old_tasks", taken_meanwhile)
+    while stage.runtime.sweeping.step():
+        pass
+    assert stage.runtime.sweeping.count_old_tasks() == 0
