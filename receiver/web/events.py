@@ -50,7 +50,21 @@ def list_events(query: Mapping[str, Any], headers: Mapping[str, Any]) -> Respons
         return stream(api_key(), headers.get("last_event_id") or after, types)
     feed, who = runtime().feed, account()
     if after is None:
-        page = _awaited(query["wait"], lambda: feed.list_page(who, types, limit, query.get("cursor")), _has_items)
+        none_up_to: int | None = None
+
+        def look_back() -> Page[Event]:
+            nonlocal none_up_to
+            if none_up_to is not None:  # history was gone through: only what has come since then can be wanted
+                found, seen = feed.behind(who, none_up_to, types, 1)
+                if not found:
+                    none_up_to = none_up_to if seen is None else seen.seq
+                    return Page((), None)
+            last = feed.newest(who) if query["wait"] else None
+            page = feed.list_page(who, types, limit, query.get("cursor"))
+            none_up_to = 0 if last is None else last.seq
+            return page
+
+        page = _awaited(query["wait"], look_back, _has_items)
         return answers.listing(map(event_text, page.items), page.next_cursor)
     with list_turn():
         place = feed.place_of(who, after or None)

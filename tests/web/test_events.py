@@ -19,6 +19,7 @@ from receiver.models import first_id
 from receiver.runtime import Runtime
 from receiver.web import streaming
 from receiver.web.face import face_of
+from receiver.web.waiting import TICK
 from tests.web.conftest import KEY, Caller, Progress
 from tests.web.problems import assert_invalid, assert_problem
 from tests.web.test_waiting import SOON, in_background, until, waiting_now
@@ -130,6 +131,31 @@ def test_waiting_for_an_event(app: Flask, api: Caller, progress: Progress, wante
     assert [event["type"] for event in result().json["data"]] == ["task.running"]
     assert len(api.get(f"/v1/events?{wanted}&wait=60").json["data"]) == 1
     assert api.get(f"/v1/events?{wanted}&wait=1&event_type=task.failed").json["data"] == []
+
+
+def test_waiting_for_an_event_of_a_rare_type_goes_through_history_once(
+    app: Flask, api: Caller, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much else happens meanwhile: a list of a type that an account hardly has walks all of its events."""
+    walked: list[str | None] = []
+    list_page = EventFeed.list_page
+
+    def listed(*given: Any) -> Any:
+        walked.append("a walk")
+        return list_page(*given)
+
+    monkeypatch.setattr(EventFeed, "list_page", listed)
+    ask = "/v1/events?event_type=task.succeeded&wait=60"
+    result = in_background(lambda: Caller(app.test_client(), KEY).get(ask))
+    until(lambda: waiting_now(app))
+    for _ in range(3):
+        api.submit()
+        progress.hand_over()
+    time.sleep(2 * TICK)
+    assert len(walked) == 1
+    progress.finish()
+    assert {event["type"] for event in result().json["data"]} == {"task.succeeded"}
+    assert len(walked) == 2
 
 
 def test_a_missing_event_is_not_found(api: Caller) -> None:
