@@ -137,18 +137,26 @@ def list_page(
         of_task = deliveries.alias()
         query = query.where(deliveries.c.id.in_(select(of_task.c.id).where(of_task.c.task_id == wanted.task)))
     if wanted.status == DeliveryStatus.PENDING.value:
-        waiting_ones = _waiting_of(wanted.subscriber)
+        waiting_ones = _waiting_of(account_id, wanted.subscriber)
         if are_few(connection, waiting_ones):
             query = query.where(deliveries.c.id.in_(waiting_ones))
+            if cursor is not None:  # in a form that no index has: SQLite would go through all that is older
+                query, cursor = query.where(deliveries.c.id.concat("") < cursor), None
     if wanted.event_type is not None:
         query = query.where(deliveries.c.event_type.in_(event_rules.types_of(wanted.event_type)))
     return page(connection, query, deliveries.c.id, from_row, limit=limit, cursor=cursor)
 
 
-def _waiting_of(subscriber_id: str | None) -> Select[Any]:
+def _waiting_of(account_id: str, subscriber_id: str | None) -> Select[Any]:
+    """What waits for an account's subscriber, or for any of them: that of other accounts may be very many."""
     of_all = deliveries.alias()
     query = select(of_all.c.id).where(of_all.c.due_at.is_not(None))
-    return query if subscriber_id is None else query.where(of_all.c.subscriber_id == subscriber_id)
+    if subscriber_id is not None:
+        return query.where(of_all.c.subscriber_id == subscriber_id)
+    own = select(subscribers.c.id).where(
+        subscribers.c.id.in_(select(waiting().c.subscriber_id)), subscribers.c.account_id == account_id
+    )
+    return query.where(of_all.c.subscriber_id.in_(own))
 
 
 def waiting() -> CTE:

@@ -165,8 +165,10 @@ def list_page(connection: Connection, account_id: str, wanted: Filter, limit: in
         of_time = having.where(*_between(task_metadata.c.task_id, wanted, cursor))
         if are_few(connection, of_time):
             query, looked_up = query.where(tasks.c.id.in_(of_time)), True
-        else:  # one by one, newest first, until the page is full: SQLite would gather all of them before
-            query = query.where(having.where(task_metadata.c.task_id == tasks.c.id).correlate(tasks).exists())
+        else:  # one by one, newest first, until the page is full: SQLite would gather all of them before, and
+            # PostgreSQL, where it knows nothing of the table (yet), go through all of them for each task but for OFFSET
+            of_task = having.where(task_metadata.c.task_id == tasks.c.id).offset(0)
+            query = query.where(of_task.correlate(tasks).exists())
     if not looked_up:  # else SQLite would go through all tasks of that time, instead of those few
         query = query.where(*_between(tasks.c.id, wanted, cursor))
     ids, more = fitting(connection, query.order_by(tasks.c.id.desc()), tasks.c.id, _LARGE, limit)

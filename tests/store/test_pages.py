@@ -13,7 +13,7 @@ from receiver.store import deliveries, events, notices, paging, schema, tasks
 from receiver.store.deliveries import Filter as DeliveryFilter
 from receiver.store.tasks import Filter
 from tests.core.stage import HOOK, Clock, Stage
-from tests.databases import on_sqlite
+from tests.databases import on_postgresql, on_sqlite
 from tests.store.test_claims import plans
 from tests.store.test_event_order import add
 
@@ -217,6 +217,34 @@ def test_what_waits_is_looked_up_in_a_long_history(stage: Stage) -> None:
     waiting = DeliveryFilter(status="pending")
     plan = plans(stage, lambda connection: deliveries.list_page(connection, stage.account, waiting, 50, None))
     assert any("ix_deliveries_due" in line for line in plan), plan
+
+
+@on_sqlite
+@pytest.mark.parametrize("cursor", [None, first_id("dlv", 2**47)])
+def test_what_waits_is_looked_up_whatever_waits_for_others(
+    stage: Stage, cursor: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog of one account does not send the lists of another through its history; nor does a later page."""
+    monkeypatch.setattr(paging, "FEW", 1)
+    for port in (1, 2):
+        stage.subscribe(f"http://127.0.0.1:{port}/hook")
+    stage.running()
+    waiting = DeliveryFilter(status="pending")
+    assert len(stage.runtime.deliveries.list_page(stage.account, waiting, 50, cursor).items) == 2
+    plan = plans(stage, lambda connection: deliveries.list_page(connection, "acct_other", waiting, 50, cursor))
+    assert any("deliveries USING" in line and "id=?)" in line for line in plan), plan
+    assert not any("account_id=?)" in line or "id<" in line for line in plan), plan
+
+
+@on_postgresql
+def test_a_pair_that_many_have_is_looked_up_for_each_task(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never gone through for each task, which takes longer than a statement may where the table was not analyzed."""
+    monkeypatch.setattr(paging, "FEW", 0)
+    stage.create(metadata={"kind": "all", "order": "1"})
+    wanted = Filter(metadata={"kind": "all", "order": "1"})
+    plan = plans(stage, lambda connection: tasks.list_page(connection, stage.account, wanted, 50, None))
+    assert any("SubPlan" in line for line in plan), plan
+    assert not any("Semi Join" in line for line in plan), plan
 
 
 @on_sqlite
