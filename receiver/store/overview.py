@@ -106,7 +106,11 @@ def troubles(connection: Connection, account_id: str, since: int) -> Sequence[tu
     query = (
         select(tasks.c.provider, newest.c.at, newest.c.kind, newest.c.detail)
         .join(tasks, tasks.c.id == newest.c.task_id)
-        .where(tasks.c.account_id == account_id, newest.c.at >= since, refused)
+        .where(
+            tasks.c.account_id.concat("") == account_id,  # of no index: SQLite would go through all of the account's
+            newest.c.at >= since,
+            refused,
+        )
         .order_by(newest.c.seq.desc())
         .limit(SOME)
     )

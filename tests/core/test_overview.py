@@ -9,6 +9,8 @@ from receiver.overview import FRESH, HOURS, Cell, Overview
 from receiver.store import overview
 from tests import asking
 from tests.core.stage import Stage, broken, done
+from tests.databases import on_sqlite
+from tests.store.test_claims import plans
 
 
 def seen(stage: Stage, window: str = "hour") -> Overview:
@@ -189,3 +191,11 @@ def test_queues_are_counted_once_for_all_who_look(stage: Stage) -> None:
     assert stage.runtime.stats.read().tasks
     stage.clock.pass_by(stats.FRESH / 1000)
     assert stage.runtime.stats.lately().tasks
+
+
+@on_sqlite
+def test_calls_that_failed_are_found_without_going_through_an_accounts_tasks(stage: Stage) -> None:
+    """The overview costs as much beside a million tasks as beside ten thousand."""
+    plan = plans(stage, lambda connection: overview.troubles(connection, stage.account, 0))
+    assert any("SEARCH tasks" in line and "(id=?)" in line for line in plan), plan
+    assert not any("account_id=?" in line for line in plan), plan
