@@ -31,6 +31,9 @@ _OWNER = "TESTS_POSTGRES_OWNER"
 USER = "receiver"
 FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "64MB"}
 """For tests: nothing is to survive the machine. Benchmarks give ``{}``, and measure what users get."""
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
+"""Bytes that must be free in memory to hold a server for tests there: on a disk a copy of a database costs far more."""
 
 # Waits for the owner's end, by whatever cause; then the server is stopped at once and its folder taken away.
 _GUARD = """
@@ -45,7 +48,7 @@ _GUARD = """
 def lead_session() -> None:
     """Make this process the leader of a test session: its workers share one server, which ends with it."""
     if _HOME not in os.environ:
-        os.environ[_HOME] = str(_new_folder())
+        os.environ[_HOME] = str(_new_folder(in_memory=True))
         os.environ[_OWNER] = str(os.getpid())
 
 
@@ -74,7 +77,7 @@ def fresh_database(template: str = "template1") -> Iterator[str]:
 @contextlib.contextmanager
 def server(config: Mapping[str, str] = FAST) -> Iterator[Server]:
     """A server of one's own, running; gone after the block. ``config``: lines of postgresql.conf."""
-    own = Server(_new_folder())
+    own = Server(_new_folder(in_memory=config is FAST))
     try:
         own.set_up(os.getpid(), config)
         yield own
@@ -247,8 +250,11 @@ def programs() -> Path:
     return found[-1]
 
 
-def _new_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="receiver-postgres-", dir="/tmp"))  # a short path: Unix sockets need one
+def _new_folder(in_memory: bool = False) -> Path:
+    place = Path("/tmp")  # a short path: Unix sockets need one
+    if in_memory and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+        place = _MEMORY
+    folder = Path(tempfile.mkdtemp(prefix="receiver-postgres-", dir=place))
     if os.getuid() == 0:
         user = _as_user()["user"]
         os.chown(folder, user, -1)

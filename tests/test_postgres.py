@@ -34,6 +34,16 @@ def test_a_fresh_database_is_a_copy_and_goes_away() -> None:
         psycopg.connect(copy)
 
 
+def test_only_servers_for_tests_lie_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is room; what benchmarks measure lies on a disk, as with users."""
+    monkeypatch.setattr(postgres.Server, "set_up", lambda *_: None)
+    monkeypatch.setattr(postgres, "_MEMORY", tmp_path)
+    for room, config, inside in ((0, postgres.FAST, True), (0, {}, False), (1 << 62, postgres.FAST, False)):
+        monkeypatch.setattr(postgres, "_ROOM", room)
+        with postgres.server(config) as own:
+            assert (own.folder.parent == tmp_path) is inside
+
+
 @pytest.mark.process
 def test_a_server_of_ones_own_restarts_and_loses_nothing() -> None:
     """Tests of fail-over stop it as they like; what was committed is there afterwards."""
