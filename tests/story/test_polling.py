@@ -103,17 +103,6 @@ def test_lost_answer_without_callbacks(polling: System) -> None:
     assert polling.sandbox_call("GET", "starts?key=superapp-lost")["starts"] == 1
 
 
-@pytest.mark.parametrize("code", ["4007*2", "5003*2"])
-def test_back_pressure_waits(polling: System, code: str) -> None:
-    """TopView's "finish the other first" and "busy" put the task back in the queue; it succeeds later, bought once."""
-    key = f"pressure-{code[:4]}"
-    task = polling.submit("topview", TOPVIEW.operation, TOPVIEW.given(f"code={code}", f"key={key}"))
-    assert polling.finished(task, 60)["status"] == "succeeded"
-    assert polling.sandbox_call("GET", f"starts?key={key}")["starts"] == 1
-    outcomes = [step["detail"]["outcome"] for step in polling.timeline(task) if step["kind"] == "submit"]
-    assert outcomes == ["unavailable", "unavailable", "accepted"]
-
-
 @pytest.mark.parametrize(("magic", "expected"), [("code=4100", "insufficient_credit"), ("code=6001", "content_policy")])
 def test_refusals_are_final(polling: System, magic: str, expected: str) -> None:
     """A refusal ends the task at once, with the reason in our words and the provider's code."""
