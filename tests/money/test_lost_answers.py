@@ -123,8 +123,9 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_submission(tmp_path: Path, m
         first = mint.worker(1)
         try:
             mint.until(lambda: "worker started" in first.log.read_text(), 60)  # the tasks' time runs from here
-            # The provider looks at each call after a second, and starts the task whether or not we live.
-            sent = [mint.submit(sample, "slow=20", f"key={sample}-killed", deadline=7) for sample in SAMPLES]
+            # The provider looks at each call after a second, and starts the task whether or not we live. Their deadline
+            # leaves the second worker time to find them, on a machine that stood still too.
+            sent = [mint.submit(sample, "slow=20", f"key={sample}-killed", deadline=12) for sample in SAMPLES]
             mint.until(lambda: {mint.task(task).status for task in sent} == {TaskStatus.SUBMITTING})
             mint.until(lambda: mint.calls() == len(SAMPLES))
         finally:
