@@ -24,8 +24,11 @@ LONGEST = 40.0
 BEGINNING = 5.0
 """Seconds for which a server may be silent at the beginning of a transaction, which takes it no time: whoever waits
 has lost nothing, and asks on another connection."""
-LOOKS = 1.0
-"""Seconds between two looks for connections that have been silent for so long."""
+LOOKS = 5.0
+"""Seconds between two looks for connections that have been silent for too long: as many as the least patience has."""
+SOONEST = 1.0
+"""Seconds between two looks at least. One that comes so much too late tells that this process stood still, and answers
+may be here that nobody has read yet."""
 SHORT = 0.3
 """Seconds after which it shows that a server which was silent before still is."""
 _LINE = "line"  # under which a connection knows its line
@@ -58,9 +61,9 @@ class Line:
         """Nobody waits for an answer."""
         self._until = float("inf")
 
-    def is_over(self) -> bool:
-        """Whether the time is."""
-        return self._until < time.monotonic()
+    def left(self) -> float:
+        """Seconds until the time is over."""
+        return self._until - time.monotonic()
 
     def cut(self) -> None:
         """Whoever waits meets a connection that broke."""
@@ -121,22 +124,22 @@ class _Watch:
             line.close()
 
     def _run(self) -> None:
-        while True:
-            began = time.monotonic()
-            time.sleep(LOOKS)
-            stood_still = time.monotonic() - began > 2 * LOOKS  # we did: answers may be here that nobody has read yet
+        goes_on = True
+        while goes_on:
             with self._lock:
-                over = {line for line in self._lines if line.is_over() and not stood_still}
+                first = min((line.left() for line in self._lines), default=LOOKS)
+            began, pause = time.monotonic(), min(max(first, SOONEST), LOOKS)
+            time.sleep(pause)
+            stood_still = time.monotonic() - began > pause + SOONEST
+            with self._lock:
+                over = {line for line in self._lines if line.left() < 0 and not stood_still}
                 self._lines -= over
                 self._lost |= bool(over)
                 for line in over:
                     line.cut()
-                self._watching = bool(self._lines)
-                goes_on = self._watching
+                self._watching = goes_on = bool(self._lines)
             if over:
                 log.warning("the database says nothing", connections_given_up=len(over))
-            if not goes_on:
-                return
 
 
 def watch(engine: Engine) -> None:

@@ -31,6 +31,7 @@ ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "LONGEST", 0.6)
     monkeypatch.setattr(silence, "LOOKS", 0.05)
+    monkeypatch.setattr(silence, "SOONEST", 0.05)
 
 
 @pytest.fixture(scope="module")
