@@ -130,7 +130,9 @@ def canceled_while_it_runs(system: System, sample: Sample) -> dict[str, Any]:
     """A task, canceled after its provider took it; another one where the machine stood still until it had ended."""
     for _ in range(3):
         task = system.submit(sample.provider, sample.operation, sample.given("duration=10"))
+        patience = time.monotonic() + 60
         while (task := system.call("GET", f"/v1/tasks/{task['id']}"))["status"] in ("queued", "submitting"):
+            assert time.monotonic() < patience, f"nobody took {task}"
             time.sleep(0.02)
         if task["status"] == "running":
             answered = system.session.post(f"{system.url}/v1/tasks/{task['id']}/cancel", timeout=20)
