@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, select, text
 
@@ -146,31 +147,61 @@ def test_a_process_that_stood_still_itself_gives_nothing_up(store: Store, monkey
         watched.remove(line)
 
 
-def test_one_at_a_time_tries_to_reach_a_server_that_is_silent() -> None:
-    """The others are told so soon, instead of waiting each for as long; it is reached as soon as it is back."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        store = Store(f"postgresql://any@127.0.0.1:{port}/any?connect_timeout=3&sslmode=disable")
+def test_one_at_a_time_tries_to_reach_a_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are told so meanwhile, instead of waiting each for as long. One that says no is asked again by all."""
+    tried, over, both, told = [0], threading.Event(), threading.Barrier(2, timeout=20), []
+
+    def connect(*_: object, **__: object) -> None:
+        tried[0] += 1
+        if tried[0] == 1:
+            wait(2 * silence.SHORT)
+        elif tried[0] == 2:
+            over.wait(30)
+        elif tried[0] > 3:
+            both.wait()
+        raise psycopg.OperationalError("timeout" if tried[0] < 3 else "no")
+
+    def ping() -> None:
         with pytest.raises(Busy):
             store.ping()
-        spent: list[float] = []
+        told.append(tried[0])
 
-        def ping() -> None:
-            began = time.monotonic()
-            with pytest.raises(Busy):
-                store.ping()
-            spent.append(time.monotonic() - began)
-
-        threads = [threading.Thread(target=ping) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sum(each > 2 for each in spent) == 1, spent
-    for _ in range(2):  # it says no, which is an answer: whoever asks next asks it again
-        with pytest.raises(Busy, match="refused"):
-            store.ping()
+    monkeypatch.setattr(silence, "SHORT", 0.1)
+    monkeypatch.setattr(psycopg, "connect", connect)
+    store = Store("postgresql://any@127.0.0.1:1/any", pool=8)
+    ping()
+    threads = [threading.Thread(target=ping) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    patience = time.monotonic() + 20
+    while len(told) < len(threads) and time.monotonic() < patience:
+        wait(0.01)
+    assert told == [1] + [2] * 7
+    assert sum(thread.is_alive() for thread in threads) == 1
+    wait(2 * silence.SHORT)
+    over.set()
+    for thread in threads:
+        thread.join()
+    ping()
+    threads = [threading.Thread(target=ping) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tried[0], len(told)) == (5, 12)
     store.close()
+
+
+def test_patience_that_ends_before_the_next_look_is_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However rare looks are while all have time: whoever waits is told when his time is over."""
+    monkeypatch.setattr(silence, "LOOKS", 60.0)
+    ours, theirs = socket.socketpair()
+    line = silence.Line(ours.fileno())
+    line.take(0.5)
+    with ours, theirs:
+        ours.settimeout(20)
+        silence._Watch().add(line)
+        assert ours.recv(100) == b""
 
 
 def test_a_commit_that_waits_for_a_standby_is_uncertain(server: postgres.Server, store: Store) -> None:

@@ -103,6 +103,19 @@ def test_lost_answer_without_callbacks(polling: System) -> None:
     assert polling.sandbox_call("GET", "starts?key=superapp-lost")["starts"] == 1
 
 
+def test_back_pressure_waits(polling: System) -> None:
+    """TopView's "finish the other first" and "busy" put the task back in the queue; it succeeds later, bought once."""
+    pressed = {
+        key: polling.submit("topview", TOPVIEW.operation, TOPVIEW.given(f"code={code}*2", f"key={key}"))
+        for code, key in (("4007", "pressure-4007"), ("5003", "pressure-5003"))
+    }
+    for key, task in pressed.items():
+        assert polling.finished(task, 60)["status"] == "succeeded"
+        assert polling.sandbox_call("GET", f"starts?key={key}")["starts"] == 1
+        outcomes = [step["detail"]["outcome"] for step in polling.timeline(task) if step["kind"] == "submit"]
+        assert outcomes == ["unavailable", "unavailable", "accepted"]
+
+
 @pytest.mark.parametrize(("magic", "expected"), [("code=4100", "insufficient_credit"), ("code=6001", "content_policy")])
 def test_refusals_are_final(polling: System, magic: str, expected: str) -> None:
     """A refusal ends the task at once, with the reason in our words and the provider's code."""
