@@ -6,8 +6,8 @@ A turn is what the worker does in one transaction: it writes the results of ten 
 hundred where a thousand subscribers wait). Then claims are counted alone, without the writing of their results.
 Counted is the processor time of this process and of the database, by delivery. Tables hold a thousand to a million
 deliveries that wait, or a million that are finished, or wait for a later attempt, beside few that wait; all of one
-subscriber, or of a thousand. Tables are measured in turns, the largest in the first round only, and compared with what
-the small ones cost in the same round.
+subscriber, or of a thousand. Tables are measured in turns, and compared with what the small ones cost in the same
+round.
 """
 
 from __future__ import annotations
@@ -205,10 +205,8 @@ def middle(costs: Sequence[Cost], part: str) -> float:
 
 
 def growth(large: Sequence[Cost], small: Sequence[Cost], part: str) -> float:
-    """How many times as much a table costs: the median of the rounds in which both were measured, side by side."""
-    return statistics.median(
-        getattr(one, part) / getattr(other, part) for one, other in zip(large, small, strict=False)
-    )
+    """How many times as much a table costs: the median of the rounds, in each of which both were measured."""
+    return statistics.median(getattr(one, part) / getattr(other, part) for one, other in zip(large, small, strict=True))
 
 
 def main() -> int:
@@ -229,12 +227,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, postgres.server({}) as server:
         roots = {"sqlite": (), "postgresql": (main_pid(server),)}
         for number, kind, group in product(range(rounds), kinds, (of_one, of_many)):
-            chosen = [
-                table for table in group if not number or rows not in (table.waiting, table.later, table.finished)
-            ]
-            urls = [server.create() if kind == "postgresql" else f"sqlite:///{folder}/{place}.db" for place in chosen]
-            sys.stderr.write(f"{kind}: {'; '.join(map(str, chosen))}\n")
-            for table, each in costs(dict(zip(chosen, urls, strict=True)), roots[kind], options.turns).items():
+            urls = [server.create() if kind == "postgresql" else f"sqlite:///{folder}/{place}.db" for place in group]
+            sys.stderr.write(f"{number + 1}, {kind}: {'; '.join(map(str, group))}\n")
+            for table, each in costs(dict(zip(group, urls, strict=True)), roots[kind], options.turns).items():
                 found.setdefault((kind, table), []).append(each)
             for url in urls:
                 if kind == "postgresql":
