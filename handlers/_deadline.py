@@ -10,6 +10,9 @@ And a request that goes out only when its answer can still be waited for: one wh
 would start work, and nobody would hear of it.
 
 And look-ups of names that end with the call, however long the system's resolver takes.
+
+And answers in a bounded number of pieces: a flood of interim answers, of chunks of a byte each or of trailers would
+keep a processor busy until the call's time is over.
 """
 
 from __future__ import annotations
@@ -28,6 +31,11 @@ import urllib3.connection  # of requests' own transport
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
+
+MOST_STEPS = 20_000
+"""Lines and reads that an answer can take: 8 MiB in chunks of half a KiB take fewer."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Bytes that an answer can have on the wire, with all that frames it."""
 
 IDLE = 4.0
 """Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
@@ -92,22 +100,46 @@ def _look_up(host: str, port: int, lookup: Future[list[Any]]) -> None:
         lookup.set_exception(problem)
 
 
+class TooMuch(Exception):
+    """An answer is larger, or in more pieces, than any that makes sense; the text goes on from "the answer"."""
+
+
 class _TimedReader(io.RawIOBase):
-    """A socket's incoming bytes, each wait limited to what is left of the call's time."""
+    """A socket's incoming bytes, each wait limited to what is left of the call's time. Raises TooMuch."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw, self._sock = raw, sock
+        self._steps = self._bytes = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        self.count()
         self._sock.settimeout(_left())
-        return self._raw.readinto(buffer)
+        came = self._raw.readinto(buffer)
+        self._bytes += came or 0
+        if self._bytes > MOST_BYTES:
+            raise TooMuch(f"has more than {MOST_BYTES} bytes")
+        return came
+
+    def count(self) -> None:
+        """One step more towards the end of the answer."""
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise TooMuch("comes in too many pieces")
 
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class _Lines(io.BufferedReader):
+    """What an answer is read from: status, headers, sizes of chunks and trailers are lines, and are counted."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.raw.count()  # type: ignore[attr-defined]  # a _TimedReader
+        return super().readline(size)
 
 
 class _TimedResponse(http.client.HTTPResponse):
@@ -115,7 +147,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
+        self.fp = _Lines(_TimedReader(self.fp.detach(), sock))
 
     def begin(self) -> None:
         """Read status and headers; interim ones (1xx) are passed over, of which http.client knows 100 alone.

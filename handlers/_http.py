@@ -24,7 +24,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
 
-from handlers._deadline import DeadlineAdapter, begin_call, was_sent
+from handlers._deadline import DeadlineAdapter, TooMuch, begin_call, was_sent
 from handlers._reading import json_object
 from handlers._records import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable, record
 
@@ -186,8 +186,8 @@ class ProviderSession:
             if isinstance(error, requests.ConnectionError):
                 raise lost(f"the connection to {self.title} broke before its answer came") from None
             raise lost(f"the answer of {self.title} was lost ({type(error).__name__})") from None
-        except _TooMuchError as error:
-            raise lost(str(error)) from None
+        except TooMuch as error:
+            raise lost(f"the answer of {self.title} {error}") from None
         return self._judge(answer, lost, starts_work=starts_work)
 
     def _request(
@@ -227,7 +227,7 @@ class ProviderSession:
             parts.append(part)
             size += len(part)
             if size > MAX_ANSWER:
-                raise self._too_much()
+                raise _too_large()
         body = b"".join(parts)
         return self._unpacked(body) if response.raw.headers.get("content-encoding", "").lower() in _GZIP else body
 
@@ -238,11 +238,12 @@ class ProviderSession:
         except zlib.error:
             return body
         if len(plain) > MAX_ANSWER:
-            raise self._too_much()
+            raise _too_large()
         return plain
 
-    def _too_much(self) -> _TooMuchError:
-        return _TooMuchError(f"the answer of {self.title} is larger than {MAX_ANSWER} bytes")
+
+def _too_large() -> TooMuch:
+    return TooMuch(f"is larger than {MAX_ANSWER} bytes")
 
 
 def can_be_called(url: str) -> bool:
@@ -260,7 +261,3 @@ def _place(url: str) -> tuple[str, Mapping[str, str]]:
     request = requests.Request("GET", url, headers=_USUAL).prepare()
     assert request.url is not None  # it was prepared
     return request.url, dict(request.headers)
-
-
-class _TooMuchError(Exception):
-    """The answer is too large."""

@@ -11,7 +11,8 @@ Use it as a context manager and give its ``url`` to a handler as ``base_url``::
 Beside ``Answer`` (an HTTP answer) it can ``Reset`` the connection after reading the request, ``Hang``
 (read it and say nothing), ``Close`` (hang up politely without an answer), ``Cut`` (promise a longer
 body than it sends), ``Stall`` (send half the body, then nothing), ``Drip`` (send the body, or the
-headers, a few bytes at a time, for ever) and send something ``Interim`` before the answer.
+headers, a few bytes at a time, for ever), ``Flood`` (send something as fast as it is read, for ever) and
+send something ``Interim`` before the answer.
 ``FakeProvider(tls=context)`` speaks TLS.
 """
 
@@ -122,7 +123,15 @@ class Interim:
     times: int = 1
 
 
-Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip | Interim
+@dataclass(frozen=True)
+class Flood:
+    """Send the beginning of an answer, then this without end."""
+
+    beginning: bytes
+    then: bytes
+
+
+Behaviour = Answer | Reset | Hang | Close | Cut | Stall | Drip | Flood | Interim
 Script = Behaviour | Callable[[Request], Behaviour]
 
 
@@ -248,6 +257,10 @@ class FakeProvider:
                 connection.sendall(answer.head(1_000_000)[: -2 if headers else None])
                 while not self._over.wait(pause):
                     connection.sendall(b"X-More: 1\r\n" if headers else b" ")
+            case Flood(beginning, then):
+                connection.sendall(beginning)
+                while not self._over.is_set():
+                    connection.sendall(then)
             case Interim(status, answer, pause, times):
                 connection.sendall(f"HTTP/1.1 {status} Meanwhile\r\nLink: </a>\r\n\r\n".encode() * times)
                 self._over.wait(pause)
