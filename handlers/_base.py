@@ -154,6 +154,12 @@ class Handler(ABC):
         self.settings = settings
         self.clock = clock
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of its secret settings, which nothing that it gives back may hold."""
+        values = [self.settings[option.name] for option in self.options if option.secret]
+        return tuple(text for value in values if value for text in ((value,) if isinstance(value, str) else value))
+
     @cached_property
     def pace(self) -> Pace:
         """Rates, poll plan and deadline after settings."""

@@ -16,10 +16,10 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
@@ -37,6 +37,9 @@ CONNECTIONS = 150
 THROTTLED = 10.0
 """Seconds without a further call after an HTTP 429 without Retry-After whose call may have taken effect: each further
 one could cost another task."""
+
+SHORTEST_SECRET = 6
+"""Characters; a shorter text is no secret, and would blank out half of what a provider says."""
 
 PLACES = 256
 """How many URLs are kept as requests would quote them; providers have a few dozen each."""
@@ -122,16 +125,24 @@ class ProviderSession:
     """Calls to one provider's base URL. Thread-safe. No redirects, no cookies, no proxies of the environment."""
 
     def __init__(
-        self, base_url: str, title: str, total_timeout: float = TOTAL_TIMEOUT, *, refusal_is_certain: bool = True
+        self,
+        base_url: str,
+        title: str,
+        total_timeout: float = TOTAL_TIMEOUT,
+        *,
+        secrets: Iterable[str] = (),
+        refusal_is_certain: bool = True,
     ) -> None:
         """``base_url``: every call goes below it. ``total_timeout``: seconds for a whole call.
 
+        ``secrets``: what answers must not give away when they repeat it, as error pages repeat a request's headers.
         ``refusal_is_certain``: whether HTTP 429 certainly means that nothing was started.
         """
         self.base_url = base_url.rstrip("/")
         self.title = title
         self.total_timeout = total_timeout
         self.refusal_is_certain = refusal_is_certain
+        self._secrets = _spellings(secrets)
         # The adapter alone: a session of requests would add redirects, cookies and proxies.
         self._adapter = DeadlineAdapter(CONNECTIONS)
         self._verify: bool | str = True  # or the authorities to believe instead of the usual ones
@@ -229,7 +240,11 @@ class ProviderSession:
             if size > MAX_ANSWER:
                 raise _too_large()
         body = b"".join(parts)
-        return self._unpacked(body) if response.raw.headers.get("content-encoding", "").lower() in _GZIP else body
+        if response.raw.headers.get("content-encoding", "").lower() in _GZIP:
+            body = self._unpacked(body)
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
 
     def _unpacked(self, body: bytes) -> bytes:
         """What was packed although nobody asked for it, within the size limit; what cannot be unpacked, as it came."""
@@ -253,6 +268,16 @@ def can_be_called(url: str) -> bool:
     except ValueError:  # of either
         return False
     return "\\" not in url
+
+
+def _spellings(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """Secrets as they are, as JSON and as a URL has them; the longest first, since one may contain another."""
+    found: set[str] = set()
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            in_json = json.dumps(secret)[1:-1]
+            found |= {secret, in_json, in_json.replace("/", "\\/"), quote(secret, safe="")}
+    return tuple(spelled.encode() for spelled in sorted(found, key=len, reverse=True))
 
 
 @lru_cache(PLACES)

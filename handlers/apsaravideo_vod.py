@@ -145,7 +145,7 @@ class ApsaraVideoVod(Handler):
         base_url = settings["base_url"]
         if base_url == self.base_url:
             base_url = f"https://vod.{settings['region']}.aliyuncs.com"
-        self.http = ProviderSession(base_url, self.title, CALL_TIMEOUT)
+        self.http = ProviderSession(base_url, self.title, CALL_TIMEOUT, secrets=self.secrets)
         self._credentials = signing.Credentials(
             settings["access_key_id"], settings["access_key_secret"], settings["security_token"]
         )

@@ -104,7 +104,9 @@ class ImgOpen(Handler):
         """See Handler. ``operations`` of the instance include those of the setting ``tools``."""
         super().__init__(settings, clock)
         # Whether HTTP 429 started nothing is not published: the task is looked up, which costs little.
-        self.http = ProviderSession(settings["base_url"], self.title, CALL_TIMEOUT, refusal_is_certain=False)
+        self.http = ProviderSession(
+            settings["base_url"], self.title, CALL_TIMEOUT, secrets=self.secrets, refusal_is_certain=False
+        )
         self.repeat_after = settings["not_found_grace"]
         self._works: Mapping[str, Work] = {**WORKS, **settings["tools"]}
         self.operations = {name: work.operation for name, work in self._works.items()}

@@ -197,7 +197,12 @@ class SuperApp(Handler):
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
         self.operations = {**type(self).operations, "text2image": _text2image(settings["side_range"])}
-        self.http = ProviderSession(settings["base_url"], self.title, refusal_is_certain=settings["resubmit_after_429"])
+        self.http = ProviderSession(
+            settings["base_url"],
+            self.title,
+            secrets=self.secrets,
+            refusal_is_certain=settings["resubmit_after_429"],
+        )
 
     def submit(self, submission: Submission) -> Receipt:
         """One signed POST. There is no idempotency key, so a lost answer is an unknown outcome."""

@@ -94,7 +94,7 @@ class TopView(Handler):
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
-        self.http = ProviderSession(settings["base_url"], self.title)
+        self.http = ProviderSession(settings["base_url"], self.title, secrets=self.secrets)
         self.paths = {**known_paths(), **(settings["paths"] or {})}
 
     # -- calls -------------------------------------------------------------------------------------

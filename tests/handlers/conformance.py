@@ -400,6 +400,21 @@ class HandlerConformance(NoticeConformance):
                 assert set(updates) <= {"task_1"}
                 assert all(sane(update) for update in updates.values())
 
+    def test_an_answer_that_repeats_a_secret_gives_it_to_nobody(self, handler: Handler, remote: FakeProvider) -> None:
+        """Error pages show the headers of a request: what is kept of an answer goes to callers and subscribers."""
+        echo = {"request": [f"Authorization: Bearer {secret}" for secret in self.secrets()]}
+        sample, query = self.submits[0], self.queries[0]
+        remote.answer(*sample.answers[:-1], Answer(dump({**json.loads(sample.answers[-1].body), **echo})))
+        receipt = self.submit(handler, sample)
+        remote.answer(Answer(dump({**json.loads(query.answer.body), **echo})))
+        (update,) = handler.query([query.task]).values()
+        remote.answer(*sample.answers[:-1], Answer(dump(echo), 403, {"Content-Type": "text/html"}))
+        with pytest.raises(handlers.Rejected) as caught:
+            self.submit(handler, sample)
+        for kept in (receipt.raw, update.raw, caught.value.raw or ""):
+            assert "***" in kept
+            self.assert_no_secret(kept)
+
     # -- what else it may offer --------------------------------------------------------------------
 
     def test_what_is_not_offered_says_so(self, handler: Handler) -> None:

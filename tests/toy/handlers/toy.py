@@ -76,7 +76,7 @@ class Toy(Handler):
 
     def __init__(self, settings: Mapping[str, Any], clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
-        self.http = ProviderSession(settings["base_url"], self.title)
+        self.http = ProviderSession(settings["base_url"], self.title, secrets=self.secrets)
 
     def submit(self, submission: Submission) -> Receipt:
         """One POST."""
