@@ -108,12 +108,13 @@ def contradicted(answer: Answer, title: str, *, starts_work: bool) -> HandlerErr
 def not_understood(answer: Answer, title: str, *, starts_work: bool) -> HandlerError:
     """The meaning of an answer that is not in the provider's own form, judged by its HTTP status alone.
 
-    A redirect or a 408 did nothing: Unavailable. 401 and 403 are about our credentials: Rejected.
-    Any other 4xx refuses a call that starts work (Rejected), and says nothing of a task when it
-    answers a query (Unavailable). The rest is a lost answer: OutcomeUnknown or Unavailable.
+    A redirect or a 408 did nothing: Unavailable; but a 303 says where the result of what was done is
+    (RFC 9110, section 15.4.4). 401 and 403 are about our credentials: Rejected. Any other 4xx refuses a call that
+    starts work (Rejected), and says nothing of a task when it answers a query (Unavailable). The rest is a lost
+    answer: OutcomeUnknown or Unavailable.
     """
     message = f"{title} answered HTTP {answer.status} in a form that is not its own"
-    if 300 <= answer.status < 400 or answer.status in (408, 425):
+    if (300 <= answer.status < 400 and answer.status != 303) or answer.status in (408, 425):
         return Unavailable(message)
     if answer.status in (401, 403) or (starts_work and 400 <= answer.status < 500):
         code = _REFUSALS.get(answer.status, ErrorCode.INVALID_INPUT)

@@ -249,6 +249,7 @@ def test_a_header_that_would_be_two_is_not_sent(remote: FakeProvider, headers: d
         (200, OutcomeUnknown, Unavailable),
         (300, Unavailable, Unavailable),
         (301, Unavailable, Unavailable),
+        (303, OutcomeUnknown, Unavailable),
         (400, ErrorCode.INVALID_INPUT, Unavailable),
         (401, ErrorCode.AUTHENTICATION, ErrorCode.AUTHENTICATION),
         (403, ErrorCode.PERMISSION, ErrorCode.PERMISSION),
