@@ -308,7 +308,7 @@ class ApsaraVideoVod(Handler):
         if body is None:
             raise not_understood(answer, self.title, starts_work=starts_work)
         code = text_of(body.get("Code"))
-        if code and all(body.get(name) is None for name in ("JobId", "AIImageJobList", "AIImageInfoList")):
+        if code and not any(body.get(name) for name in ("JobId", "AIImageJobList", "AIImageInfoList")):
             raise answers.failure(code, answer, body, starts_work=starts_work)
         if answer.status != 200:
             meaning = contradicted if text_of(body.get("JobId")) else not_understood

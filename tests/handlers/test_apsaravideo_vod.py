@@ -71,9 +71,10 @@ def refusal(code: str, status: int = 400, **headers: str) -> Answer:
     return json_answer(body, status, **headers)
 
 
-def nothing_but(code: str, status: int, **headers: str) -> Answer:
-    """The same with the members of a success in it, all of them null."""
-    body = {"JobId": None, "AIImageJobList": None, "AIImageInfoList": None, "Code": code, "Message": "said so"}
+def nothing_but(code: str, status: int, job_id: str | None = None, **headers: str) -> Answer:
+    """The same with the members of a success in it, all of them null or empty."""
+    jobs: list[str] | None = None if job_id is None else []
+    body = {"JobId": job_id, "AIImageJobList": jobs, "AIImageInfoList": jobs, "Code": code, "Message": "said so"}
     return json_answer(body, status, **headers)
 
 
@@ -170,6 +171,7 @@ class TestConformance(HandlerConformance):
         ErrorSample(refusal("Success", 200), OutcomeUnknown, Unavailable),  # no error of the provider comes so
         ErrorSample(refusal("MissingParameter", 200), ErrorCode.INVALID_INPUT, ErrorCode.INVALID_INPUT),
         ErrorSample(nothing_but("Throttling.User", 400, x_acs_retry_after="1500"), Unavailable, Unavailable, 1.5),
+        ErrorSample(nothing_but("Throttling.User", 400, "", x_acs_retry_after="1500"), Unavailable, Unavailable, 1.5),
         ErrorSample(nothing_but("OperationDenied.Suspended", 403), ErrorCode.INSUFFICIENT_CREDIT),
         ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 408), OutcomeUnknown),
         ErrorSample(json_answer({"RequestId": "r-1", "JobId": "job-1"}, 302), OutcomeUnknown),
