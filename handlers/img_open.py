@@ -15,7 +15,7 @@ from handlers._base import Callbacks, Handler, Operation, Option
 from handlers._http import THROTTLED, Answer, ProviderSession, json_body, not_understood
 from handlers._img_open_operations import WORKS, Family, Work, more_tools
 from handlers._img_open_results import data_of, result_fields, sd_images, status_rules, task_update, tool_outputs
-from handlers._options import one_of, seconds, visible
+from handlers._options import boolean, one_of, seconds, visible
 from handlers._reading import json_object, text_of
 from handlers._records import (
     LONGEST_PAUSE,
@@ -73,6 +73,9 @@ class ImgOpen(Handler):
                result_fields(_RESULTS), result_fields),
         Option("not_found_grace", "seconds after the submit for which 'no such task' is not believed (assumed: 30)",
                30.0, seconds(LONGEST_PAUSE)),
+        Option("resubmit_lost", "send a task again when the answer to its submission was lost and the provider does not"
+               " know our id of it (assumed: it knows tasks by that id, and refuses a second one under it)",
+               True, boolean),
         Option("training_case", "spelling of a training's fields: camel or snake; the page has both (assumed: camel)",
                "camel", one_of("camel", "snake")),
         Option("training_callback_field", "field of a training's callback address (assumed: callbackUrl)",
@@ -123,7 +126,10 @@ class ImgOpen(Handler):
         if not submission.repeated:
             return self._start(work, submission)
         try:
-            return self._found(work, submission) or self._start(work, submission)
+            found = self._found(work, submission)
+            if found is None and not self.settings["resubmit_lost"]:
+                raise OutcomeUnknown("the provider does not know the task; not sent again (IMG_OPEN_RESUBMIT_LOST)")
+            return found or self._start(work, submission)
         except Unavailable as error:
             sentence = f"whether an earlier call started the task is not known: {error}"
             raise OutcomeUnknown(sentence, error.retry_after) from None

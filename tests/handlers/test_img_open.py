@@ -321,6 +321,17 @@ def test_a_submission_that_never_arrived_is_sent_again_under_the_same_id(remote:
     assert remote.last.json()["alwayson_scripts"] == {"id_task": "task_1"}
 
 
+def test_a_lost_submission_is_only_looked_up_where_the_operator_says_so(remote: FakeProvider) -> None:
+    """That our id keeps a second start from happening is assumed: who knows better can have none made, ever."""
+    handler = load(remote, resubmit_lost="false")
+    remote.answer(by_path(queryTaskInfo=GONE))
+    with pytest.raises(OutcomeUnknown, match="IMG_OPEN_RESUBMIT_LOST"):
+        handler.submit(submission(repeated=True))
+    assert paths(remote.requests) == ["sd/v2/queryTaskInfo", "sd/queryTaskInfo"]
+    remote.answer(sd(1))
+    assert handler.submit(submission(repeated=True)).provider_task_id == "task_1"
+
+
 def test_an_id_that_is_taken_is_looked_up_once_more(remote: FakeProvider) -> None:
     """Code 400 to a repeated submit may mean that the earlier one arrived after all."""
     remote.answer(GONE, envelope(None, "400", "exists"), tool(0))
