@@ -268,7 +268,9 @@ class SuperApp(Handler):
         error = _call_error(found)
         if error.provider_code == SYSTEM_ERROR and self.settings["resubmit_after_system_error"]:
             raise Unavailable(error.message)
-        if error.provider_code == SYSTEM_ERROR or (answer.status >= 500 and error.provider_code not in REFUSALS):
+        # A code that no page lists refuses a call only where nothing else says that it may have begun.
+        begun = error.provider_code not in REFUSALS and (answer.status >= 500 or text_of(found.get("model")))
+        if error.provider_code == SYSTEM_ERROR or begun:
             raise OutcomeUnknown(error.message)
         raise Rejected(error, answer.text)
 

@@ -89,6 +89,7 @@ class TestConformance(HandlerConformance):
         ErrorSample(failure("INTCNN_SOMETHING_NEW"), ErrorCode.PROVIDER_ERROR, Unavailable),
         ErrorSample(failure("INTCNN_SOMETHING_NEW", 500), OutcomeUnknown, Unavailable),
         ErrorSample(failure("INTCNN_SOMETHING_NEW", 503), OutcomeUnknown, Unavailable),
+        ErrorSample(json_answer({"success": False, "model": ID, "errorCode": "NEW"}), OutcomeUnknown, Unavailable),
         ErrorSample(failure(None), ErrorCode.PROVIDER_ERROR, Unavailable),
         ErrorSample(json_answer({"error": "gateway"}, 500), OutcomeUnknown, Unavailable),
         ErrorSample(json_answer({"error": "gateway"}, 403), ErrorCode.PERMISSION, ErrorCode.PERMISSION),
