@@ -72,11 +72,18 @@ class _Kept(Connections):
         # What comes unasked is the end, or nothing that another request may take for its answer.
         self._reactor.watch(connection.sock, READ, until, lambda _: self._drop(place, connection))
 
+    def give_up(self, owner: str, target: Target) -> None:
+        """Hang up on those that do nothing: one after the other, each would cost an attempt."""
+        self._hang_up(_place(owner, target))
+
     def close(self) -> None:
         """Hang up on all."""
-        for place, waiting in list(self._idle.items()):
-            for connection in list(waiting):
-                self._drop(place, connection)
+        for place in list(self._idle):
+            self._hang_up(place)
+
+    def _hang_up(self, place: _Place) -> None:
+        for connection in list(self._idle.get(place, ())):
+            self._drop(place, connection)
 
     def _take_out(self, place: _Place, connection: Connection) -> None:
         waiting = self._idle[place]

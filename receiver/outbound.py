@@ -120,6 +120,9 @@ class Connections:
         """An exchange over this connection has ended cleanly."""
         connection.close()
 
+    def give_up(self, _owner: str, _target: Target) -> None:
+        """A connection to this place has gone silent, and those that do nothing may be dead as well."""
+
 
 def post(
     request: OutboundRequest,
@@ -197,8 +200,10 @@ async def _ask(
             await _receive_early(connection, until, answer, untaken)
         else:
             await receive(connection.sock, connection.tls, until, answer)
-    except BaseException:
+    except BaseException as problem:
         connection.close()
+        if isinstance(problem, Failure) and problem.error is OutboundError.TIMEOUT:
+            connections.give_up(request.owner, target)
         raise
     if answer.reusable:
         connections.give_back(request.owner, target, connection)

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from receiver.addresses import AddressPolicy
 from receiver.courier import Courier
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from receiver.tls import Tls
-from tests.subscriber import Subscriber, Talk, carry, stay_on_loopback
+from tests.subscriber import Subscriber, Talk, answer, carry, hang, stay_on_loopback
 from tests.test_outbound_tls import Authority
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -191,6 +192,28 @@ def test_a_kept_session_that_ends_costs_no_attempt(authority: Authority, courier
     assert [(result.status, result.error) for result in results] == [(200, None)] * 2
     assert subscriber.connections == 2
     assert len(subscriber.requests) == 3
+
+
+def test_connections_that_died_without_a_word_cost_one_attempt(authority: Authority, courier: Courier) -> None:
+    """Once one has gone silent, the other kept ones are not tried in turn: the next attempt begins a fresh one."""
+    all_here = threading.Barrier(3)
+
+    def die(talk: Talk) -> None:
+        talk.read()
+        all_here.wait(10)
+        talk.send(OK)
+        hang(talk)
+
+    with Subscriber(die, die, die, answer(200), tls=authority.server("127.0.0.1")) as subscriber:
+
+        def attempt(deadline: float) -> Future[OutboundResult]:
+            return carry(courier, OutboundRequest("POST", subscriber.url, {}, b"{}", deadline))
+
+        assert [came.result(20).status for came in [attempt(10.0) for _ in range(3)]] == [200] * 3
+        first, second = attempt(0.5).result(20), attempt(10.0).result(20)
+    assert (first.status, first.error) == (None, OutboundError.TIMEOUT)
+    assert (second.status, second.error) == (200, None)
+    assert subscriber.connections == 4
 
 
 def test_a_farewell_right_behind_the_answer_ends_the_connection(authority: Authority, courier: Courier) -> None:
