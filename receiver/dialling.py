@@ -30,6 +30,7 @@ _MAX_DIALLED = 8  # addresses of one name that are tried
 _MAX_LOOKUPS = 256  # at once; names, not requests. More than the seats that failing subscribers may have
 _RESERVED = 4  # one place in so many is kept for names that were found the last time
 _FOUND = 4096  # names of which that is known
+_FAILED = 4096  # addresses and ports that are known to have failed
 _MAX_HANDSHAKE = 256 * 1024  # bytes of a server; its certificates may be 100 KiB
 _HANDSHAKES = 4  # at once
 _PIECE = 16 * 1024
@@ -105,13 +106,15 @@ async def connect(
         raise Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address{reason}.") from None
     if policy is not None:
         _judge(target, places, policy)
-    sock = await _dial(target, places[:_MAX_DIALLED], until)
+    sock, place = await _dial(target, sorted(places, key=_last_failure)[:_MAX_DIALLED], until)
     if target.scheme == "http":
         return sock, None
     try:
         return sock, await _secure(sock, target.host, tls or _default_tls(), until)
-    except BaseException:
+    except BaseException as problem:
         sock.close()
+        if isinstance(problem, Failure):
+            _note_failure(place)
         raise
 
 
@@ -131,12 +134,31 @@ def _judge(target: Target, places: list[_Place], policy: AddressPolicy) -> None:
             raise ForbiddenAddress(f"{target.host} can be reached over https only: plain http is not allowed.")
 
 
-async def _dial(target: Target, places: list[_Place], until: float) -> socket.socket:
-    """A connection to the first address that takes one; each gets its share of the time left."""
-    first: Failure | None = None  # the resolver gives the most promising address first
-    for number, (family, sockaddr) in enumerate(places):
+# When an address last failed, the latest last. The resolver gives the same one first each time, though it may be gone,
+# or behind a network that loses large packets: the next attempt dials the other addresses of its name before it.
+_failed: dict[tuple[Any, ...], float] = {}
+_failed_lock = threading.Lock()
+
+
+def _last_failure(place: _Place) -> float:
+    return _failed.get(place[1], 0.0)
+
+
+def _note_failure(place: _Place) -> None:
+    with _failed_lock:
+        _failed.pop(place[1], None)
+        _failed[place[1]] = time.monotonic()
+        if len(_failed) > _FAILED:
+            del _failed[next(iter(_failed))]
+
+
+async def _dial(target: Target, places: list[_Place], until: float) -> tuple[socket.socket, _Place]:
+    """A connection to the first address that takes one, and which that is; each gets its share of the time left."""
+    first: Failure | None = None  # of the most promising address
+    for number, place in enumerate(places):
+        family, sockaddr = place
         try:
-            return await _connect(family, sockaddr, (until - time.monotonic()) / (len(places) - number))
+            sock = await _connect(family, sockaddr, (until - time.monotonic()) / (len(places) - number))
         except TimeoutError:
             failure = Failure(OutboundError.TIMEOUT_CONNECT, f"No connection to {target.host} before the deadline.")
         except ConnectionRefusedError:
@@ -147,6 +169,9 @@ async def _dial(target: Target, places: list[_Place], until: float) -> socket.so
             if at_limit(problem):
                 raise
             failure = Failure(OutboundError.CONNECTION_FAILED, f"{target.host} cannot be reached ({problem.strerror}).")
+        else:
+            return sock, place
+        _note_failure(place)
         first = first or failure
     raise first or Failure(OutboundError.DNS_FAILURE, f"{target.host} has no address.")
 

@@ -40,8 +40,9 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> Dialled:
 
 @pytest.fixture(autouse=True)
 def _no_real_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test asks a real name server."""
+    """No test asks a real name server, nor knows what failed in another."""
     monkeypatch.setattr(dialling, "_look_up", lambda host, port: pytest.fail("a real look-up"))
+    monkeypatch.setattr(dialling, "_failed", {})
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
@@ -161,6 +162,14 @@ def test_public_addresses_are_dialled_in_order(dialled: Dialled, monkeypatch: py
     result = send("https://hooks.example/")
     assert result.error is OutboundError.CONNECTION_REFUSED
     assert dialled == ["2606:4700:4700::1111", "93.184.216.34", "8.8.8.8"]
+
+
+def test_the_address_that_failed_last_is_dialled_last(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead address costs one attempt its share of the time, not each; and none is given up for good."""
+    resolve(monkeypatch, ["8.8.8.8"], ["8.8.8.8", "93.184.216.34"])
+    for _ in range(3):
+        send("https://hooks.example/")
+    assert dialled == ["8.8.8.8", *["93.184.216.34", "8.8.8.8"], *["93.184.216.34", "8.8.8.8"]]
 
 
 def test_plain_http_to_a_name_needs_an_allowed_network(dialled: Dialled, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,7 @@ def _both_ways(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     _way[:] = [way]
     stay_on_loopback(monkeypatch)
     monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+    monkeypatch.setattr(dialling, "_failed", {})
 
 
 def send(url: str, tls: ssl.SSLContext | None, deadline: float = 3.0, body: bytes = b"{}") -> OutboundResult:
@@ -224,6 +225,26 @@ def test_tls_that_never_begins(authority: Authority, spoilt: Behaviour) -> None:
     )
     assert result.error in expected
     assert result.duration_ms < 5000
+
+
+def test_an_address_without_tls_leaves_the_next_attempt_to_the_others(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A way on which connections begin and large packets get lost is not tried for ever, where a name has another."""
+    real = dialling._connect
+    with Subscriber(never_read) as lost, Subscriber(tls=authority.server("hooks.example")) as subscriber:
+        ports = {"127.0.0.2": lost.port, "127.0.0.1": subscriber.port}
+        monkeypatch.setattr(
+            dialling, "_look_up", lambda host, port: [(socket.AF_INET, (address, port)) for address in ports]
+        )
+        monkeypatch.setattr(
+            dialling,
+            "_connect",
+            lambda family, sockaddr, timeout: real(family, ("127.0.0.1", ports[sockaddr[0]]), timeout),
+        )
+        first = send("https://hooks.example/", authority.trusting, deadline=0.3)
+        second = send("https://hooks.example/", authority.trusting)
+    assert (first.error, second.status) == (OutboundError.TIMEOUT_CONNECT, 200)
 
 
 @pytest.mark.parametrize(
