@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -55,7 +56,7 @@ class Answer:
 
 
 class NothingCame(Failure):
-    """The connection was closed before the first byte of an answer."""
+    """The connection, or TLS, ended before the first byte of an answer."""
 
 
 class _TooMuch(Exception):
@@ -101,6 +102,11 @@ class _Wire:
         if reply := tls.to_send():  # new keys, say
             await reactor.send(self._sock, reply, self._until)
         return piece
+
+    @property
+    def failure(self) -> type[Failure]:
+        """The kind of failure that an end now is."""
+        return NothingCame if self.silent else Failure
 
     @property
     def at_rest(self) -> bool:
@@ -161,9 +167,11 @@ async def _receive_head(wire: _Wire, answer: Answer) -> tuple[dict[str, list[str
             OutboundError.INVALID_RESPONSE,
             f"More than {MAX_HEAD // 1024} KiB came before the end of the answer's headers.",
         ) from None
+    except ssl.SSLError as problem:  # in TLS 1.3 also: the certificate that we do not have
+        reason = problem.reason or "no reason given"
+        raise wire.failure(OutboundError.TLS_FAILURE, f"TLS failed before an answer came ({reason}).") from None
     except (OSError, _Cut):
-        failure = NothingCame if wire.silent else Failure
-        raise failure(OutboundError.CONNECTION_RESET, "The connection was closed before an answer came.") from None
+        raise wire.failure(OutboundError.CONNECTION_RESET, "The connection was closed before an answer came.") from None
 
 
 async def _status_line(wire: _Wire) -> tuple[int, int]:

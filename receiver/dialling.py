@@ -212,7 +212,7 @@ async def _secure(sock: socket.socket, host: str, context: ssl.SSLContext, until
         reason = problem.verify_message.rstrip(".")
         raise Failure(OutboundError.TLS_FAILURE, f"The certificate of {host} is not valid: {reason}.") from None
     except (ssl.SSLError, ValueError) as problem:
-        reason = getattr(problem, "reason", None) or "no reason given"
+        reason = getattr(problem, "reason", None) or str(problem)
         raise Failure(OutboundError.TLS_FAILURE, f"TLS with {host} failed ({reason}).") from None
     except OSError:
         raise Failure(
@@ -234,6 +234,8 @@ async def _shake_hands(sock: socket.socket, tls: Tls, until: float) -> None:
         left -= len(came)
         try:
             complete = await settled(_handshakers().submit(tls.shake_hands, came), until)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise ConnectionResetError from None
         except ssl.SSLError:
             with contextlib.suppress(OSError):  # an alert tells the server what is wrong with it
                 sock.send(tls.to_send())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
 import socket
 import ssl
 from ipaddress import ip_address, ip_network
@@ -21,6 +23,7 @@ from receiver.outbound import OutboundError, OutboundRequest, OutboundResult
 from tests.subscriber import (
     Behaviour,
     Subscriber,
+    Talk,
     Way,
     answer,
     close,
@@ -210,21 +213,48 @@ def test_a_server_that_speaks_something_else(authority: Authority) -> None:
     assert (result.status, result.error) == (None, OutboundError.TLS_FAILURE)
 
 
-@pytest.mark.parametrize("spoilt", [never_read, lambda talk: None])
-def test_tls_that_never_begins(authority: Authority, spoilt: Behaviour) -> None:
+def hang_up_on_greeting(talk: Talk) -> None:
+    """Take the greeting, and close without a word of TLS."""
+    talk.sock.recv(16384)
+
+
+def say_farewell(talk: Talk) -> None:
+    """Take the greeting, and say goodbye in TLS."""
+    talk.sock.recv(16384)
+    talk.send(b"\x15\x03\x03\x00\x02\x01\x00")
+    talk.wait()
+
+
+@pytest.mark.parametrize("deadline_and_behaviour", [(0.3, never_read), (5.0, hang_up_on_greeting), (5.0, say_farewell)])
+def test_tls_that_never_begins(authority: Authority, deadline_and_behaviour: tuple[float, Behaviour]) -> None:
     """A server that hangs or closes during the TLS greeting has its own reasons, within the deadline."""
-    with Subscriber(spoilt) as subscriber:
-        result = send(f"https://127.0.0.1:{subscriber.port}/", authority.trusting, deadline=0.3)
-    expected = (
-        {OutboundError.TIMEOUT_CONNECT}
-        if spoilt is never_read
-        else {
-            OutboundError.TLS_FAILURE,
-            OutboundError.CONNECTION_RESET,
-        }
-    )
-    assert result.error in expected
+    deadline, behaviour = deadline_and_behaviour
+    with Subscriber(behaviour) as subscriber:
+        result = send(f"https://127.0.0.1:{subscriber.port}/", authority.trusting, deadline)
+    if behaviour is never_read:
+        assert result.error is OutboundError.TIMEOUT_CONNECT
+    else:
+        assert result.error is OutboundError.CONNECTION_RESET
+        assert result.message == "127.0.0.1 closed the connection instead of beginning TLS."
     assert result.duration_ms < 5000
+
+
+def test_a_server_that_wants_a_certificate_of_ours(authority: Authority, tmp_path: Path) -> None:
+    """TLS 1.3 says so only after the handshake: the attempt fails by TLS and with its reason, not as a plain end."""
+    server = authority.server("127.0.0.1")
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+    server.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse(talk: Talk) -> None:
+        with socket.socket(fileno=os.dup(talk.sock.fileno())):  # so that the connection stays
+            with contextlib.suppress(ssl.SSLError):
+                server.wrap_socket(talk.sock, server_side=True)
+            talk.wait()
+
+    with Subscriber(refuse) as subscriber:
+        result = send(f"https://127.0.0.1:{subscriber.port}/", authority.trusting)
+    assert (result.status, result.error) == (None, OutboundError.TLS_FAILURE)
+    assert "CERTIFICATE_REQUIRED" in result.message
 
 
 def test_an_address_without_tls_leaves_the_next_attempt_to_the_others(

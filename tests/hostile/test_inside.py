@@ -246,7 +246,7 @@ def test_only_two_places_can_dial() -> None:
         "handlers/_deadline.py": {"http.client", "socket", "ssl", "requests", "urllib3"},  # its transport
         "receiver/dialling.py": {"socket", "ssl"},  # the guard
         "receiver/outbound.py": {"socket", "ssl"},  # on connections of the guard
-        "receiver/answers.py": {"socket"},  # on connections of the guard
+        "receiver/answers.py": {"socket", "ssl"},  # on connections of the guard
         "receiver/tls.py": {"ssl"},  # between bytes in memory
         "receiver/courier.py": {"ssl"},  # a type
         "receiver/reactor.py": {"socket"},  # waits for connections of the guard
