@@ -104,9 +104,9 @@ _IPV4_IN_LAST_BITS = tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0:0
 
 
 def _plain(address: Address) -> Address:
-    """The IPv4 address that an IPv4-mapped IPv6 address is; any other address as it is."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
+    """The IPv4 address that an IPv4-mapped IPv6 address is; any other address as it is, but without its zone."""
+    if isinstance(address, IPv6Address):
+        return address.ipv4_mapped or IPv6Address(int(address))
     return address
 
 

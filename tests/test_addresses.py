@@ -184,6 +184,14 @@ METADATA = [
 ]
 
 
+def test_a_zone_opens_nothing() -> None:
+    """The system's resolver gives a link-local address with the interface that it is on: it stays the same address."""
+    world = allowing("0.0.0.0/0", "::/0")
+    assert world.permits(ip_address("fe80::1%eth0"))
+    assert not world.permits(ip_address("fe80::a9fe:a9fe%eth0"))
+    assert allowing("fe80::a9fe:a9fe").permits(ip_address("fe80::a9fe:a9fe%eth0"))
+
+
 @pytest.mark.parametrize("text", METADATA)
 def test_metadata_needs_its_exact_name(text: str) -> None:
     """A large allowed network around a metadata address does not open it; naming it alone does."""
