@@ -17,6 +17,7 @@ keep a processor busy until the call's time is over.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import socket
@@ -29,8 +30,9 @@ from typing import Any
 import requests
 import urllib3.connection  # of requests' own transport
 import urllib3.connectionpool
-from requests.adapters import HTTPAdapter
+from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 from urllib3.exceptions import NewConnectionError
+from urllib3.util.ssl_ import create_urllib3_context
 
 MOST_STEPS = 20_000
 """Lines and reads that an answer can take: 8 MiB in chunks of half a KiB take fewer."""
@@ -234,6 +236,15 @@ class _TlsPool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+@functools.cache
+def _usual_trust() -> ssl.SSLContext:
+    """Believes whom the system believes, and Mozilla's list, which slim images need; requests knows the list alone."""
+    context = create_urllib3_context()
+    context.load_default_certs()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    return context
+
+
 class DeadlineAdapter(HTTPAdapter):
     """requests' transport to a provider, keeping the deadline of ``begin_call``.
 
@@ -261,6 +272,8 @@ class DeadlineAdapter(HTTPAdapter):
         if pool is None:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
             super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # theirs
+            if verify is True and isinstance(pool, _TlsPool):
+                pool.ca_certs, pool.conn_kw["ssl_context"] = None, _usual_trust()
             self._pools[place] = pool
         return pool
 

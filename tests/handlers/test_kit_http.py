@@ -361,6 +361,19 @@ def test_deadlines_hold_over_tls_and_certificates_are_checked(tmp_path: Path) ->
             assert time.monotonic() - began < http.TOTAL_TIMEOUT
 
 
+def test_whom_the_system_believes_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's own authority is as good for providers as for subscribers and `receiver check`; names still count."""
+    context, certificate = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    monkeypatch.setattr(_deadline, "_usual_trust", _deadline._usual_trust.__wrapped__)
+    with FakeProvider(tls=context) as remote:
+        remote.answer(json_answer({"a": 1}))
+        assert session(remote).get("/").json_object() == {"a": 1}
+        with pytest.raises(Unavailable):
+            http.ProviderSession(remote.url.replace("127.0.0.1", "localhost"), "Somebody").get("/")
+        assert len(remote.requests) == 1
+
+
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, str]:
     """A server's TLS context for 127.0.0.1, and the path of the certificate that vouches for it."""
     key = ec.generate_private_key(ec.SECP256R1())
