@@ -102,6 +102,11 @@ def _look_up(host: str, port: int, lookup: Future[list[Any]]) -> None:
         lookup.set_exception(problem)
 
 
+# When an address last failed. The resolver gives the same one first each time, though it may be gone, or behind a
+# network that loses large packets: the next call dials the other addresses of its name before it.
+_failed: dict[Any, float] = {}
+
+
 class TooMuch(Exception):
     """An answer is larger, or in more pieces, than any that makes sense; the text goes on from "the answer"."""
 
@@ -166,6 +171,7 @@ class _TimedResponse(http.client.HTTPResponse):
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = _TimedResponse
     answered = 0.0
+    address: Any = None  # that was dialled last
 
     def send(self, data: Any) -> None:
         """Send a part of the request within what is left of the call's time, connecting first where need be.
@@ -189,12 +195,14 @@ class _Connection(urllib3.connection.HTTPConnection):
             raise NewConnectionError(self, f"{self.host} has no address: {error}") from error
         allowed: Any = self.timeout
         until = time.monotonic() + allowed  # from here on: a name server that does not answer takes seconds of its own
-        first: OSError | None = None  # the resolver gives the most promising address first
-        for number, (family, kind, protocol, _, address) in enumerate(places):
+        first: OSError | None = None  # of the most promising address
+        places = sorted(places, key=lambda place: _failed.get(place[4], 0.0))
+        for number, (family, kind, protocol, _, self.address) in enumerate(places):
             share = (until - time.monotonic()) / (len(places) - number)
             try:
-                return self._dial(socket.socket(family, kind, protocol), address, share)
+                return self._dial(socket.socket(family, kind, protocol), self.address, share)
             except OSError as error:
+                _failed[self.address] = time.monotonic()
                 first = first or error
         raise NewConnectionError(self, f"no address of {self.host} takes a connection: {first}")
 
@@ -217,7 +225,14 @@ class _Connection(urllib3.connection.HTTPConnection):
 
 
 class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        """Connect, and begin TLS; an address where that fails is dialled last by the next call."""
+        try:
+            super().connect()
+        except Exception:
+            if self.sock is not None:  # there was a connection
+                _failed[self.address] = time.monotonic()
+            raise
 
 
 class _Pool(urllib3.connectionpool.HTTPConnectionPool):

@@ -151,6 +151,24 @@ def test_what_an_answer_has_too_much_is_not_the_next_answer(tmp_path: Path, tls:
         assert caller.post("/buy", starts_work=True).json_object() == {"right": True}
 
 
+def test_an_address_where_tls_does_not_begin_fails_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way on which connections begin and large packets get lost is not tried for ever, where a name has another."""
+    context, certificate = self_signed(tmp_path)
+    found = socket.getaddrinfo
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.5)
+    with FakeProvider(tls=context) as remote, socket.create_server(("127.0.0.1", 0)) as lost:
+        remote.answer(json_answer({"a": 1}))
+        ports = [lost.getsockname()[1], int(remote.url.rpartition(":")[2])]
+        both = [found("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in ports]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        caller = http.ProviderSession("https://127.0.0.1", "Somebody")
+        caller._verify = certificate
+        with pytest.raises(Unavailable):
+            caller.get("/")
+        monkeypatch.setattr(http, "CONNECT_TIMEOUT", 10.0)
+        assert caller.get("/").json_object() == {"a": 1}
+
+
 def test_a_name_server_that_does_not_answer_ends_no_later_than_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look-up that hangs keeps no call beyond its time, and so beyond its lease; many leave one thread behind."""
     asked: list[object] = []
