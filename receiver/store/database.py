@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from receiver import metrics
 from receiver.errors import Busy
@@ -20,6 +21,7 @@ from receiver.store.turns import Turns
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _AFTERWARDS = "after commit"
+_OUT = "out"  # of a connection that somebody has
 T = TypeVar("T")
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the process
 
@@ -46,9 +48,9 @@ class Store:
         event.listen(self.engine, "connect", self._note_file)
         self._turns = Turns(self._file)
         self._refused: tuple[float, float] | None = None  # when the first and the last were, since one was taken
-        event.listen(self.engine, "checkout", lambda *_: metrics.CONNECTIONS.inc())
-        for given_back in ("checkin", "detach"):  # one that listens is none of the pool's any more
-            event.listen(self.engine, given_back, lambda *_: metrics.CONNECTIONS.dec())
+        event.listen(self.engine, "checkout", _count_out)
+        event.listen(self.engine, "checkin", _count_in)
+        event.listen(self.engine, "detach", lambda *_: metrics.CONNECTIONS.dec())  # it listens, and does not come back
         self._migrator = self.engine.execution_options(writes=True, migrates=True)
 
     @contextmanager
@@ -166,6 +168,16 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _count_out(_: object, record: ConnectionPoolEntry, __: object) -> None:
+    record.info[_OUT] = True
+    metrics.CONNECTIONS.inc()
+
+
+def _count_in(_: object, record: ConnectionPoolEntry) -> None:
+    if record.info.pop(_OUT, False):  # else it could not be opened, and nobody had it
+        metrics.CONNECTIONS.dec()
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:

@@ -74,6 +74,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     engine = create_engine(
         _with_driver(parsed),
         connect_args=connect_arguments(url),
+        poolclass=silence.Pool,
         use_native_hstore=False,  # spares a query on every new connection
         pool_size=pool,
         max_overflow=0,
@@ -191,8 +192,7 @@ def _begin_sqlite(connection: Connection) -> None:
     if not options.get("writes", False):
         connection.exec_driver_sql("BEGIN")
         return
-    # NORMAL leaves a commit to the next flush, whoever makes it, as PostgreSQL does without synchronous_commit: see
-    # ``Store.write``.
+    # NORMAL leaves a commit to whoever flushes next, as PostgreSQL does without synchronous_commit: ``Store.write``.
     level = "FULL" if options.get("flushed", True) else "NORMAL"
     if connection.info.get(_LEVEL, level) != level:
         connection.exec_driver_sql(f"PRAGMA synchronous={level}")

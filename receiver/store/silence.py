@@ -15,7 +15,8 @@ import traceback
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool.base import _ConnectionRecord
 
 from receiver import logs
 
@@ -76,6 +77,16 @@ class Line:
         """Give back what it holds."""
         if self._end is not None:
             self._end.close()
+
+
+class Pool(QueuePool):
+    """A pool whose waiters go on as soon as one before them could not connect, as they do when one is given back.
+
+    SQLAlchemy's own lets them wait until their time is over, however many places have become free meanwhile.
+    """
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return _ConnectionRecord(self, connect=False)  # it connects as one that broke does: if that fails it goes back
 
 
 class _Watch:

@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from receiver.errors import Busy
-from receiver.store import Store, silence
+from receiver.metrics import CONNECTIONS
+from receiver.store import Store, dialect, silence
 from receiver.store.prepared import Prepared
 from receiver.store.schema import workers
 from tests import postgres
@@ -189,6 +190,27 @@ def test_one_at_a_time_tries_to_reach_a_server_that_is_silent(monkeypatch: pytes
     for thread in threads:
         thread.join()
     assert (tried[0], len(told)) == (5, 12)
+    store.close()
+
+
+def test_who_waits_for_a_connection_goes_on_when_none_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place in the pool that is free again is told to the next, who does not wait until his time is over."""
+
+    def connect(*_: object, **__: object) -> None:
+        wait(0.2)
+        raise psycopg.OperationalError("timeout")
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    monkeypatch.setattr(dialect, "BUSY_SECONDS", 60)
+    store = Store("postgresql://any@127.0.0.1:1/any", pool=1)
+    lent = CONNECTIONS._value.get()  # type: ignore[attr-defined]
+    waiting = [threading.Thread(target=ends_in_time, args=(store.ping,)) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join(20)
+    assert store.engine.pool.status().endswith("Current Checked out connections: 0")
+    assert CONNECTIONS._value.get() == lent, "none was lent out"  # type: ignore[attr-defined]
     store.close()
 
 
