@@ -19,7 +19,7 @@ from receiver.models import LONGEST_ID, CompletedVia, StoredNotice, Task, TaskSt
 from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, tasks
-from receiver.store.settling import Move, adoption, settle_held
+from receiver.store.settling import Move, adoption, at_once, settle_held
 from receiver.waking import lanes_after
 
 
@@ -98,15 +98,17 @@ class NoticeService:
     def take(self, call: Call) -> Taken:
         """Check a call and keep it. Raises BadToken, BadSignature, Malformed, NotFound or Busy, storing nothing."""
         (result,) = self.take_all([call])
+        assert result is not None  # the first is never left
         if isinstance(result, Exception):
             raise result
         return result
 
-    def take_all(self, calls: Sequence[Call]) -> list[Result]:
+    def take_all(self, calls: Sequence[Call]) -> list[Result | None]:
         """Check calls and keep them together; for each what ``take`` gives or raises, whatever becomes of the others.
 
-        One transaction for all; a result that is no exception is given when it is committed. Raises Busy when the
-        database cannot even be read: then nothing was stored.
+        One transaction for all; a result that is no exception is given when it is committed. None: so many subscribers
+        hear of them that this one was left for the next transaction; it is to be given once more. The first never is.
+        Raises Busy when the database cannot even be read: then nothing was stored.
         """
         now = self._clock()
         results: dict[int, Result] = {}
@@ -115,7 +117,7 @@ class NoticeService:
         known = self._store.ask(lambda connection: tasks.get_all(connection, named))
         understood = _step(opened, lambda each: self._understand(each, known, now), results)
         self._keep_all(understood, now, results)
-        return [results[place] for place in range(len(calls))]
+        return [results.get(place) for place in range(len(calls))]
 
     def _open(self, call: Call) -> _Opened:
         handler = self._providers.find(call.provider)
@@ -154,7 +156,7 @@ class NoticeService:
         return None if task is None else task.id
 
     def _keep_all(self, understood: Mapping[int, _Understood], now: int, results: dict[int, Result]) -> None:
-        """Keep notices in one transaction; where one of them makes it fail, each in one of its own."""
+        """Keep notices in one transaction, or some of many; where one makes it fail, each in one of its own."""
         try:
             results.update(self._keep(understood, now))
         except Exception as error:  # noqa: BLE001  whatever it is, the other notices must not suffer from it
@@ -170,11 +172,12 @@ class NoticeService:
         verdicts: dict[int, Verdict | None] = {}
         with self._store.write() as connection:
             held = tasks.hold(connection, {each.task_id for each in understood.values()})
-            for each_once in _rounds(understood):
+            kept = _some(connection, understood, held, now)
+            for each_once in _rounds(kept):
                 verdicts.update(self._keep_round(connection, each_once, held, now))
         reached("notice.kept")
         self._bell.ring(*lanes_after(held.values(), self._providers))
-        return {place: Taken(each.reply, verdicts[place], each.task_id) for place, each in understood.items()}
+        return {place: Taken(each.reply, verdicts[place], each.task_id) for place, each in kept.items()}
 
     def _keep_round(
         self, connection: Connection, understood: Mapping[int, _Understood], held: dict[str, Task], now: int
@@ -218,6 +221,29 @@ def _step(items: Mapping[int, A], work: Callable[[A], B | Taken], results: dict[
             else:
                 further[place] = outcome
     return further
+
+
+def _some(
+    connection: Connection, understood: Mapping[int, _Understood], held: Mapping[str, Task], now: int
+) -> dict[int, _Understood]:
+    """Those that this transaction is for, in order; of a task that has some left, the first ones."""
+    news = [place for place, each in understood.items() if _is_news(held.get(each.task_id), each, now)]
+    chosen = {news[number] for number in at_once(connection, [held[understood[place].task_id] for place in news])}
+    later = set(news) - chosen
+    left: set[str] = set()
+    some: dict[int, _Understood] = {}
+    for place, each in understood.items():
+        if place in later or each.task_id in left:
+            left.add(each.task_id)
+        else:
+            some[place] = each
+    return some
+
+
+def _is_news(task: Task | None, each: _Understood, now: int) -> bool:
+    """Whether subscribers may hear of it."""
+    moves = () if task is None else _consequence(task, each.update, _verdict(task, each), now)
+    return any(move.change is not None and move.change.event is not None for move in moves)
 
 
 def _rounds(understood: Mapping[int, _Understood]) -> Iterator[dict[int, _Understood]]:

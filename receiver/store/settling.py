@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,6 +22,11 @@ from receiver.lifecycle import Change
 from receiver.models import Delivery, DeliveryStatus, Event, EventType, Step, Subscriber, Task, TaskStatus, new_id
 from receiver.store import deliveries, events, subscribers, tasks
 from receiver.store.database import after_commit
+
+MOST_TOLD = 5000
+"""Deliveries that one transaction makes, about: of very many all at once would keep others from writing."""
+FEW = 5
+"""News that have not many more together, however many subscribers their accounts have."""
 
 
 @record
@@ -65,6 +71,20 @@ def settle_held(connection: Connection, moves: Sequence[Move], now: int) -> list
     settled = tasks.move_held(connection, [(move.task, _columns(move, now)) for move in moves])
     _tell(connection, list(zip(moves, settled, strict=True)), now)
     return settled
+
+
+def at_once(connection: Connection, news: Sequence[Task]) -> Sequence[int]:
+    """The places of those of some news, each of one of these tasks, that one transaction should tell subscribers.
+
+    The first; then those of which fewest hear, as many as are together no more than MOST_TOLD.
+    """
+    if len(news) <= FEW:
+        return range(len(news))
+    hearing = subscribers.count(connection, {task.account_id for task in news})
+    each = [hearing.get(task.account_id, 0) + (task.callback_url is not None) for task in news]
+    in_turn = [0, *sorted(range(1, len(news)), key=each.__getitem__)]
+    sums = accumulate(each[place] for place in in_turn)
+    return [place for place, told in zip(in_turn, sums, strict=True) if place == 0 or told <= MOST_TOLD]
 
 
 def adoption(task: Task, provider_task_id: str, now: int) -> Move:

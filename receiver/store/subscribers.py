@@ -8,7 +8,18 @@ from functools import lru_cache
 from math import ceil
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, bindparam, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from receiver.models import Page, Subscriber, new_id
 from receiver.store import dialect
@@ -39,6 +50,15 @@ _OF_ACCOUNT = Prepared(
     )
     .order_by(subscribers.c.id),
     "of_account",
+)
+_HOW_MANY = PreparedAmong(
+    lambda ids: (
+        select(subscribers.c.account_id, func.count())
+        .where(
+            subscribers.c.account_id.in_(ids), subscribers.c.task_only.is_(False), subscribers.c.deleted_at.is_(None)
+        )
+        .group_by(subscribers.c.account_id)
+    )
 )
 _SERVED = Prepared(
     update(subscribers).where(subscribers.c.id == bindparam("served")).values(served_at=bindparam("now")),
@@ -142,6 +162,12 @@ def enable(connection: Connection, subscriber_id: str) -> None:
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:
     """All registered subscribers of an account, disabled ones included."""
     return [known(row) for row in _OF_ACCOUNT.fetch(connection, (account_id,))]
+
+
+def count(connection: Connection, accounts: Collection[str]) -> dict[str, int]:
+    """How many registered subscribers each of these accounts has; without those that have none."""
+    found: dict[str, int] = dict(_HOW_MANY.fetch(connection, accounts))
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -57,19 +57,22 @@ class Express(Generic[T]):
 
     def _run(self) -> None:
         last = 1
+        left: list[tuple[T, Plain]] = []
         while True:
-            batch = self._gather(last)
+            batch = self._gather(left, last)
             last = len(batch)
-            tickets, answers = [ticket for ticket, _ in batch], [b""] * last
+            answers: Sequence[bytes | None] = [b""] * last
             try:
                 answers = self._take_in([plain for _, plain in batch])
             except Exception:  # their connections are closed; the thread goes on, whatever fails
                 log.exception("callbacks could not be taken in")
-            self._answered(list(zip(tickets, answers, strict=True)))
+            left = [one for one, answer in zip(batch, answers, strict=True) if answer is None]
+            told = zip(batch, answers, strict=True)
+            self._answered([(ticket, answer) for (ticket, _), answer in told if answer is not None])
 
-    def _gather(self, last: int) -> list[tuple[T, Plain]]:
-        """All that wait, at least one; for a moment also those that are missing to as many as last."""
-        batch = [self._waiting.get()]
+    def _gather(self, left: Sequence[tuple[T, Plain]], last: int) -> list[tuple[T, Plain]]:
+        """What was left and all that wait, at least one; for a moment also what is missing to as many as last."""
+        batch = [*left] or [self._waiting.get()]
         until = time.monotonic() + PAUSE
         try:
             while len(batch) < MOST:
@@ -79,15 +82,17 @@ class Express(Generic[T]):
             pass
         return batch
 
-    def _take_in(self, calls: Sequence[Plain]) -> list[bytes]:
-        results: Sequence[Result]
+    def _take_in(self, calls: Sequence[Plain]) -> list[bytes | None]:
+        """The answers; None for a call that is to be taken in once more."""
+        results: Sequence[Result | None]
         try:
             results = self._notices.take_all(
                 [Call(plain.provider, plain.token, plain.headers, {}, plain.body) for plain in calls]
             )
         except Exception as error:  # noqa: BLE001  the application says it to each, and logs it
             results = [error] * len(calls)
-        return [self._answer(plain, result) for plain, result in zip(calls, results, strict=True)]
+        answers = zip(calls, results, strict=True)
+        return [None if result is None else self._answer(plain, result) for plain, result in answers]
 
     def _answer(self, plain: Plain, result: Result) -> bytes:
         try:

@@ -17,7 +17,7 @@ from receiver.errors import Busy, NotFound
 from receiver.models import EventType, Task, TaskStatus, Verdict
 from receiver.notices import Call, Taken
 from receiver.signing import BadToken
-from receiver.store import Store
+from receiver.store import Store, settling, tasks
 from tests.core.stage import PICTURE, SECRET, Stage
 
 
@@ -74,6 +74,37 @@ def test_notices_about_one_task_share_one_transaction_too(stage: Stage, monkeypa
         Verdict.CONTRADICTION,
     ]
     assert len(counted) == 1
+
+
+@pytest.mark.parametrize("confirm", ["false", "true"])
+def test_of_what_very_many_hear_some_is_left_for_the_next_transaction(
+    build: Any, monkeypatch: pytest.MonkeyPatch, confirm: str
+) -> None:
+    """Others write in between; whom few hear of goes first, but for the oldest. What tells nobody is never left."""
+    monkeypatch.setattr(settling, "MOST_TOLD", 8)
+    monkeypatch.setattr(settling, "FEW", 2)
+    stage: Stage = build(TOY_CONFIRM_NOTICES=confirm)
+    monkeypatch.setattr(type(stage.handler), "signature_covers_body", False)
+    for number in range(3):
+        stage.subscribe(f"https://hooks.example.test/{number}", "task.succeeded")
+    running = [stage.running(f"job-{number}") for number in range(6)]
+    with stage.runtime.store.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO accounts (id, name, secrets_sealed, created_at) VALUES ('o', 'o', '', 1)"
+        )
+        connection.exec_driver_sql(f"UPDATE tasks SET account_id = 'o' WHERE id = '{running[-1].id}'")
+    calls = [call(stage, task, f"job-{at}") for at, task in enumerate(running)]
+    calls.insert(3, call(stage, running[2], "job-2", "broken"))
+    left, taken = list(range(len(calls))), []
+    while left:
+        results = stage.runtime.notices.take_all([calls[at] for at in left])
+        taken.append([at for at, result in zip(left, results, strict=True) if result is not None])
+        left = [at for at, result in zip(left, results, strict=True) if result is None]
+    assert taken == ([[0, 1, 6], [2, 3], [4, 5]] if confirm == "false" else [list(range(7))])
+    if confirm == "false":
+        with stage.runtime.store.read() as connection:
+            found = tasks.get_all(connection, {task.id for task in running})
+        assert {task.status for task in found.values()} == {TaskStatus.SUCCEEDED}
 
 
 def test_a_task_that_a_notice_ends_makes_room_at_once(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from receiver.errors import Busy
-from receiver.notices import NoticeService
+from receiver.notices import Call, NoticeService, Result
 from receiver.web.express import Express
 from receiver.web.plain import LARGEST, plain_call
 from tests.handlers.topview_samples import notice_body
@@ -129,6 +129,26 @@ def test_as_many_as_last_are_waited_for_a_moment(
             found.append(len(answers.get(timeout=20)))
     found += [len(answers.get(timeout=20))] if pause else []
     assert found == sizes
+
+
+def test_what_was_left_is_answered_after_the_next_transaction(
+    app: Flask, running: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many subscribers are to be told of each: all are taken in, and those before them need not wait."""
+    answers: queue.Queue[Sequence[tuple[int, bytes]]] = queue.Queue()
+    express: Express[int] = Express(app, answers.put)
+    plain = plain_call(HEAD.replace(b"topview/abc.DEF_1-2", running[1].removeprefix("/callbacks/").encode()), b"{}")
+    assert plain is not None
+    take_all = NoticeService.take_all
+
+    def take_some(service: NoticeService, calls: Sequence[Call]) -> Sequence[Result | None]:
+        return [*take_all(service, calls[:2]), *[None for _ in calls[2:]]]
+
+    monkeypatch.setattr(NoticeService, "take_all", take_some)
+    for ticket in range(5):
+        express.put(ticket, plain)
+    express.start()
+    assert [[ticket for ticket, _ in answers.get(timeout=20)] for _ in range(3)] == [[0, 1], [2, 3], [4]]
 
 
 def test_a_call_that_comes_the_express_way_is_kept(
