@@ -132,6 +132,12 @@ class DeliveryService:
                 return Turn(claimed, now)
             return Turn(claimed, claiming.next_due(connection, now, self._per_subscriber))
 
+    def disables(self, outcome: Outcome) -> bool:
+        """Whether an outcome disables a registered subscriber, as far as its claim tells."""
+        subscriber = outcome.claim.subscriber
+        judgement = self._judge(outcome, subscriber, self._clock(), counts=True)
+        return judgement.disable is not None and not subscriber.task_only
+
     def request_of(self, claim: Claim) -> OutboundRequest:
         """The stored bytes of the event, signed for this attempt with every live secret."""
         now = self._clock()

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, func, literal_column, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    Table,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
 from receiver.models import first_id
 from receiver.store import dialect
@@ -18,7 +29,7 @@ from receiver.store.events import place_before
 from receiver.store.schema import deliveries, events, idempotency_keys, notices, subscribers, tasks
 
 MOST_HANGING = 5000
-"""Deliveries and attempts that go with their tasks in one transaction; of one task all go together."""
+"""Deliveries and attempts that go with their tasks, or events, in one transaction; of one all go together."""
 
 _UNNAMED = ~exists().where(deliveries.c.subscriber_id == subscribers.c.id)
 
@@ -37,21 +48,13 @@ def old_tasks(connection: Connection, finished_before: int, limit: int) -> Seque
     still to be told. All of these that are old are gone through for that.
     """
     held = exists().where(idempotency_keys.c.task_id == tasks.c.id)
-    hanging = select(func.coalesce(func.sum(1 + deliveries.c.attempts), 0)).where(deliveries.c.task_id == tasks.c.id)
-    old = select(tasks.c.id, hanging.scalar_subquery()).where(
+    old = select(tasks.c.id, _hanging(deliveries.c.task_id == tasks.c.id)).where(
         tasks.c.finished_at.is_not(None),
         tasks.c.finished_at < finished_before,
         ~held,
         ~_owed(deliveries.c.task_id == tasks.c.id),
     )
-    some: list[str] = []
-    together = 0
-    for task_id, hung in connection.execute(old.order_by(tasks.c.finished_at).limit(limit)):
-        together += hung
-        if some and together > MOST_HANGING:
-            break
-        some.append(task_id)
-    return some
+    return _not_too_many(connection, old.order_by(tasks.c.finished_at).limit(limit))
 
 
 def purge_tasks(connection: Connection, ids: Sequence[str]) -> int:
@@ -77,16 +80,17 @@ def purge_notices(connection: Connection, received_before: int, limit: int) -> i
 def purge_events(connection: Connection, created_before: int, limit: int) -> int:
     """Delete events of no task that are older than a time (ms) and wait for no delivery; how many.
 
-    Those of them that are young are not gone through: by their places they come later.
+    Fewer where much hangs on them. Those of them that are young are not gone through: by their places they come later.
     """
     before = first_id("evt", created_before)
-    old = select(events.c.id).where(
+    old = select(events.c.id, _hanging(deliveries.c.event_id == events.c.id)).where(
         events.c.task_id.is_(None),
         events.c.id < before,
         events.c.seq <= place_before(before),
         ~_owed(deliveries.c.event_id == events.c.id),
     )
-    return _delete(connection, events, events.c.id, old.limit(limit), deliveries.c.event_id)
+    some = select(events.c.id).where(events.c.id.in_(_not_too_many(connection, old.limit(limit))))
+    return _delete(connection, events, events.c.id, some, deliveries.c.event_id)
 
 
 def unused_subscribers(connection: Connection, before: int, limit: int) -> Sequence[str]:
@@ -104,6 +108,24 @@ def purge_subscribers(connection: Connection, ids: Sequence[str]) -> int:
     """Delete those of these subscribers that are still unused; how many."""
     still = select(subscribers.c.id).where(subscribers.c.id.in_(ids), _UNNAMED).order_by(subscribers.c.id)
     return _delete(connection, subscribers, subscribers.c.id, still)
+
+
+def _hanging(of_row: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many deliveries and attempts go with a row, of which these deliveries are."""
+    every = func.coalesce(func.sum(1 + deliveries.c.attempts), 0)
+    return select(every).where(of_row).scalar_subquery()
+
+
+def _not_too_many(connection: Connection, query: Select[Any]) -> list[str]:
+    """The first ids of a query that also says what hangs on each; at least one."""
+    some: list[str] = []
+    together = 0
+    for found, hung in connection.execute(query):
+        together += hung
+        if some and together > MOST_HANGING:
+            break
+        some.append(found)
+    return some
 
 
 def _owed(of_row: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -50,6 +50,10 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         turn = self._service.turn(ended, room, reserved=reserved, troubled=troubled, holder=self._worker_id)
         return turn.claims, turn.next_look
 
+    def news(self, one: Outcome | Unmade) -> int:
+        """One that disables its subscriber: the others of its account are told."""
+        return int(isinstance(one, Outcome) and self._service.disables(one))
+
     def first_due(self) -> int | None:
         """When the next delivery can be attempted."""
         return self._service.next_look()

@@ -64,6 +64,10 @@ class QueryLane(TurnLane[Batch, Answer]):
         turn = self._service.turn(self._provider, ended, free)
         return turn.batches, turn.next_look
 
+    def news(self, one: Answer) -> int:
+        """Each end, and progress."""
+        return sum(update.status.final or update.progress is not None for update in one.updates.values())
+
     def first_due(self) -> int | None:
         """When the next running task is to be asked about."""
         return self._service.next_look(self._provider)

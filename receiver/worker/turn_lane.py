@@ -15,6 +15,8 @@ from receiver.worker.lane import Rounds, persist
 
 MOST_AT_ONCE = 100
 """Results in one transaction at most: others want to write, too."""
+MOST_TOLD = 5
+"""Pieces of news among them, about: each may have to be told to all subscribers of an account, up to a thousand."""
 GATHERING = 0.001
 """Seconds that results wait for others in flight, so that they are written together."""
 
@@ -55,6 +57,10 @@ class TurnLane(Rounds, Generic[C, E]):
     def close(self) -> None:
         """Give back what those who do the work need, once all is stored."""
 
+    @abstractmethod
+    def news(self, one: E) -> int:
+        """Of how many events it tells, about."""
+
     def stored(self, ended: Sequence[E]) -> None:
         """Told of what was stored."""
 
@@ -71,7 +77,7 @@ class TurnLane(Rounds, Generic[C, E]):
     def make_round(self) -> bool:
         """Store what has ended and begin what is due."""
         self._gather()
-        ended = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
+        ended = self._some_ended()
         free = 0 if self._stopping.is_set() else self.seats - self._taken + len(ended)
         if self._rung:
             self._rung = False
@@ -88,6 +94,15 @@ class TurnLane(Rounds, Generic[C, E]):
     def next_look(self) -> int | None:
         """When something can be claimed, as far as the last look could tell."""
         return self._due
+
+    def _some_ended(self) -> Sequence[E]:
+        """Results for one transaction."""
+        some: list[E] = []
+        news = 0
+        while self._ended and len(some) < MOST_AT_ONCE and news < MOST_TOLD:
+            some.append(self._ended.popleft())
+            news += self.news(some[-1])
+        return some
 
     def _gather(self) -> None:
         """Let results wait for more, while others are in flight."""

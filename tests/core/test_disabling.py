@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.deliveries import Outcome
+from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus, EventType, Trigger
 from receiver.schedule import CIRCUIT_AFTER
 from tests.core.stage import HOOK, Stage, answered
@@ -169,3 +170,22 @@ def test_what_was_under_way_when_the_circuit_opened_tells_nothing_new(stage: Sta
     after = stage.subscriber(subscriber)
     assert after.failures == CIRCUIT_AFTER
     assert after.ready_at <= stage.clock() + 11_000
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "known"), [(410, 0, True), (500, 6, True), (500, 0, False), (200, 6, False)]
+)
+def test_what_disables_a_subscriber_is_known_before(stage: Stage, status: int, days: int, known: bool) -> None:
+    """All others of its account are told then: the lane stores few such results in one transaction."""
+    subscriber = stage.subscribe()
+    for _ in range(DISABLE_FAILURES + 2):
+        stage.ping(subscriber)
+    for _ in range(DISABLE_FAILURES - 1):
+        assert stage.attempt(500, room=1)
+        stage.clock.pass_by(400)
+    stage.clock.pass_by(days * 86_400)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    outcome = Outcome(claim, stage.clock(), answered(status))
+    assert stage.runtime.deliveries.disables(outcome) is known
+    stage.runtime.deliveries.turn([outcome], 0)
+    assert stage.subscriber(subscriber).disabled is known

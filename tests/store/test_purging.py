@@ -45,6 +45,19 @@ def test_a_step_of_a_long_purge_looks_at_few_deliveries(stage: Stage, clock: Clo
     assert "Seq Scan on deliveries" not in plan, plan
 
 
+def test_much_that_hangs_on_events_goes_in_more_steps(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand subscribers hear of each of them that is disabled: of fifty such events a step would take long."""
+    monkeypatch.setattr(purging, "MOST_HANGING", 5)
+    subscriber = stage.subscribe()
+    for _ in range(4):
+        stage.ping(subscriber)
+    assert len(stage.attempt(200)) == 4
+    clock.pass_by(31 * 86_400)
+    assert [stage.runtime.sweeping.step() for _ in range(3)] == [2, 2, 0]
+
+
 def test_who_finds_that_another_was_faster_goes_on(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A purge beside a worker that sweeps ends when nothing old is left, not at the first tasks that were gone."""
     monkeypatch.setattr(sweeping, "STEP", 1)

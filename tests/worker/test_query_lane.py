@@ -112,6 +112,17 @@ def test_answers_that_come_together_are_written_together(build: Any, start: Star
     assert len(turns) <= 10
 
 
+def test_much_news_is_written_in_several_turns(build: Any) -> None:
+    """A thousand subscribers may have to be told of each end: others write in between. No news goes together."""
+    stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
+    lane = QueryLane(stage.runtime, "toy")
+    tasks = running(stage, 12)
+    for said, turns in ((done, [5, 5, 2]), (still, [12])):
+        lane._ended.extend(Answer([task], {task.id: said()}) for task in tasks)
+        assert [len(lane._some_ended()) for _ in turns] == turns
+        assert not lane._ended
+
+
 def test_news_is_not_kept_waiting(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that ends a task is written at once, though other calls are under way whose answers could join it."""
     monkeypatch.setattr(query_lane, "LEISURE", 300.0)
