@@ -20,7 +20,7 @@ from receiver.models import Attempt, Delivery, DeliveryStatus, EventType, Page, 
 from receiver.outbound import OutboundRequest, OutboundResult
 from receiver.sealing import Sealer
 from receiver.signing import live, load_secrets, signature_header
-from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, subscribers
+from receiver.store import Connection, Store, attempts, backlog, claiming, deliveries, subscribers, tasks
 from receiver.store.claiming import Claim
 from receiver.store.database import after_commit
 from receiver.store.deliveries import Filter
@@ -192,7 +192,8 @@ class DeliveryService:
             trigger = held[outcome.claim.delivery.id, outcome.claim.delivery.fence]
             results.append(_written(outcome, judgement, now, trigger))
             if record is not None:
-                records[record.id] = self._after(connection, record, judgement, now, counts=counts)
+                began = outcome.started_at
+                records[record.id] = self._after(connection, record, judgement, now, began=began, counts=counts)
         attempts.finish(connection, results)
         for _, values in results:
             if values["status"] is not DeliveryStatus.PENDING:
@@ -226,9 +227,9 @@ class DeliveryService:
         )
 
     def _after(
-        self, connection: Connection, record: Subscriber, judgement: Judgement, now: int, *, counts: bool
+        self, connection: Connection, record: Subscriber, judgement: Judgement, now: int, *, began: int, counts: bool
     ) -> Subscriber:
-        """The subscriber's record after an attempt."""
+        """The subscriber's record after an attempt, which began at a time (ms)."""
         if judgement.healthy:
             return record if record.failing_since is None else replace(record, failures=0, failing_since=None)
         after = replace(
@@ -239,6 +240,8 @@ class DeliveryService:
         )
         if judgement.disable is None or record.disabled:
             return after
+        if record.task_only and tasks.named_since(connection, record.account_id, record.url, began):
+            return after  # else that task, too, would have to wait for the next one that names it
         self._disable(connection, record, judgement.disable, now)
         return replace(after, disabled=True, disabled_reason=judgement.disable)
 

@@ -136,6 +136,12 @@ def find_by_provider_id(connection: Connection, provider: str, provider_task_id:
     return None if row is None else _from_row(row)
 
 
+def named_since(connection: Connection, account_id: str, callback_url: str, at: int) -> bool:
+    """Whether one of an account's tasks that were made after a time (ms) has this callback URL."""
+    query = select(tasks.c.id).where(tasks.c.account_id == account_id, tasks.c.id >= first_id("task", at + 1))
+    return connection.execute(query.where(tasks.c.callback_url == callback_url).limit(1)).first() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What ``list_page`` narrows down to; times in ms; None means any."""

@@ -90,6 +90,22 @@ def test_a_late_410_does_not_shut_a_callback_url_that_was_opened_by_hand(stage: 
     assert stage.delivery(ended).status is DeliveryStatus.DELIVERED
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_a_late_410_does_not_shut_a_callback_url_that_another_task_names_since(stage: Stage, between: bool) -> None:
+    """Nothing else would open it for that task; one that names it again only afterwards does so by itself."""
+    stage.running(callback_url=HOOK)
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    outcome = Outcome(claim, stage.clock(), answered(410))
+    stage.clock.pass_by(1)
+    task = stage.running("job-2", callback_url=HOOK if between else f"{HOOK}/other")
+    stage.clock.pass_by(1)
+    stage.runtime.deliveries.turn([outcome], 0)
+    assert stage.rows("SELECT disabled FROM subscribers ORDER BY id")[0].disabled == (not between)
+    stage.attempt(200)
+    assert [one.status for one in stage.deliveries_of(task)] == [DeliveryStatus.DELIVERED]
+    assert stage.delivery(claim.delivery).reason == "gone"
+
+
 def test_the_end_of_a_callback_url_is_not_announced(stage: Stage) -> None:
     """Nobody registered it, so nobody could make anything of the event; its deliveries show what happened."""
     watcher = stage.subscribe(f"{HOOK}/watch", "subscriber.disabled")
