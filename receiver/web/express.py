@@ -70,9 +70,9 @@ class Express(Generic[T]):
             told = zip(batch, answers, strict=True)
             self._answered([(ticket, answer) for (ticket, _), answer in told if answer is not None])
 
-    def _gather(self, left: Sequence[tuple[T, Plain]], last: int) -> list[tuple[T, Plain]]:
-        """What was left and all that wait, at least one; for a moment also what is missing to as many as last."""
-        batch = [*left] or [self._waiting.get()]
+    def _gather(self, again: Sequence[tuple[T, Plain]], last: int) -> list[tuple[T, Plain]]:
+        """These and all that wait, at least one; for a moment also those that are missing to as many as last."""
+        batch = [*again] or [self._waiting.get()]
         until = time.monotonic() + PAUSE
         try:
             while len(batch) < MOST:

@@ -290,6 +290,7 @@ def test_looking_for_deliveries_uses_the_index_of_what_waits(stage: Stage, what:
     ("index", "look"),
     [
         ("ix_subscribers_registered", lambda c, account: subscriber_queries.of_account(c, account)),
+        ("ix_subscribers_registered", lambda c, account: subscriber_queries.count(c, [account])),
         ("ix_subscribers_registered", lambda c, account: subscriber_queries.list_page(c, account, 5, None)),
         ("ix_subscribers_task_only", lambda c, account: subscriber_queries.of_callback_url(c, account, HOOK)),
     ],
