@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from random import random
 
 from handlers import Handler, RemoteTask, TaskUpdate, record
@@ -14,7 +15,7 @@ from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.database import after_commit
-from receiver.store.settling import Move, settle_held
+from receiver.store.settling import FEW, MOST_TOLD, Move, how_many_hear, settle_held
 from receiver.waking import lanes_after
 
 HORIZON = 250
@@ -55,6 +56,12 @@ class Answer:
     failed: str | None = None
     pause: float = 0.0
     calls: int = 1
+
+    def tells(self, task: Task, now: int) -> bool:
+        """Whether subscribers may be told of this task, of the batch, when the answer is written."""
+        update = self.updates.get(task.id)
+        change = None if update is None else lifecycle.apply_update(task, update, CompletedVia.POLL)
+        return now >= task.deadline_at or (change is not None and change.event is not None)
 
     def step(self, task: Task, now: int) -> Step:
         """The line in the task's timeline."""
@@ -119,6 +126,21 @@ class PollingService:
         if news:
             self._bell.ring(*lanes_after((task for task in news if task.status.final), self._providers))
         return turn
+
+    def together(self, answers: Sequence[Answer]) -> int:
+        """How many answers (at least one), from the first, one ``turn`` should write. Raises Busy.
+
+        Fewer than all where very many subscribers are to be told: others want to write in between.
+        """
+        now = self._clock()
+        news = [
+            (place, task) for place, answer in enumerate(answers) for task in answer.batch if answer.tells(task, now)
+        ]
+        if len(news) <= FEW:
+            return len(answers)
+        hearing = self._store.ask(lambda connection: how_many_hear(connection, [task for _, task in news]))
+        beyond = (place for (place, _), told in zip(news, accumulate(hearing), strict=True) if told > MOST_TOLD)
+        return max(next(beyond, len(answers)), 1)
 
     def _claim(self, connection: Connection, provider: str, room: int) -> Turn:
         """Claim batches.

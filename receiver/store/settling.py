@@ -80,11 +80,16 @@ def at_once(connection: Connection, news: Sequence[Task]) -> Sequence[int]:
     """
     if len(news) <= FEW:
         return range(len(news))
-    hearing = subscribers.count(connection, {task.account_id for task in news})
-    each = [hearing.get(task.account_id, 0) + (task.callback_url is not None) for task in news]
+    each = how_many_hear(connection, news)
     in_turn = [0, *sorted(range(1, len(news)), key=each.__getitem__)]
     sums = accumulate(each[place] for place in in_turn)
     return [place for place, told in zip(in_turn, sums, strict=True) if place == 0 or told <= MOST_TOLD]
+
+
+def how_many_hear(connection: Connection, news: Sequence[Task]) -> list[int]:
+    """How many subscribers are told, at most, of an event of each of these tasks."""
+    registered = subscribers.count(connection, {task.account_id for task in news})
+    return [registered.get(task.account_id, 0) + (task.callback_url is not None) for task in news]
 
 
 def adoption(task: Task, provider_task_id: str, now: int) -> Move:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from receiver import logs, watching
 from receiver.bell import DELIVER
@@ -16,6 +17,7 @@ from receiver.faultpoints import reached
 from receiver.outbound import OutboundResult
 from receiver.runtime import Runtime
 from receiver.store.claiming import Claim
+from receiver.store.settling import FEW
 from receiver.worker.turn_lane import MOST_AT_ONCE, TurnLane
 
 RESERVED = 4
@@ -50,9 +52,12 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         turn = self._service.turn(ended, room, reserved=reserved, troubled=troubled, holder=self._worker_id)
         return turn.claims, turn.next_look
 
-    def news(self, one: Outcome | Unmade) -> int:
-        """One that disables its subscriber: the others of its account are told."""
-        return int(isinstance(one, Outcome) and self._service.disables(one))
+    def together(self, ended: Sequence[Outcome | Unmade]) -> int:
+        """Few of those that disable their subscribers, of which all others of an account are told."""
+        disabling = (
+            place for place, one in enumerate(ended) if isinstance(one, Outcome) and self._service.disables(one)
+        )
+        return next(islice(disabling, FEW, None), len(ended))
 
     def first_due(self) -> int | None:
         """When the next delivery can be attempted."""

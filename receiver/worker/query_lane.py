@@ -64,9 +64,9 @@ class QueryLane(TurnLane[Batch, Answer]):
         turn = self._service.turn(self._provider, ended, free)
         return turn.batches, turn.next_look
 
-    def news(self, one: Answer) -> int:
-        """Each end, and progress."""
-        return sum(update.status.final or update.progress is not None for update in one.updates.values())
+    def together(self, ended: Sequence[Answer]) -> int:
+        """How many answers one transaction should write. Raises Busy."""
+        return self._service.together(ended)
 
     def first_due(self) -> int | None:
         """When the next running task is to be asked about."""

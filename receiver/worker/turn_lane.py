@@ -15,8 +15,6 @@ from receiver.worker.lane import Rounds, persist
 
 MOST_AT_ONCE = 100
 """Results in one transaction at most: others want to write, too."""
-MOST_TOLD = 5
-"""Pieces of news among them, about: each may have to be told to all subscribers of an account, up to a thousand."""
 GATHERING = 0.001
 """Seconds that results wait for others in flight, so that they are written together."""
 
@@ -58,8 +56,11 @@ class TurnLane(Rounds, Generic[C, E]):
         """Give back what those who do the work need, once all is stored."""
 
     @abstractmethod
-    def news(self, one: E) -> int:
-        """Of how many events it tells, about."""
+    def together(self, ended: Sequence[E]) -> int:
+        """How many of these (at least one), from the first, one transaction should store. Raises Busy.
+
+        Fewer than all where very many subscribers are to be told of them: others want to write in between.
+        """
 
     def stored(self, ended: Sequence[E]) -> None:
         """Told of what was stored."""
@@ -97,12 +98,13 @@ class TurnLane(Rounds, Generic[C, E]):
 
     def _some_ended(self) -> Sequence[E]:
         """Results for one transaction."""
-        some: list[E] = []
-        news = 0
-        while self._ended and len(some) < MOST_AT_ONCE and news < MOST_TOLD:
-            some.append(self._ended.popleft())
-            news += self.news(some[-1])
-        return some
+        some = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_AT_ONCE))]
+        fit = 0
+        try:
+            fit = self.together(some) if len(some) > 1 else len(some)
+        finally:
+            self._ended.extendleft(reversed(some[fit:]))
+        return some[:fit]
 
     def _gather(self) -> None:
         """Let results wait for more, while others are in flight."""

@@ -192,7 +192,7 @@ def test_what_was_under_way_when_the_circuit_opened_tells_nothing_new(stage: Sta
     ("status", "days", "known"), [(410, 0, True), (500, 6, True), (500, 0, False), (200, 6, False)]
 )
 def test_what_disables_a_subscriber_is_known_before(stage: Stage, status: int, days: int, known: bool) -> None:
-    """All others of its account are told then: the lane stores few such results in one transaction."""
+    """All others of its account are told then, so the lane is to store few such results in one transaction."""
     subscriber = stage.subscribe()
     for _ in range(DISABLE_FAILURES + 2):
         stage.ping(subscriber)

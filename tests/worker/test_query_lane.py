@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from handlers import RemoteStatus, RemoteTask, TaskUpdate, Unavailable
 from handlers._deadline import begin_call
 from handlers._http import CONNECTIONS
+from receiver import polling
 from receiver.errors import Busy
 from receiver.models import Task, TaskStatus
 from receiver.polling import Answer, PollingService, Turn
@@ -19,7 +21,7 @@ from receiver.runtime import wall_clock
 from receiver.store import pacing
 from receiver.worker import query_lane
 from receiver.worker.query_lane import LEAST_SEATS, MOST_SEATS, QueryLane
-from tests.core.stage import Stage, done, still
+from tests.core.stage import HOOK, Stage, done, still
 from tests.worker.conftest import until
 
 Query = Callable[[RemoteTask], TaskUpdate]
@@ -112,15 +114,31 @@ def test_answers_that_come_together_are_written_together(build: Any, start: Star
     assert len(turns) <= 10
 
 
-def test_much_news_is_written_in_several_turns(build: Any) -> None:
-    """A thousand subscribers may have to be told of each end: others write in between. No news goes together."""
+def test_much_news_is_written_in_several_turns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many subscribers hear of each end, others write in between; no news goes together, as do few hearers."""
+    monkeypatch.setattr(polling, "FEW", 3)
+    monkeypatch.setattr(polling, "MOST_TOLD", 10)
     stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
     lane = QueryLane(stage.runtime, "toy")
     tasks = running(stage, 12)
-    for said, turns in ((done, [5, 5, 2]), (still, [12])):
-        lane._ended.extend(Answer([task], {task.id: said()}) for task in tasks)
-        assert [len(lane._some_ended()) for _ in turns] == turns
-        assert not lane._ended
+
+    def written(said: Callable[[], TaskUpdate], turns: int, pieces: int = 1) -> list[int]:
+        batches = [tasks[place : place + pieces] for place in range(0, len(tasks), pieces)]
+        lane._ended.extend(Answer(batch, {task.id: said() for task in batch}) for batch in batches)
+        return [len(lane._some_ended()) for _ in range(turns)]
+
+    assert written(done, 1) == [12]
+    for number in range(4):
+        stage.subscribe(f"{HOOK}/{number}")
+    assert written(done, 7) == [2, 2, 2, 2, 2, 2, 0]
+    assert written(done, 4, pieces=4) == [1, 1, 1, 0]
+    assert written(still, 2) == [12, 0]
+    ended = [Answer([task], {task.id: done()}) for task in tasks]
+    lane._ended.extend(ended)
+    monkeypatch.setattr(stage.runtime.store, "ask", Mock(side_effect=Busy("no")))
+    with pytest.raises(Busy):
+        lane._some_ended()
+    assert list(lane._ended) == ended
 
 
 def test_news_is_not_kept_waiting(build: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

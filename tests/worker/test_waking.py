@@ -11,13 +11,15 @@ import pytest
 
 from handlers import Receipt
 from receiver.bell import Bell
+from receiver.deliveries import Outcome
 from receiver.models import TaskStatus
 from receiver.runtime import wall_clock
+from receiver.store.settling import FEW
 from receiver.waking import lanes_after
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
 from receiver.worker.deliver_lane import DeliverLane
-from tests.core.stage import Stage
+from tests.core.stage import HOOK, Stage, answered
 from tests.worker.conftest import until
 
 
@@ -67,6 +69,18 @@ def test_a_look_after_a_lost_ring_asks_the_database(stage: Stage, monkeypatch: p
     lane.look_again()
     assert lane.make_round()
     assert len(begun) == 1
+
+
+def test_few_results_that_disable_a_subscriber_are_stored_at_once(stage: Stage) -> None:
+    """A thousand others may have to be told of each: others write in between. What disables nobody goes together."""
+    for number in range(2 * FEW + 3):
+        stage.ping(stage.subscribe(f"{HOOK}/{number}"))
+    claims = stage.runtime.deliveries.turn((), 100).claims
+    lane = DeliverLane(stage.runtime, "worker")
+    for status, turns in ((200, [len(claims)]), (410, [FEW, FEW, 3])):
+        lane._ended.extend(Outcome(claim, stage.clock(), answered(status)) for claim in claims)
+        assert [len(lane._some_ended()) for _ in turns] == turns
+        assert not lane._ended
 
 
 def test_a_change_of_a_task_names_the_lanes_that_it_concerns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
