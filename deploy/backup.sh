@@ -35,7 +35,8 @@ sqlite:///*)
     # Python's sqlite3 is where the service is; the program of that name may not be. One snapshot, whoever writes.
     "${PYTHON:-python3}" - "$file" "$made.part" <<'PYTHON'
 import sqlite3, sys
-source = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=60)
+from urllib.parse import quote, unquote
+source = sqlite3.connect(f"file:{quote(unquote(sys.argv[1]))}?mode=ro", uri=True, timeout=60)
 copy = sqlite3.connect(sys.argv[2])
 source.backup(copy)
 copy.execute("PRAGMA journal_mode=DELETE")

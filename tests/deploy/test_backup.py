@@ -61,6 +61,18 @@ def test_sqlite_is_copied_while_somebody_writes(tmp_path: Path) -> None:
     assert accounts_in(f"sqlite:///{made}") == 1
 
 
+@pytest.mark.parametrize("name", ["with space", "a#1", "100%", "a%23b", "a%3Fb", "ä"])
+def test_a_file_of_any_name_is_copied(tmp_path: Path, name: str) -> None:
+    """The copy is that of the file which the service takes the address for, whatever characters are in it."""
+    url = f"sqlite:///{tmp_path}/{name}/receiver.db"
+    store = Store(url)
+    fill(store)
+    store.close()
+    done = back_up(url, tmp_path / "backups")
+    assert done.returncode == 0, done.stderr
+    assert accounts_in(f"sqlite:///{done.stdout.strip()}") == 1
+
+
 def test_a_backup_that_fails_is_told(tmp_path: Path) -> None:
     """No backup that cannot be restored, and no half one: the script fails, and cron tells."""
     (tmp_path / "receiver.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
