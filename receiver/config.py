@@ -106,8 +106,8 @@ def _public_url(text: str) -> str:
 
 def _bind(text: str) -> tuple[str, int]:
     host, _, port = text.strip().rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise ValueError("must be HOST:PORT, e.g. 127.0.0.1:8000")
+    if host in ("", "*") or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT, e.g. 127.0.0.1:8000, or 0.0.0.0:8000 for every address of this machine")
     return host.strip("[]"), int(port)
 
 
@@ -119,6 +119,8 @@ def _database(text: str) -> str:
     scheme, _, rest = text.partition("://")
     if scheme == "sqlite" and (len(rest) < 2 or rest[0] != "/" or rest.startswith("/:memory:")):
         raise ValueError("must name a file, like sqlite:///var/receiver.db: several threads and processes share it")
+    if scheme == "sqlite" and "?" in rest:  # the file would be another one: the driver cuts it off there
+        raise ValueError("must name a file and no options; write a ? in its path as %3F")
     if scheme not in ("sqlite", "postgresql", "postgresql+psycopg") or not rest:
         raise ValueError("must begin with sqlite:/// or postgresql://")
     if scheme != "sqlite" and not _SERVER.fullmatch(rest):  # else a piece of the password could be taken for the host
