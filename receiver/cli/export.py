@@ -64,15 +64,27 @@ def export(task_id: str, output: str | None) -> None:
     signing secrets, callback tokens, secret headers, signatures in links. What the task is about (inputs, outputs)
     is in it as it is. TASK is our id or the provider's. Works on the database of the settings.
     """
-    if output is not None and not Path(output).resolve().parent.is_dir():
-        raise click.UsageError(f"--output: there is no folder {Path(output).parent}.")
+    path = None if output is None else _file(output)
     with present_schema() as runtime:
         pieces = _document(runtime, _find(runtime, task_id))
-        if output is None:
+        if path is None:
             show_json(pieces)
             return
-        _write(Path(output), (piece.encode("utf-8", "backslashreplace") for piece in pieces))  # half a character, too
+        _write(path, (piece.encode("utf-8", "backslashreplace") for piece in pieces))  # half a character, too
     console(error=True).print(f"Written to {output}. Look through it before you send it: inputs and outputs are in it.")
+
+
+def _file(output: str) -> Path:
+    """The file that is meant, behind links. Raises click.UsageError when it cannot be one."""
+    try:
+        path = Path(output).resolve()
+    except RuntimeError:  # of Python up to 3.12; later ones leave such links as they are
+        path = Path(output)
+    if path.is_symlink():
+        raise click.UsageError(f"--output: {output} is a link that leads back to itself.")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {Path(output).parent}.")
+    return path
 
 
 def _document(runtime: Runtime, task: Task) -> Iterator[str]:
@@ -129,7 +141,6 @@ def _write(path: Path, pieces: Iterator[bytes]) -> None:
         with path.open("wb") as stream:
             stream.writelines(pieces)
         return
-    path = path.resolve()
     with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as part:
         try:
             part.writelines(pieces)

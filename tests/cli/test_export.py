@@ -155,6 +155,31 @@ def test_an_export_goes_to_a_file_that_only_its_owner_reads(
     assert f"Did you mean {task}?" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("round", "round is a link that leads back to itself."), ("round/x.json", "there is no folder ")],
+)
+def test_a_file_that_cannot_be_is_told_before_anything_is_read(
+    run: Run, tmp_path: Path, output: str, said: str
+) -> None:
+    """A link in a circle is told as a wrong ``--output``, not with a traceback."""
+    (tmp_path / "round").symlink_to("again")
+    (tmp_path / "again").symlink_to("round")
+    result = run("export", "task_1", "--output", str(tmp_path / output))
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_link_is_followed_and_stays(run: Run, runtime: Runtime, account: str, tmp_path: Path) -> None:
+    """``--output`` through links writes the file that is meant, and leaves the links."""
+    task = submitted(runtime, account)
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "latest.json").symlink_to("tickets/1.json")
+    assert run("export", task, "-o", str(tmp_path / "latest.json")).exit_code == 0
+    assert (tmp_path / "latest.json").is_symlink()
+    assert json.loads((tmp_path / "tickets" / "1.json").read_text())["task"]["id"] == task
+
+
 def test_a_file_is_whole_or_as_it_was(
     run: Run, runtime: Runtime, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
