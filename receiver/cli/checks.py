@@ -305,20 +305,22 @@ def _writable(folder: Path, file: Path) -> Iterator[Finding]:
             f"no file can be made in {present}.",
             "Give this user the right to write there, or set RECEIVER_DATABASE_URL to another place.",
         )
-    elif is_foreign(file):
+    elif file.is_dir() or is_foreign(file):
         yield Finding(
             Level.PROBLEM,
             "database",
             f"{file} is there, and is not an SQLite database.",
             "Move it away, or set RECEIVER_DATABASE_URL to another file.",
         )
-    elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
-        yield Finding(
-            Level.PROBLEM,
-            "database",
-            f"{file} cannot be written to.",
-            "Give this user the right to write to it and to the files beside it.",
-        )
+    else:
+        for each in (file.with_name(f"{file.name}{end}") for end in ("", "-wal", "-shm")):
+            if each.exists() and not os.access(each, os.R_OK | os.W_OK):
+                yield Finding(
+                    Level.PROBLEM,
+                    "database",
+                    f"{each} cannot be written to.",
+                    "Give this user the right to write to the database's file and to those beside it.",
+                )
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

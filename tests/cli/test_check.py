@@ -210,6 +210,25 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> N
     assert finding.level is Level.PROBLEM
 
 
+def test_a_folder_in_the_databases_place_is_told(tmp_path: Path) -> None:
+    """A folder under the database's name is a problem, and nobody is sent to look for a server."""
+    (tmp_path / "receiver.db").mkdir()
+    (finding,) = about(check_all(), "database")
+    assert "is not an SQLite database" in finding.text
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_files_of_somebody_else_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> None:
+    """Each file of the database that this user may not write to is named (root is told the same by a stub)."""
+    (tmp_path / "receiver.db").touch()
+    theirs = tmp_path / f"receiver.db{end}"
+    theirs.touch()
+    monkeypatch.setattr(os, "access", lambda path, _: path != theirs)
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.PROBLEM
+    assert f"{theirs} cannot be written to." in finding.text
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the right to write, the place and the mend are named (root is told the same by a stub)."""
     monkeypatch.setattr(os, "access", lambda *_: False)
