@@ -184,6 +184,7 @@ def with_api(command: Command) -> Command:
     )
     @functools.wraps(command)
     def connected(*args: Any, url: str, key: str | None, **options: Any) -> Any:
+        url = url.strip()  # as the service reads its settings
         if not is_web_address(url):
             raise click.UsageError(
                 f"--url: {url!r} is not the address of a service, like http://127.0.0.1:8000 (or RECEIVER_URL)."

@@ -14,6 +14,7 @@ from receiver.cli import completing
 from receiver.cli.api import Api, ApiProblem, part, with_api
 from receiver.cli.exits import Exit, Problem
 from receiver.cli.fields import MOMENT
+from receiver.cli.mistyped import Listing
 from receiver.cli.progress import progress
 from receiver.cli.screen import (
     Column,
@@ -35,7 +36,7 @@ _STUCK = 60.0
 """Seconds without any attempt after which a replay is waited for no longer."""
 
 
-@click.command()
+@click.command(cls=Listing)
 @click.option("--status", type=click.Choice([status.value for status in DeliveryStatus]), help="Only in this state.")
 @click.option("--subscriber", metavar="ID", shell_complete=completing.subscribers, help="Only to this subscriber.")
 @click.option("--task", metavar="ID", shell_complete=completing.tasks, help="Only of this task.")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from receiver.accounts import DEFAULT
+from receiver.cli.mistyped import Group
 from receiver.cli.screen import Column, console, show_facts, show_table, when, word
 from receiver.cli.service import database, ready
 from receiver.errors import Conflict
@@ -18,7 +19,7 @@ from receiver.runtime import Runtime
 from receiver.store.dialect import database_file
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """API keys of an account. Works on the database of the settings, without the running service."""
 

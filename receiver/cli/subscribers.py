@@ -10,10 +10,11 @@ import click
 from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
 from receiver.cli.fields import Real, secret_pairs, secret_text
+from receiver.cli.mistyped import Group
 from receiver.cli.screen import Column, clean, console, show_facts, show_json, show_more, show_table, when, word
 
 
-class _ListByDefault(click.Group):
+class _ListByDefault(Group):
     """A group whose bare name, with or without options, means its command ``list``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from receiver.cli import completing
 from receiver.cli.api import Api, part, with_api
 from receiver.cli.fields import MOMENT, pairs
+from receiver.cli.mistyped import Listing
 from receiver.cli.screen import (
     Column,
     clean,
@@ -29,7 +30,7 @@ from receiver.cli.timeline import told
 from receiver.models import TaskStatus
 
 
-@click.command()
+@click.command(cls=Listing)
 @click.option(
     "--status",
     type=click.Choice([status.value for status in TaskStatus]),

@@ -103,6 +103,16 @@ def test_a_service_that_is_not_there_is_told_with_what_to_do(run: Run, monkeypat
     assert "receiver run" in result.stderr
 
 
+def test_an_address_from_a_file_of_windows_is_taken(
+    run: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """White space around RECEIVER_URL is dropped, as the service does with its settings."""
+    monkeypatch.setenv("RECEIVER_URL", f" {service.url}\r")
+    monkeypatch.setenv("RECEIVER_API_KEY", f"{KEY} \r")
+    service.on("GET", "/v1/tasks", {"data": [], "next_cursor": None})
+    assert run("tasks").exit_code == 0
+
+
 def test_an_address_that_is_none_is_a_usage_error(run: Run) -> None:
     """A URL without http:// ends with code 2."""
     assert run("tasks", "--url", "localhost:8000", "--key", KEY).exit_code == 2

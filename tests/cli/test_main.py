@@ -90,6 +90,23 @@ def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
     assert "Did you mean" not in run("xyzzy").stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("tasks list", "`receiver tasks` is the list, and takes no 'list'. `receiver task ID` shows one."),
+        ("tasks --limit 3 task_1", "takes no 'task_1'. `receiver task ID` shows one."),
+        ("deliveries list", "takes no 'list'. `receiver delivery ID` shows one."),
+        ("keys delete key_1", "No such command 'delete'. There are create, list, revoke."),
+        ("subscribers create x", "No such command 'create'. There are add, disable, enable, list, ping, remove, "),
+    ],
+)
+def test_what_a_command_does_not_take_is_answered_with_what_there_is(run: Run, words: str, told: str) -> None:
+    """Who guesses a command's words is told the right ones, in the message."""
+    result = run(*words.split())
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
 @pytest.mark.parametrize("group", [[], ["keys"]])
 def test_an_option_before_its_command_is_told_its_place(run: Run, group: list[str]) -> None:
     """What belongs behind the command is refused with where it belongs; a mistyped option of a command is not."""
