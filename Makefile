@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+FITS    = import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help demo run test lint crash fuzz bench bench-quick soak clean
 .DEFAULT_GOAL := help
@@ -16,9 +17,13 @@ help:
 	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (bench-quick: in two minutes)"
 	@echo "make soak   twice ten minutes (SOAK_SECONDS) of failures, kills and purging: nothing may be lost"
 
-# A stamp per set of requirements: reinstall only when the metadata or the constraints change.
+# A stamp per set of requirements: reinstall only when the metadata or the constraints change. A .venv of too old a
+# Python, or without pip (broken off, or made before Debian's python3-venv was there), is made anew.
 $(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@{ $(BIN)/python -c '$(FITS)' && test -x $(BIN)/pip; } 2>/dev/null || { \
+	$(PYTHON) -c '$(FITS)' || { \
+	echo "Python 3.11 or newer is needed, and $(PYTHON) is none. Name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }; \
+	$(PYTHON) -m venv $$(test ! -f $(VENV)/pyvenv.cfg || echo --clear) $(VENV); }
 	@echo "installing (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . 
 	@touch $@
