@@ -270,12 +270,10 @@ def _schema(settings: Settings) -> Iterator[Finding]:
                 "`receiver migrate` brings it up; `receiver run` and `receiver worker` do so by themselves.",
             )
     except Busy as error:
-        yield Finding(
-            Level.PROBLEM,
-            "database",
-            error.detail,
-            "See that the database runs, and that host, name, user and password in RECEIVER_DATABASE_URL are right.",
-        )
+        mend = "See that the database runs, and that host, name, user and password in RECEIVER_DATABASE_URL are right."
+        if not url.startswith("postgresql"):
+            mend = "See that the disk works, that the file is whole, and that no other program holds it (`fuser FILE`)."
+        yield Finding(Level.PROBLEM, "database", error.detail, mend)
     finally:
         store.close()
 

@@ -80,7 +80,7 @@ def listen(
     """
     for pattern in events:
         if not valid_pattern(pattern):
-            raise click.UsageError(f"--events: {pattern!r} matches no event; types look like task.succeeded or task.*")
+            raise click.UsageError(f"{pattern!r} matches no event; types look like task.succeeded or task.*")
     stands_for = None if subscriber is None else api.get(f"/v1/subscribers/{part(subscriber)}").json()
     forwarder = None if forward is None else _forwarder(api, forward, secret, subscriber)
     notes = console(error=True)

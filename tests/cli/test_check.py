@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from receiver.cli.reachable import clock_beside
 from receiver.config import read_settings
 from receiver.runtime import Runtime, wall_clock
 from receiver.sealing import new_secret_key
+from receiver.store import dialect
 from tests import postgres
 from tests.cli.conftest import Run
 from tests.cli.service import FakeService, Said
@@ -208,6 +210,19 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> N
     (tmp_path / "receiver.db").write_bytes(content)
     (finding,) = about(check_all(), "database")
     assert finding.level is Level.PROBLEM
+
+
+def test_a_file_that_somebody_holds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SQLite file that does not answer has no host and no password to look after: what holds it is to be found."""
+    monkeypatch.setattr(dialect, "BUSY_SECONDS", 0.1)
+    holder = sqlite3.connect(tmp_path / "receiver.db", isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute("CREATE TABLE held (x)")
+    (finding,) = about(check_all(), "database")
+    holder.close()
+    assert finding.level is Level.PROBLEM
+    assert "no other program holds it" in finding.mend
 
 
 def test_a_folder_in_the_databases_place_is_told(tmp_path: Path) -> None:
