@@ -87,7 +87,7 @@ class Bell:
 
     def __init__(self, place: str, wire: Wire | None = None) -> None:
         """``place``: what listener and ringer have in common. ``wire``: to other machines, if there can be any."""
-        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]  # a path may be no text
         self.folder = Path(tempfile.gettempdir()) / f"receiver-{os.getuid()}-{digest}"
         if len(str(self.folder)) > _LONGEST - 30:
             self.folder = Path("/tmp") / self.folder.name  # noqa: S108  the folder is ours alone: mode 0700, owner checked

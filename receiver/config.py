@@ -226,6 +226,10 @@ def read_settings() -> Settings:
     def text_of(name: str) -> str:
         try:
             text = str(env.str(name, "")).strip()
+            text.encode()
+        except UnicodeEncodeError:
+            problems.append(f"{name} must be text in UTF-8, which the locale must be, too (LC_ALL=C.UTF-8)")
+            return ""
         except (ValueError, OSError):
             problems.append(f"{name}_FILE must be the path of a text file that can be read")
             return ""

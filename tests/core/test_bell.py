@@ -69,6 +69,13 @@ def test_listeners_that_died_are_cleared_away(bell: Bell) -> None:
     bell.ring()
 
 
+def test_a_place_that_is_no_text_is_a_place() -> None:
+    """A database in a folder whose name is not UTF-8 has a bell like any other."""
+    latin, text = Bell("/caf\udce9/receiver.db"), Bell("/café/receiver.db")
+    assert latin.folder != text.folder
+    assert latin.folder == Bell("/caf\udce9/receiver.db").folder
+
+
 def test_without_a_socket_it_just_sleeps(tmp_path: Path) -> None:
     """On a file system without sockets, or in a folder of somebody else, waiting is only looking again soon."""
     blocked = tmp_path / "file"

@@ -140,6 +140,7 @@ def test_each_setting_is_parsed(read: Set, name: str, text: str, value: Any) -> 
         ("SECRET_KEYS", "too-short"),
         ("BIND", "8000"),
         ("BIND", "*:8000"),
+        ("DATABASE_URL", "sqlite:////caf\udce9/r.db"),  # a byte that the locale does not know
         ("BIND", "localhost:http"),
         ("BIND", "localhost:70000"),
         ("WEB_PROCESSES", "0"),
