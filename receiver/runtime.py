@@ -83,6 +83,8 @@ class Runtime:
             store = Store(settings.database_url, settings.database_pool)
         except ValueError as error:
             raise SettingsError([f"RECEIVER_DATABASE_URL: cannot be used: {error}"]) from None
+        except ImportError as error:
+            raise SettingsError([f"RECEIVER_DATABASE_URL: {error}. {NO_LIBRARY}"]) from None
         bell = Bell(place_of(settings.database_url), Wire(store))
         policy = AddressPolicy(settings.allowed_networks, settings.allow_http)
         providers = Providers(settings.providers, clock)
@@ -144,6 +146,8 @@ def secrets_of(settings: Settings) -> list[str]:
     return [*found, *(quote(text, safe="") for text in found)]
 
 
+NO_LIBRARY = "PostgreSQL needs its library: `pip install 'callback-receiver[postgres]'` where the service is installed."
+"""What is done about a database whose library is not installed."""
 KEY_LOST = (
     "Put back the one that belongs to the database; a new one opens nothing that is stored. If it is gone for good, "
     "write a new key into that file: `receiver check` then says what to do."

@@ -22,7 +22,7 @@ from receiver.cli.reseal import seals_of
 from receiver.cli.running import server, workers
 from receiver.config import SETTINGS, Settings, read_settings
 from receiver.errors import Busy, SettingsError
-from receiver.runtime import KEY_LOST
+from receiver.runtime import KEY_LOST, NO_LIBRARY
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
 from receiver.store.dialect import database_folder, is_foreign, is_in_use, place_of
@@ -244,13 +244,8 @@ def _schema(settings: Settings) -> Iterator[Finding]:
         url += ("&" if "?" in url else "?") + "connect_timeout=5"
     try:
         store = Store(url)
-    except ImportError:
-        yield Finding(
-            Level.PROBLEM,
-            "database",
-            "the library for PostgreSQL is not installed.",
-            "pip install 'psycopg[binary]' into the service's environment.",
-        )
+    except ImportError as error:
+        yield Finding(Level.PROBLEM, "database", f"{error}.", NO_LIBRARY)
         return
     except ValueError as error:
         yield Finding(Level.PROBLEM, "database", f"RECEIVER_DATABASE_URL cannot be used: {error}", "Correct it.")

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import ssl
+import sys
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -272,6 +273,15 @@ def test_a_postgresql_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch)
     (finding,) = about(check_all(), "database")
     assert finding.level is Level.PROBLEM
     assert "geheim" not in finding.text + finding.mend
+
+
+def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL without its extra: what to install is the mend."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    set_all(monkeypatch, RECEIVER_DATABASE_URL="postgresql://u@127.0.0.1:1/db", RECEIVER_SECRET_KEYS=new_secret_key())
+    (finding,) = about(check_all(), "database")
+    assert finding.level is Level.PROBLEM
+    assert "pip install" in finding.mend
 
 
 def test_the_clock_is_looked_at() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_what_a_lost_key_sealed_can_be_replaced(stage: Stage, clock: Clock) -> N
     ("url", "told"),
     [
         ("postgresql://u:not-for-logs@127.0.0.1:1/d?sslmod=require", "sslmod"),
-        ("sqlite:///x?timeout=soon", "'soon'"),
+        ("sqlite:///x?timeout=soon", "no options"),
     ],
 )
 def test_an_option_of_the_database_that_is_none_stops_the_start(
@@ -105,6 +106,16 @@ def test_an_option_of_the_database_that_is_none_stops_the_start(
     with pytest.raises(SettingsError, match=f"RECEIVER_DATABASE_URL.*{told}") as caught:
         Runtime.build(settings_in(tmp_path, RECEIVER_DATABASE_URL=url))
     assert "not-for-logs" not in str(caught.value)
+
+
+def test_a_missing_library_stops_the_start_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL without its extra: one message that says what to install, for every command, and no traceback."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # not installed, as far as Python is concerned
+    url = "postgresql://u:geheim@127.0.0.1:1/x"
+    settings = settings_in(tmp_path, RECEIVER_DATABASE_URL=url, RECEIVER_SECRET_KEYS=new_secret_key())
+    with pytest.raises(SettingsError, match=r"pip install 'callback-receiver\[postgres\]'") as refused:
+        Runtime.build(settings)
+    assert "geheim" not in str(refused.value)
 
 
 def test_secrets_are_kept_out_of_logs_from_the_start(stage: Stage) -> None:
