@@ -27,6 +27,8 @@ JUMP = 3
 SHORTEST_TORN = 2000
 """ms; below, the scale is fine enough as it is."""
 TICK_ROOM = 80
+TICK_LABEL = 40
+"""Pixels that the time at a tick takes, to its right."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ class Scale:
         for number in range(min(int((end - begin) / step), 2000) + 1):
             at = round(begin + number * step)
             place = self.x(at)
-            inside = any(piece.x < place < piece.x + piece.width for piece in self.torn)
-            if not inside and place >= free and place <= WIDTH - RIGHT - 30:
+            label = TICK_LABEL if number else 0
+            hidden = any(piece.x - label < place < piece.x + piece.width for piece in self.torn)
+            if not hidden and place >= free and place <= WIDTH - RIGHT - 30:
                 found.append((place, "0" if number == 0 else f"+{_since(number * step, step)}"))
                 free = place + TICK_ROOM * 0.8
         return tuple(found)

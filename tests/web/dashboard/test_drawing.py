@@ -84,6 +84,14 @@ def test_ticks_are_round_and_do_not_touch() -> None:
     assert all(later[0] - earlier[0] >= 60 for earlier, later in pairwise(ticks))
 
 
+def test_a_tick_leaves_room_for_the_length_of_a_torn_wait() -> None:
+    """What stands at a tick does not run into what stands on the torn piece behind it."""
+    found = scale(0, 0.6, 1.2, 1.8, 27)
+    (torn,) = found.torn
+    assert [label for _, label in found.ticks()][-1] == "+1.6 s"
+    assert all(x + drawing.TICK_LABEL <= torn.x or x >= torn.x + torn.width for x, _ in found.ticks())
+
+
 def test_what_is_under_way_is_drawn_until_now() -> None:
     """A live task grows to the right; a delivery that waits has a thread; a long name is cut, not in its title."""
     task = Task(
