@@ -78,6 +78,7 @@ def test_a_text_is_copied(tab: Tab, without: str) -> None:
     snippet.locator("summary").click()
     snippet.get_by_role("button", name="Copy").click()
     expect(snippet.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("getSelection().isCollapsed")  # a part that is live would stand still as long as it is not
     body = page.locator("textarea[name=body]")
     body.focus()
     page.keyboard.press("Control+V")

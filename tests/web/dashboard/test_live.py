@@ -78,7 +78,7 @@ def test_the_page_of_a_task_does_not_grow_with_its_subscribers(
     assert page.count("What came back") == 2
     assert page.count(">What was sent, and what came back<") == 1
     assert page.count("&#34;type&#34;: &#34;task.canceled&#34;") == 1  # the body: with the event, not with each attempt
-    (told,) = re.findall(r'<li id="(step-\d+)">(?:(?!</li>).)*What subscribers are told', page, re.DOTALL)
+    (told,) = re.findall(r'<summary id="(step-\d+)">(?:(?!</li>).)*What subscribers are told', page, re.DOTALL)
     assert page.count(f'The body is <a href="#{told}">what subscribers are told</a>.') == 2
     assert f'There are 2 earlier deliveries: <a href="../deliveries?task={task}">' in page
     assert len(api.get(f"/v1/tasks/{task}/timeline").json["data"]) >= 5 + 2

@@ -81,17 +81,18 @@
     return alike ? root?.querySelectorAll(alike)[number] : root;
   }
 
-  // Whoever is writing or marking a text inside of a live part is not disturbed.
+  // Whoever is writing, marking a text or sending a form inside of a live part is not disturbed.
   function busy(part) {
     const marked = getSelection();
     return part.contains(document.activeElement?.closest("input:not([type=checkbox]), textarea, select"))
+      || part.querySelector("button[aria-busy]")
       || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
   }
 
   // A mark of the timeline opens the step that it leads to.
   document.addEventListener("click", (event) => {
     const mark = event.target.closest('a[href^="#step-"]');
-    if (mark) document.querySelector(`${mark.getAttribute("href")} > details`)?.setAttribute("open", "");
+    if (mark) document.querySelector(mark.getAttribute("href"))?.closest("details").setAttribute("open", "");
   });
 
   document.addEventListener("click", async (event) => {
@@ -102,14 +103,14 @@
       await navigator.clipboard.writeText(text.textContent);
     } catch { // without https browsers have no clipboard for pages: the text is marked, and copied as by hand
       getSelection().selectAllChildren(text);
-      document.execCommand("copy");
+      if (document.execCommand("copy")) getSelection().removeAllRanges(); // nothing comes anew where a text is marked
     }
     const label = button.textContent;
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = label; }, 1500);
   });
 
-  // A button that was pressed is not pressed twice; coming back to the page frees it.
+  // A button that was pressed is not pressed twice; coming back to the page frees it, and so does stopping it.
   document.addEventListener("submit", (event) => {
     if (event.target.method !== "post" || event.defaultPrevented) return;
     const question = event.submitter?.dataset.ask;
@@ -118,10 +119,12 @@
       setTimeout(() => { button.setAttribute("aria-busy", "true"); button.disabled = true; });
     }
   });
-  addEventListener("pageshow", () => {
+  function free() {
     for (const button of document.querySelectorAll("button[aria-busy]")) {
       button.removeAttribute("aria-busy");
       button.disabled = false;
     }
-  });
+  }
+  addEventListener("pageshow", free);
+  window.navigation?.addEventListener("navigateerror", free); // older browsers do not tell
 })();
