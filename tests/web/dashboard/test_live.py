@@ -36,6 +36,13 @@ def test_further_pages_begin_where_the_live_one_ends(
     assert part.count("</div>") <= part.count("<div"), "the link stands behind the live part"
 
 
+@pytest.mark.parametrize(("of", "narrowed"), [("tasks", "status=failed"), ("events", "type=task.failed")])
+def test_empty_lists_are_live_and_narrowed_ones_are_read_less_often(visitor: Visitor, of: str, narrowed: str) -> None:
+    """The first that comes is seen; what may pass over a long history to find few does so every ten seconds at most."""
+    assert 'hx-trigger="every 3000ms"' in visitor.get(f"/{of}").text
+    assert 'hx-trigger="every 10000ms"' in visitor.get(f"/{of}?{narrowed}").text
+
+
 @pytest.mark.parametrize("of", ["tasks", "deliveries", "events"])
 def test_lists_wait_for_their_turn_as_those_of_the_api_do(
     app: Flask, visitor: Visitor, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, of: str
