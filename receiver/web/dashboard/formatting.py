@@ -16,6 +16,8 @@ from receiver.web.face import runtime
 
 ZONE_COOKIE = "zone"
 """Holds an IANA name; a script sets it to the browser's zone when nothing was chosen."""
+MOST_INDENTED = 256 * 1024
+"""Characters; a longer text is shown as it came: to lay it out costs seconds, on a live page again and again."""
 _DASH = Markup('<span class="quiet">–</span>')
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
@@ -116,9 +118,11 @@ def short(identity: str | None) -> str:
 
 
 def pretty(text: str | None) -> str:
-    """JSON text with its members on lines of their own, digits as they came; any other text as it is."""
+    """JSON text with its members on lines of their own, digits as they came; others, and long ones, as they are."""
     if not text:
         return ""
+    if len(text) > MOST_INDENTED:
+        return text
     try:
         # Numbers stay the texts they were: 1.10 and 2**70 must not change on their way to the eye.
         return _indented(json.loads(text, parse_int=_Digits, parse_float=_Digits), "\n")

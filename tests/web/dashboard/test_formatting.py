@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from flask import Flask
 
@@ -72,3 +74,9 @@ def test_json_is_shown_with_the_digits_that_came(text: str | None, shown: str) -
 def test_counts() -> None:
     """Thousands are set apart, so that a long number can be read at a glance."""
     assert formatting.count(1234567) == "1\u202f234\u202f567"
+
+
+def test_a_long_text_is_shown_as_it_came() -> None:
+    """A provider may answer with megabytes: they do not become several times as many, nor cost seconds each time."""
+    text = json.dumps({"list": [0] * formatting.MOST_INDENTED})
+    assert formatting.pretty(text) is text
