@@ -31,7 +31,7 @@ from receiver.sealing import Sealer, new_secret_key, parse_secret_keys
 from receiver.signing import CallbackTokens
 from receiver.stats import StatsService
 from receiver.store import Store
-from receiver.store.dialect import database_folder, is_in_use, password_of, place_of
+from receiver.store.places import database_folder, is_in_use, password_of, place_of
 from receiver.store.private import make_folder
 from receiver.store.wire import Wire
 from receiver.submissions import SubmissionService

@@ -25,7 +25,7 @@ from receiver.errors import Busy, SettingsError
 from receiver.runtime import KEY_LOST, NO_LIBRARY
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
-from receiver.store.dialect import database_folder, is_foreign, is_in_use, place_of
+from receiver.store.places import database_folder, is_foreign, is_in_use, place_of
 
 LEAST_DISK = 200 * 1024 * 1024
 LITTLE_DISK = 1024 * 1024 * 1024

@@ -16,7 +16,7 @@ from receiver.errors import Conflict
 from receiver.events import rfc3339
 from receiver.models import ApiKey, Scope
 from receiver.runtime import Runtime
-from receiver.store.dialect import database_file
+from receiver.store.places import database_file
 
 
 @click.group(cls=Group)

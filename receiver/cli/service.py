@@ -19,7 +19,7 @@ from receiver.cli.progress import progress
 from receiver.config import Settings, read_settings
 from receiver.errors import Conflict
 from receiver.runtime import Runtime, with_secret_keys
-from receiver.store.dialect import database_folder, is_foreign, place_of
+from receiver.store.places import database_folder, is_foreign, place_of
 
 if TYPE_CHECKING:
     from receiver.sandbox import SandboxSettings

@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from receiver import metrics
 from receiver.errors import Busy
-from receiver.store import dialect, silence, troubles
+from receiver.store import dialect, places, silence, troubles
 from receiver.store.direct import session_of
 from receiver.store.turns import Turns
 
@@ -43,7 +43,7 @@ class Store:
         self._bare = dialect.bare(self.engine)
         self._writer = self.engine.execution_options(writes=True)
         self._hasty_writer = self._writer.execution_options(flushed=False)
-        self._file = dialect.database_file(url)
+        self._file = places.database_file(url)
         self._opened: tuple[int, int] | None = None
         event.listen(self.engine, "connect", self._note_file)
         self._turns = Turns(self._file)

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +27,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import ClauseElement
 
-from receiver.store import direct, private, silence, troubles
+from receiver.store import direct, places, private, silence, troubles
 
 BUSY_SECONDS = 10
 """How long a transaction waits for a lock of another one, or a thread for a connection of the pool."""
@@ -52,7 +51,6 @@ CACHE_KB = 8_000
 """Pages of a SQLite file that one transaction keeps at hand: the fair choice among a thousand subscribers needs more
 than the 2 MB that it has by itself."""
 
-_SQLITE = b"SQLite format 3\0"  # what its files begin with
 _LEVEL = "synchronous"  # how a connection to SQLite flushes now
 _MIGRATION_KEY = 0x7265_6376_6D69_6772  # "recvmigr"; any number that nobody else takes
 _ORDER_KEY = 0x7265 << 48  # the lower 48 bits hold a place in the order of events
@@ -65,7 +63,7 @@ def open_engine(url: str, pool: int = 10) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        private.make_folder(database_folder(url))
+        private.make_folder(places.database_folder(url))
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, pool_size=16, max_overflow=48)
         event.listen(engine, "do_connect", private.make_file)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -357,44 +355,3 @@ def server(connection: Connection) -> Server | None:
         "WHERE backend_type = 'client backend'), current_setting('max_connections')::int"
     ).one()
     return Server(*row)
-
-
-def database_file(url: str) -> Path | None:
-    """The absolute path of a SQLite file, or None for any other database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        return None
-    path = Path(parsed.database)
-    return path.resolve().parent / path.name
-
-
-def is_in_use(url: str) -> bool:
-    """Whether it is a SQLite file, and something has been written to it."""
-    file = database_file(url)
-    return file is not None and file.is_file() and file.stat().st_size > 0 and not is_foreign(file)
-
-
-def is_foreign(file: Path) -> bool:
-    """Whether a file is there that SQLite did not make (source: SQLite's page on its file format, section 1.3)."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_SQLITE)) not in (b"", _SQLITE)
-    except OSError:
-        return False  # not there, or not ours to read: others tell that better
-
-
-def database_folder(url: str) -> Path | None:
-    """The folder of a SQLite file, or None for any other database."""
-    file = database_file(url)
-    return None if file is None else file.parent
-
-
-def place_of(url: str) -> str:
-    """What all processes that share a database call it: the absolute path of a SQLite file, else the URL."""
-    file = database_file(url)
-    return url if file is None else str(file)
-
-
-def password_of(url: str) -> str:
-    """The password in a database URL; empty when there is none."""
-    return str(make_url(url).password or "")

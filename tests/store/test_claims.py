@@ -18,8 +18,8 @@ from receiver.store import claiming, pacing, tasks
 from receiver.store import deliveries as delivery_queries
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.claiming import Claim
-from receiver.store.dialect import database_folder
 from receiver.store.direct import File, Session, directly
+from receiver.store.places import database_folder
 from receiver.store.prepared import Prepared
 from tests.core.stage import HOOK, Clock, Stage
 from tests.databases import on_postgresql, on_sqlite

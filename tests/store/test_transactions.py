@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from receiver.errors import Busy, Conflict
 from receiver.store import dialect
-from receiver.store.dialect import database_folder, place_of
+from receiver.store.places import database_file, database_folder, place_of
 from receiver.store.schema import workers
 from tests.core.stage import Stage
 from tests.databases import on_sqlite
@@ -122,7 +122,7 @@ def test_what_need_not_survive_a_power_cut_is_not_waited_for(stage: Stage) -> No
 @pytest.mark.parametrize("replaced", [False, True])
 def test_nothing_is_acknowledged_into_a_file_that_is_gone(stage: Stage, replaced: bool) -> None:
     """A file that was deleted, or restored over, in use: what is written would be lost, so it is refused and said."""
-    file = dialect.database_file(stage.runtime.store.url)
+    file = database_file(stage.runtime.store.url)
     assert file is not None
     if replaced:
         shutil.copy(file, file.with_name("restored"))
