@@ -38,7 +38,7 @@ from handlers._records import (
 )
 from handlers._signatures import same
 from handlers._topview_answers import CODES, STATUSES, failed, meaning_of, outputs_of, status_of, succeeded
-from handlers._topview_inputs import as_sent
+from handlers._topview_fields import as_sent
 from handlers._topview_table import FLOWS, RESOURCES, UPLOAD_CHECK, UPLOAD_CREDENTIAL, known_paths, path_overrides
 
 NOT_FOUND = "4004"
