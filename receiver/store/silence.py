@@ -25,8 +25,9 @@ LONGEST = 40.0
 BEGINNING = 5.0
 """Seconds for which a server may be silent at the beginning of a transaction, which takes it no time: whoever waits
 has lost nothing, and asks on another connection."""
-LOOKS = 5.0
-"""Seconds between two looks for connections that have been silent for too long: as many as the least patience has."""
+LATEST = 5.0
+"""Seconds between two looks for connections that have been silent for too long, at most: nobody's patience is shorter,
+so that the next look comes in time for who has begun to wait since the last one."""
 SOONEST = 1.0
 """Seconds between two looks at least. One that comes so much too late tells that this process stood still, and answers
 may be here that nobody has read yet."""
@@ -95,7 +96,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._watching = False
         self._lost = False  # whether the server was silent to whoever asked it last
-        self._alone = threading.Lock()
+        self._alone = threading.Lock()  # of the one call that tries to reach a silent server
 
     def connect(self, dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
         """Open a connection. While the server is silent one at a time tries to; the others are told so soon.
@@ -138,8 +139,8 @@ class _Watch:
         goes_on = True
         while goes_on:
             with self._lock:
-                first = min((line.left() for line in self._lines), default=LOOKS)
-            began, pause = time.monotonic(), min(max(first, SOONEST), LOOKS)
+                first = min((line.left() for line in self._lines), default=LATEST)
+            began, pause = time.monotonic(), min(max(first, SOONEST), LATEST)
             time.sleep(pause)
             stood_still = time.monotonic() - began > pause + SOONEST
             with self._lock:

@@ -32,7 +32,7 @@ ADD = Prepared(workers.insert().values(seen_at=1), "id", "started_at")
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "LONGEST", 0.6)
-    monkeypatch.setattr(silence, "LOOKS", 0.05)
+    monkeypatch.setattr(silence, "LATEST", 0.05)
     monkeypatch.setattr(silence, "SOONEST", 0.05)
 
 
@@ -139,10 +139,10 @@ def test_a_process_that_stood_still_itself_gives_nothing_up(store: Store, monkey
     ours, theirs = socket.socketpair()
     line = silence.Line(ours.fileno())
     line.take(0.0)
-    monkeypatch.setattr(silence.time, "sleep", lambda _: wait(10 * silence.LOOKS))
+    monkeypatch.setattr(silence.time, "sleep", lambda _: wait(10 * silence.LATEST))
     with ours, theirs:
         watched.add(line)
-        wait(25 * silence.LOOKS)
+        wait(25 * silence.LATEST)
         theirs.sendall(b"answer")
         assert ours.recv(100) == b"answer"
         watched.remove(line)
@@ -216,7 +216,7 @@ def test_who_waits_for_a_connection_goes_on_when_none_can_be_made(monkeypatch: p
 
 def test_patience_that_ends_before_the_next_look_is_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
     """However rare looks are while all have time: whoever waits is told when his time is over."""
-    monkeypatch.setattr(silence, "LOOKS", 60.0)
+    monkeypatch.setattr(silence, "LATEST", 60.0)
     ours, theirs = socket.socketpair()
     line = silence.Line(ours.fileno())
     line.take(0.5)
