@@ -106,7 +106,7 @@ class Visitor(TConn):  # type: ignore[misc]  # the library has no types
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no types
-    """gunicorn's threads behind a main loop that collects requests. All but ``handle`` runs in that loop.
+    """gunicorn's threads behind a main loop that collects requests. What runs elsewhere than in that loop says so.
 
     ``body_limit``: RECEIVER_MAX_BODY; ``express``: where plain callbacks go (None: to threads, too). Both are
     set before the first connection.
@@ -204,7 +204,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
             client.sendall(answer_to(exc))
 
     def _keepalive_after(self, conn: Visitor, keepalive: bool) -> bool:
-        """Whether the connection can go on. A body that nobody read and that is not here ends it."""
+        """Called in a thread: whether the connection goes on. A body that nobody read and that is not here ends it."""
         if not (keepalive and conn.parser.finish_body(deadline=time.monotonic() + 0.05)):
             return False
         unreader = conn.parser.unreader
@@ -300,9 +300,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         """To a thread, which finds the whole request in its parser's buffer."""
         assert conn.incoming is not None
         data = conn.incoming.whole()
-        # The first on its connection and without a body: its answer keeps that thread waiting for nobody.
-        alone = not conn.initialized and data.startswith(_SIGN_OF_LIFE) and b"\r\ncontent-" not in data.lower()
-        if self._at_threads >= self.worker_connections - self.worker_connections // ROOM and not alone:
+        # The first on its connection and without a body: to answer it keeps the thread aside waiting for nobody.
+        sign_of_life = not conn.initialized and data.startswith(_SIGN_OF_LIFE) and b"\r\ncontent-" not in data.lower()
+        if self._at_threads >= self.worker_connections - self.worker_connections // ROOM and not sign_of_life:
             self._refuse(conn, Arrival.CROWDED)
             return
         self._forget(conn, self.pending_conns)
@@ -310,7 +310,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # the library has no t
         conn.init()
         conn.sock.setblocking(True)
         conn.parser.unreader = Whole(conn.sock, data)
-        self._serve(conn, self._aside if alone and data.endswith(b"\r\n\r\n") else self.tpool)
+        self._serve(conn, self._aside if sign_of_life and data.endswith(b"\r\n\r\n") else self.tpool)
 
     def _serve(self, conn: Visitor, threads: ThreadPoolExecutor) -> None:
         """Have a thread answer a request, and the main loop go on with the connection then."""

@@ -20,7 +20,8 @@ LONGEST = 600.0
 GONE = 30.0
 """Seconds without a sign of a reader's machine, or without room there, after which its stream is over."""
 RETRY_MS = 2000
-_BATCH = 100
+"""What a client is told to wait before it reconnects."""
+_BATCH = 100  # events read at once
 
 
 def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Response:
@@ -30,7 +31,7 @@ def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Respon
     The place is sent at the start and when nothing happens, as an id without data, so that a client whose connection
     breaks before an event that it wants still reconnects to where it was.
     """
-    feed, bell, accounts, account_id = runtime().feed, alarm(), runtime().accounts, key.account_id
+    feed, accounts, sleepers, account_id = runtime().feed, runtime().accounts, alarm(), key.account_id
     if after is None:
         last = feed.newest(account_id)
         after, place = (first_id("evt", 0), 0) if last is None else (last.id, last.seq)
@@ -38,7 +39,7 @@ def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Respon
         place = feed.place_of(account_id, after)
 
     waiting = ExitStack()
-    seated = waiting.enter_context(bell.seat(account_id))
+    seated = waiting.enter_context(sleepers.seat(account_id))
 
     def lines(start: str, place: int) -> Iterator[str]:
         def look() -> Sequence[Event]:
@@ -53,13 +54,13 @@ def stream(key: ApiKey, after: str | None, types: Sequence[EventType]) -> Respon
         while True:
             quiet_until = min(time.monotonic() + HEARTBEAT, end)
             try:
-                found = bell.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
+                found = sleepers.until(look, bool, max(quiet_until - time.monotonic(), 0) if seated else 0)
                 if accounts.living_key(key.id) is None:
                     return
             except Busy:
                 return  # the client reconnects to where it was, and is told how long to wait
             yield "".join(map(_frame, found)) or f": still here\nid: {start}\n\n"
-            if not seated or bell.stopping or time.monotonic() >= end:
+            if not seated or sleepers.stopping or time.monotonic() >= end:
                 return
 
     response = Response(lines(after, place), mimetype="text/event-stream")
