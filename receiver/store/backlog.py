@@ -1,4 +1,7 @@
-"""Queries that send again: by hand, by replay, and when a subscriber that was disabled comes back."""
+"""Queries that let what waits, or has ended, come due at another time.
+
+By hand, by replay, when a subscriber that was disabled comes back, and when a clock that was wrong has put it off.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, case
 
 from receiver.models import DeliveryStatus, Trigger, first_id
 from receiver.schedule import DAY
-from receiver.store import dialect, subscribers
-from receiver.store.schema import deliveries
-from receiver.store.schema import subscribers as receivers
+from receiver.store import dialect
+from receiver.store import subscribers as subscriber_queries
+from receiver.store.schema import deliveries, subscribers
 
 LONGEST_HOLD = 2 * DAY
 """For how long (ms) a subscriber can be held: a pause that it asks for is a day at most, and clocks differ. What lies
@@ -20,9 +23,9 @@ beyond was written by a clock that was wrong, and would hold back all that it is
 LONGEST_WAIT = 36 * DAY
 """For how long (ms) a delivery can wait for its next attempt: 31 days and their jitter at most, and clocks differ. What
 lies beyond was written by a clock that was wrong, like a longer hold."""
-DRAIN_STEP = 50
-"""A backlog or a replay comes due at this many deliveries a second, so that it does not fall on the subscriber."""
-STEP = 100 * DRAIN_STEP
+DRAIN_RATE = 50
+"""Deliveries a second at which a backlog or a replay comes due, so that it does not fall on the subscriber at once."""
+STEP = 100 * DRAIN_RATE
 """Deliveries that are moved in one transaction: of a big backlog all at once would keep others from writing."""
 
 
@@ -141,7 +144,7 @@ def replay(connection: Connection, ids: Sequence[str], span: Span, now: int, *, 
     taken = select(deliveries.c.id).where(deliveries.c.id.in_(ids), *_meant(span)).order_by(deliveries.c.id)
     some = dialect.locked(taken).subquery()
     before = func.row_number().over(order_by=some.c.id) - 1 + place
-    placed = select(some.c.id, (before // DRAIN_STEP).label("second")).subquery()
+    placed = select(some.c.id, (before // DRAIN_RATE).label("second")).subquery()
     due = literal(now, BigInteger) + 1000 * placed.c.second
     query = update(deliveries).where(deliveries.c.id == placed.c.id)
     return connection.execute(query.values(_revived(due, Trigger.MANUAL))).rowcount
@@ -161,7 +164,7 @@ def spread(connection: Connection, subscriber_id: str, now: int) -> bool:
     taken = select(deliveries.c.id, deliveries.c.due_at).where(deliveries.c.id.in_(last)).order_by(deliveries.c.id)
     some = dialect.locked(taken).subquery()
     backwards = func.row_number().over(order_by=(some.c.due_at.desc(), some.c.id.desc()))
-    placed = select(some.c.id, ((count - backwards) // DRAIN_STEP).label("second")).subquery()
+    placed = select(some.c.id, ((count - backwards) // DRAIN_RATE).label("second")).subquery()
     moved = connection.execute(
         update(deliveries)
         .where(deliveries.c.id == placed.c.id, placed.c.second > 0)
@@ -175,26 +178,26 @@ def reopen(connection: Connection, subscriber_id: str, now: int) -> bool:
 
     Whether nothing is left to do: it is enabled, or not there any more.
     """
-    present = subscribers.some(connection, [subscriber_id], held=True).get(subscriber_id)
+    present = subscriber_queries.some(connection, [subscriber_id], held=True).get(subscriber_id)
     if present is None or not present.disabled:
         return True
     if not spread(connection, subscriber_id, now):
         return False
-    subscribers.enable(connection, subscriber_id)
+    subscriber_queries.enable(connection, subscriber_id)
     return True
 
 
 def endless_holds(connection: Connection, now: int) -> Sequence[str]:
     """Subscribers that are held for longer than anybody can be, as many as can be released in one step."""
-    query = select(receivers.c.id).where(receivers.c.ready_at > now + LONGEST_HOLD)
+    query = select(subscribers.c.id).where(subscribers.c.ready_at > now + LONGEST_HOLD)
     return connection.execute(query.limit(STEP)).scalars().all()
 
 
 def endless_waits(connection: Connection, now: int) -> Sequence[str]:
     """Subscribers for which something waits longer than any schedule says, as many as can be helped in one step."""
     last = select(func.max(deliveries.c.due_at))
-    last = last.where(deliveries.c.subscriber_id == receivers.c.id, deliveries.c.due_at.is_not(None))
-    query = select(receivers.c.id).where(last.scalar_subquery() > now + LONGEST_WAIT)
+    last = last.where(deliveries.c.subscriber_id == subscribers.c.id, deliveries.c.due_at.is_not(None))
+    query = select(subscribers.c.id).where(last.scalar_subquery() > now + LONGEST_WAIT)
     return connection.execute(query.limit(STEP)).scalars().all()
 
 
@@ -213,5 +216,5 @@ def end_holds(connection: Connection, subscriber_ids: Sequence[str], now: int) -
 
     Taken in the order of their ids, as whoever writes what came of attempts takes them: neither waits for the other.
     """
-    named = select(receivers.c.id).where(receivers.c.id.in_(subscriber_ids)).order_by(receivers.c.id)
-    connection.execute(update(receivers).where(receivers.c.id.in_(dialect.locked(named))).values(ready_at=now))
+    named = select(subscribers.c.id).where(subscribers.c.id.in_(subscriber_ids)).order_by(subscribers.c.id)
+    connection.execute(update(subscribers).where(subscribers.c.id.in_(dialect.locked(named))).values(ready_at=now))

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from receiver.errors import Busy
 from receiver.store import backlog
-from receiver.store.backlog import DRAIN_STEP
+from receiver.store.backlog import DRAIN_RATE
 from tests.core.stage import HOOK, Clock, Stage
 
 STEPS = 3
@@ -22,7 +22,7 @@ def given_up(stage: Stage) -> str:
     stage.attempt(410)
     (ended,) = stage.deliveries_of(task)
     with stage.runtime.store.write() as connection:
-        for number in range(STEPS * DRAIN_STEP):
+        for number in range(STEPS * DRAIN_RATE):
             connection.execute(
                 text(
                     "INSERT INTO deliveries (id, account_id, event_id, event_type, subscriber_id, status, created_at,"
@@ -59,7 +59,7 @@ def test_a_callback_url_that_comes_back_keeps_nobody_from_writing(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch, reopen: Callable[[Stage, str], None]
 ) -> None:
     """However much waits for it: each step is stored before the next one. However long that takes, it drains slowly."""
-    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
+    monkeypatch.setattr(backlog, "STEP", DRAIN_RATE)
     ended = given_up(stage)
     spread, seen = backlog.spread, []
 
@@ -71,17 +71,17 @@ def test_a_callback_url_that_comes_back_keeps_nobody_from_writing(
 
     monkeypatch.setattr(backlog, "spread", noted)
     reopen(stage, ended)
-    assert seen == [0, DRAIN_STEP, 2 * DRAIN_STEP]
+    assert seen == [0, DRAIN_RATE, 2 * DRAIN_RATE]
     assert stage.rows("SELECT disabled, ready_at FROM subscribers") == [(False, 0)]
     due = stage.rows("SELECT id FROM deliveries WHERE due_at <= :now AND id <> :id", now=clock(), id=ended)
-    assert len(due) == DRAIN_STEP
+    assert len(due) == DRAIN_RATE
 
 
 def test_a_callback_url_whose_return_is_cut_short(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch, reopen: Callable[[Stage, str], None]
 ) -> None:
     """It is disabled still, nothing is half done, and the next time does the rest, the oldest first."""
-    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
+    monkeypatch.setattr(backlog, "STEP", DRAIN_RATE)
     ended = given_up(stage)
     spread, steps = backlog.spread, []
 
@@ -100,5 +100,5 @@ def test_a_callback_url_whose_return_is_cut_short(
     reopen(stage, ended)
     rows = stage.rows("SELECT due_at FROM deliveries WHERE due_at IS NOT NULL AND id <> :id ORDER BY id", id=ended)
     assert [max(0, row.due_at - clock()) // 1000 for row in rows] == [
-        place // DRAIN_STEP for place in range(STEPS * DRAIN_STEP)
+        place // DRAIN_RATE for place in range(STEPS * DRAIN_RATE)
     ]

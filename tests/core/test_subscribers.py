@@ -14,7 +14,7 @@ from receiver.models import DeliveryStatus, EventType
 from receiver.schedule import CIRCUIT_AFTER
 from receiver.signing import new_secret, verify
 from receiver.store import backlog, deliveries
-from receiver.store.backlog import DRAIN_STEP
+from receiver.store.backlog import DRAIN_RATE
 from receiver.subscribers import NewSubscriber
 from tests.core.stage import HOOK, Clock, Stage
 
@@ -173,7 +173,7 @@ def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: 
     subscriber = stage.subscribe()
     stage.ping(subscriber)
     stage.attempt(410)
-    waiting = [stage.tell(subscriber).id for _ in range(2 * DRAIN_STEP + 10)]
+    waiting = [stage.tell(subscriber).id for _ in range(2 * DRAIN_RATE + 10)]
     clock.pass_by(DAY)
     enabled = stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
     assert (enabled.disabled, enabled.disabled_reason, enabled.failures) == (False, None, 0)
@@ -181,8 +181,8 @@ def test_an_enabled_subscriber_gets_its_backlog_bit_by_bit(stage: Stage, clock: 
     assert {row.id for row in due} == set(waiting)
     assert [row.due_at for row in due] == sorted(row.due_at for row in due)
     counts = [sum(row.due_at <= clock() + 1000 * step for row in due) for step in range(3)]
-    assert counts == [DRAIN_STEP, 2 * DRAIN_STEP, 2 * DRAIN_STEP + 10]
-    assert DRAIN_STEP == 50, "as the documents say"
+    assert counts == [DRAIN_RATE, 2 * DRAIN_RATE, 2 * DRAIN_RATE + 10]
+    assert DRAIN_RATE == 50, "as the documents say"
 
 
 def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
@@ -191,7 +191,7 @@ def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
     """What counts is how the subscriber is when the change is written, not how it was when it was looked up."""
     service = stage.runtime.subscribers
     subscriber = stage.subscribe()
-    for _ in range(DRAIN_STEP + 5):
+    for _ in range(DRAIN_RATE + 5):
         stage.ping(subscriber)
     clock.pass_by(DAY)
     before = service.get(stage.account, subscriber.id)
@@ -199,7 +199,7 @@ def test_who_is_disabled_while_being_enabled_gets_its_backlog_bit_by_bit_too(
     monkeypatch.setattr(service, "get", lambda *_: before)
     service.change(stage.account, subscriber.id, {"disabled": False})
     (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
-    assert row.n == DRAIN_STEP
+    assert row.n == DRAIN_RATE
 
 
 def test_a_big_backlog_is_given_up_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_a_big_backlog_drains_as_a_small_one(
     service = stage.runtime.subscribers
     service.change(stage.account, subscriber.id, {"disabled": True})
     waiting = []
-    for _ in range(3 * DRAIN_STEP - 10):
+    for _ in range(3 * DRAIN_RATE - 10):
         waiting.append(stage.tell(subscriber).id)
         clock.pass_by(1)
     if reopened == "registered":
@@ -353,18 +353,18 @@ def test_a_big_backlog_drains_as_a_small_one(
     rows = stage.rows("SELECT id, due_at FROM deliveries ORDER BY due_at, id")
     assert [row.id for row in rows] == waiting
     seconds = [max(0, row.due_at - clock()) // 1000 for row in rows]
-    assert seconds == [place // DRAIN_STEP for place in range(len(waiting))]
+    assert seconds == [place // DRAIN_RATE for place in range(len(waiting))]
 
 
 def test_enabling_that_is_cut_short_can_be_repeated(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After some steps the subscriber is still disabled and nothing is due too early; the next time does the rest."""
-    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
+    monkeypatch.setattr(backlog, "STEP", DRAIN_RATE)
     subscriber = stage.subscribe()
     service = stage.runtime.subscribers
     service.change(stage.account, subscriber.id, {"disabled": True})
-    waiting = {stage.tell(subscriber).id for _ in range(3 * DRAIN_STEP)}
+    waiting = {stage.tell(subscriber).id for _ in range(3 * DRAIN_RATE)}
     spread = backlog.spread
     steps = iter([spread])
     monkeypatch.setattr(backlog, "spread", lambda *given: next(steps)(*given))
@@ -375,20 +375,20 @@ def test_enabling_that_is_cut_short_can_be_repeated(
     assert not service.change(stage.account, subscriber.id, {"disabled": False}).disabled
     rows = stage.rows("SELECT id, due_at FROM deliveries")
     assert {row.id for row in rows} == waiting
-    assert [sum(row.due_at == clock() + 1000 * second for row in rows) for second in (1, 2)] == [DRAIN_STEP] * 2
+    assert [sum(row.due_at == clock() + 1000 * second for row in rows) for second in (1, 2)] == [DRAIN_RATE] * 2
 
 
 def test_a_large_replay_is_spread(stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of old events come back at a bounded rate, oldest first, however many steps it takes to ask for them."""
-    monkeypatch.setattr(backlog, "STEP", DRAIN_STEP)
+    monkeypatch.setattr(backlog, "STEP", DRAIN_RATE)
     subscriber = stage.subscribe()
-    for _ in range(DRAIN_STEP + 20):
+    for _ in range(DRAIN_RATE + 20):
         stage.ping(subscriber)
     while stage.attempt(200):
         pass
-    assert stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all") == DRAIN_STEP + 20
+    assert stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all") == DRAIN_RATE + 20
     (row,) = stage.rows("SELECT count(*) AS n FROM deliveries WHERE due_at <= :now", now=clock())
-    assert row.n == DRAIN_STEP
+    assert row.n == DRAIN_RATE
 
 
 def test_open_circuits_are_looked_for_among_those_that_wait(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, event, insert, select
 
 from receiver.models import DeliveryStatus, Subscriber, Trigger
 from receiver.store import backlog, deliveries, schema
-from receiver.store.backlog import DRAIN_STEP
+from receiver.store.backlog import DRAIN_RATE
 from receiver.store.deliveries import Filter
 from receiver.subscribers import REPLAYED_LATELY
 from tests.core.stage import ONE_KEY, Clock, Stage
@@ -67,7 +67,7 @@ def test_a_replay_of_thousands_that_is_cut_short_and_repeated(build: Any, clock:
     sent: Counter[str] = Counter()
     assert replay(before, subscriber) == MANY
     drain(before, sent, 20)
-    assert len(sent) == 20 * DRAIN_STEP, "at a bounded rate"
+    assert len(sent) == 20 * DRAIN_RATE, "at a bounded rate"
     lost = list(before.runtime.deliveries.turn((), 100).claims)  # the worker dies with these in hand
     after: Stage = build(RECEIVER_SUBSCRIBER_CONCURRENCY=100)
     assert replay(after, subscriber) == 0

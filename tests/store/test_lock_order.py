@@ -34,7 +34,7 @@ def put_last(stage: Stage, delivery_id: str) -> None:
 def test_a_purge_in_the_midst_of_a_replay(stage: Stage) -> None:
     """Whoever sends much again takes it in the order of a purge, wherever the rows lie."""
     subscriber = stage.subscribe()
-    lower, *_, higher = sorted(stage.ping(subscriber).id for _ in range(backlog.DRAIN_STEP))
+    lower, *_, higher = sorted(stage.ping(subscriber).id for _ in range(backlog.DRAIN_RATE))
     while stage.attempt(200):
         pass
     put_last(stage, lower)
@@ -44,7 +44,7 @@ def test_a_purge_in_the_midst_of_a_replay(stage: Stage) -> None:
         lambda: stage.runtime.subscribers.replay(stage.account, subscriber.id, 0, None, "all"),
         lambda connection: take(connection, higher),
     )
-    assert replayed == backlog.DRAIN_STEP
+    assert replayed == backlog.DRAIN_RATE
 
 
 def test_what_is_purged_in_the_midst_of_a_replay_is_not_counted(stage: Stage) -> None:

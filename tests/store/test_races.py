@@ -274,7 +274,7 @@ def test_a_purge_in_the_midst_of_a_backlog_that_is_let_go(stage: Stage, clock: C
     """Whoever enables a subscriber takes its backlog in the order of a purge: neither has to give up for the other."""
     subscriber = stage.subscribe()
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": True})
-    *_, lower, higher = sorted(stage.tell(subscriber).id for _ in range(2 + backlog.DRAIN_STEP))
+    *_, lower, higher = sorted(stage.tell(subscriber).id for _ in range(2 + backlog.DRAIN_RATE))
     clock.pass_by(1)
 
     def take(connection: Connection, delivery_id: str) -> None:
