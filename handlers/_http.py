@@ -29,8 +29,11 @@ from handlers._reading import json_object
 from handlers._records import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable, record
 
 CONNECT_TIMEOUT = 5.0
+"""Seconds for a connection, within those for the whole call."""
 TOTAL_TIMEOUT = 20.0
+"""Seconds for a whole call, where a handler does not say otherwise."""
 MAX_ANSWER = 8 * 1024 * 1024
+"""Bytes of an answer at most, also once it is unpacked."""
 CONNECTIONS = 150
 """Connections to a provider that are kept; calls beyond that open one for themselves."""
 

@@ -17,7 +17,9 @@ from receiver.verifying import Report, Sent, Signer, examine, explain_computed, 
 MOST_OTHERS = 200
 """Other subscribers whose secrets are tried."""
 MOST_EVENTS = 5
+"""Events of ours that what was received is compared with."""
 MOST_STAMPS = 20
+"""Deliveries of such an event that are looked at, and times of their attempts that are compared."""
 _EVENT_ID = re.compile(id_pattern("evt"))
 _TASK_ID = re.compile(id_pattern("task").encode())
 

@@ -1,6 +1,6 @@
 """The only place that decides how long to wait: delays, jitter, Retry-After. Pure; the clock is passed in.
 
-Delays are milliseconds unless a name says otherwise. ``chance`` is a number in [0, 1) for jitter.
+Times and delays are milliseconds; schedules, like the settings, are seconds. ``chance``: a number in [0, 1) for jitter.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 JITTER = 0.1
+"""The most that chance adds to a wait, as a part of it."""
 DAY = 86_400_000
+"""Milliseconds; what a Retry-After can ask for, at most."""
 SUBMIT_BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds between submissions that certainly started nothing."""
 CIRCUIT_AFTER = 5
+"""So many failures of a subscriber in a row open its circuit."""
 CIRCUIT_PAUSES = (10.0, 30.0, 60.0, 300.0)
+"""Seconds for which a subscriber gets nothing then, and after each further failure."""
 SLOW_DOWN = 10.0
+"""Seconds of pause for a subscriber that answers 429 and does not say how long."""
 LIMIT_PAUSE = 5.0
+"""Seconds that a delivery waits whose attempt could not be made, at a limit of our own machine."""
 
 
 def delay(schedule: Sequence[float], step: int, chance: float) -> int:

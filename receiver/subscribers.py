@@ -24,6 +24,7 @@ from receiver.store.backlog import Span
 from receiver.store.settling import publish
 
 MOST_HEADERS = 20
+"""Of one subscriber."""
 MOST_SUBSCRIBERS = 1000
 """Of one account. An event and its deliveries are written in one transaction, for which all others may have to wait."""
 

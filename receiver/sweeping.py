@@ -13,6 +13,7 @@ STEP = 50
 KEYS_KEPT = 2 * DAY
 """Idempotency keys outlive the promised 24 hours by a day; their tasks stay at least as long."""
 WORKER_FORGOTTEN = DAY
+"""So long (ms) without a sign of life, and the row of a worker goes with the next one that is buried."""
 SOON = 60_000
 """When (ms) what a wrong clock has put off for years comes due: whoever has it in hand now is given time to end."""
 

@@ -37,6 +37,7 @@ from receiver.store.settling import settle
 from receiver.store.tasks import Filter
 
 MAX_DEADLINE = 31 * 86_400
+"""Seconds that a caller can give a task, at most."""
 MOST_LINES = 10_000
 """Lines in a timeline: a thousand subscribers with a hundred statements each would have a million."""
 

@@ -14,6 +14,7 @@ from receiver.outbound import OutboundRequest, post
 from receiver.providers import Providers
 
 UPLOAD_TIMEOUT = 120.0
+"""Seconds for the PUT of a file, however large it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from receiver.web.fields import Digits, Flag, Id, Instant, Matching, Number, Tex
 from receiver.web.samples import EXAMPLES
 
 MAX_WAIT = 60
-DAY = 86_400
-MOST_OVERLAP = 7 * DAY
+"""Seconds for which an answer can be held."""
+USUAL_OVERLAP = 86_400
+"""Seconds for which the old secrets sign too, where the caller does not say."""
+MOST_OVERLAP = 7 * USUAL_OVERLAP
 
 _CURSOR = "`next_cursor` of the page before; newest first."
 _ONE_OF_PROVIDERS = validate.OneOf(handlers.available(), error="Must be one of {choices}.")
@@ -219,9 +221,9 @@ class Overlap(Incoming):
     overlap = Whole(
         0,
         MOST_OVERLAP,
-        load_default=DAY,
+        load_default=USUAL_OVERLAP,
         metadata=_about(
-            f"Seconds for which the old secrets sign too; {MAX_LIVE_SECRETS} secrets can sign together.", DAY
+            f"Seconds for which the old secrets sign too; {MAX_LIVE_SECRETS} secrets can sign together.", USUAL_OVERLAP
         ),
     )
 
