@@ -28,6 +28,7 @@ bell is answered at once."""
 HINT_FRESH = 60_000
 """For how long (ms) a notice makes us ask again quickly, when the query does not confirm it yet."""
 HINT_RETRY = (1.0, 2.0, 4.0)
+"""Seconds to the next query then: in the first two seconds after the notice, in the next two, and later."""
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past its deadline a task is still asked about when the provider does not answer, says nothing of it, or
 has just called back; then it expires. Counted from this process's start when that is later: nobody could ask before."""
@@ -200,6 +201,11 @@ class PollingService:
             if task.status.final and task.id in hints:
                 took = (now - hints[task.id]) / 1000
                 after_commit(connection, partial(metrics.observe_callback_to_event, task.provider, took))
+        self._hold_back(connection, answers, now)
+        return [task for move, task in zip(moves, settled, strict=True) if move.change and move.change.event]
+
+    def _hold_back(self, connection: Connection, answers: Sequence[Answer], now: int) -> None:
+        """Have the next queries wait for the calls that these took beyond one each, and for the pauses asked for."""
         for answer in answers:
             provider = answer.batch[0].provider
             if answer.calls > 1:
@@ -207,13 +213,12 @@ class PollingService:
                 pacing.charge(connection, f"{provider}:query", now, round(1000 * (answer.calls - 1) / rate))
             if answer.pause:
                 pacing.postpone(connection, f"{provider}:query", now + round(answer.pause * 1000))
-        return [task for move, task in zip(moves, settled, strict=True) if move.change and move.change.event]
 
     def _move(self, answer: Answer, task: Task, claimed: Task, hinted: int | None, now: int) -> Move:
         """What an answer makes of a task, ``claimed`` for it. ``hinted``: when a notice came that asked for a query."""
         update = answer.updates.get(task.id)
         if update is None:
-            return self._unknown(answer, task, hinted, now)
+            return self._no_news(answer, task, hinted, now)
         via = CompletedVia.POLL if hinted is None else CompletedVia.CALLBACK
         change = lifecycle.apply_update(task, update, via)
         latest = task.deadline_at
@@ -232,7 +237,7 @@ class PollingService:
         """Until when (ms) a task is asked about past its deadline, if there is a reason to."""
         return max(task.deadline_at, self._began) + LAST_QUERY_GRACE
 
-    def _unknown(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
+    def _no_news(self, answer: Answer, task: Task, hinted: int | None, now: int) -> Move:
         """What becomes of a task of which an answer says nothing: it is asked about again, until its time is over."""
         until = self._end_of_grace(task)
         if now >= until:
