@@ -47,7 +47,7 @@ def control_blueprint(world: World) -> Blueprint:
     blueprint.register_error_handler(BadRequest, lambda error: (jsonify(error=str(error)), 400))
     _add_reads(blueprint, world)
     _add_knobs(blueprint, world)
-    _add_files(blueprint, world)
+    _add_stand_ins(blueprint, world)
     return blueprint
 
 
@@ -176,7 +176,9 @@ def _add_knobs(blueprint: Blueprint, world: World) -> None:
         return "", 204
 
 
-def _add_files(blueprint: Blueprint, world: World) -> None:
+def _add_stand_ins(blueprint: Blueprint, world: World) -> None:
+    """What stands in for others: a subscriber that answers, and the store of files that results and uploads lie in."""
+
     @blueprint.route("/answer/<int:status>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def answer(status: int) -> tuple[str, int]:
         if not 200 <= status <= 599:

@@ -99,8 +99,6 @@ class _Desk:
 
     def __init__(self, world: World) -> None:
         option = {o.name: world.settings.option(NAME, o.name) for o in OPTIONS}
-        if len(option["callback_key"]) > 32:
-            raise ValueError("SANDBOX_VOD_CALLBACK_KEY must have at most 32 characters")
         self._world = world
         self._option = option
         self._shape = world.settings.chosen(NAME, "shape")

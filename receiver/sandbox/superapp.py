@@ -1,4 +1,4 @@
-"""SuperApp as the sandbox plays it: two operations, signed requests, polling only.
+"""SuperApp as the sandbox plays it: three workflows, signed requests, polling only.
 
 Written from the provider's pages of ``submitTask`` and ``queryTask``. Assumed: how a query is signed (the
 option ``query_sign``), the clock window, HTTP 200 for errors, the answer for an unknown task, and throttling
