@@ -118,7 +118,7 @@ def get_timeline(task_id: str) -> Response:
     """Read everything that happened to a task.
 
     Submits, polls, notices with their verdicts, changes of state, events, and every attempt of their deliveries, in
-    the order in which they were stored. Of more than 10,000 steps the newest.
+    the order of their times: of an attempt, when it ended. Of more than 10,000 steps the newest.
     """
     steps, complete = runtime().tasks.timeline(account(), task_id)
     told = [{"at": rfc3339(step.at), "kind": step.kind, "detail": dict(step.detail)} for step in steps]
