@@ -103,3 +103,4 @@ def test_a_socket_that_nobody_waited_for_is_watched_again(reactor: Reactor, pair
         begin(reactor, ready(pair[0], READ, time.monotonic() + 10)).result(20)
         for _ in range(2):
             begin(reactor, ready(pair[1], READ, 0)).exception(10)  # rounds in which nobody waits for the first
+        assert pair[0].fileno() not in reactor._watched

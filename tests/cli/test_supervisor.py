@@ -264,6 +264,7 @@ def test_children_watch_their_parent_where_the_kernel_does_not(supervise: Superv
     system.until(lambda: len(system.pids()) == 1)
     system.process.kill()
     system.until(lambda: not lives(system.pids()[0]))
+    assert system.lines("stopped") == [f"{system.pids()[0]} SIGTERM"]
 
 
 @pytest.mark.process
