@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -253,6 +254,33 @@ def test_metrics_are_documented(app: Flask) -> None:
     kinds = dict(re.findall(r"^# TYPE (receiver_\w+) (\w+)$", text, re.MULTILINE))
     shown = {name for name in kinds if not name.endswith("_created")}
     assert set(page("docs/operating.md").section("Metrics").terms) == shown
+
+
+def lines_logged() -> list[tuple[str, str, set[str]]]:
+    """(level, event, fields) of each line that the code logs under a name that stands there."""
+    found = []
+    for path in sorted((ROOT / "receiver").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
+                said = node.args[0]
+                if isinstance(said, ast.Constant) and not path.is_relative_to(ROOT / "receiver" / "sandbox"):
+                    fields = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
+                    found.append((ast.unparse(node.func).removeprefix("log."), str(said.value), fields))
+    return found
+
+
+def test_lines_of_the_log_are_documented() -> None:
+    """What an operator finds in the log has the fields that the page says, and all that happens as usual is there."""
+    logged = lines_logged()
+    elsewhere = {"submit", "query", "log lines lost"}  # named by a variable, and no line of a logger
+    documented: set[str] = set()
+    for row in page("docs/operating.md").section("Logs").rows:
+        events = set(row[0].split(", ")) - {"`event`"}
+        documented |= events
+        known = set().union(*(fields for _, event, fields in logged if event in events))
+        assert events & elsewhere or set(re.findall(r"`(\w+)`", row[2])) <= known, row
+    assert documented - elsewhere <= {event for _, event, _ in logged}
+    assert {event for level, event, _ in logged if level == "info"} <= documented
 
 
 def test_problems_are_documented() -> None:
