@@ -45,6 +45,22 @@ def test_every_setting_of_the_service_is_documented_with_its_default() -> None:
     }
 
 
+def test_bounds_of_settings_are_those_in_force() -> None:
+    """Whoever keeps to the bounds that stand beside a setting is not refused; whoever goes beyond them is."""
+    meanings = {row[0].strip("`"): row[2] for row in page("docs/settings.md").rows if len(row) == 3}
+    bounds = {setting: re.search(r"(\d[\d.]*) to (\d+)", meanings[setting.name]) for setting in SETTINGS}
+    # Not how long a text is, which is judged beside the other settings.
+    numbers = [setting for setting, found in bounds.items() if found and setting.parse is not str]
+    assert len(numbers) == 10
+    for setting in numbers:
+        low, high = bounds[setting].groups()  # type: ignore[union-attr]  # those that have none are left out
+        setting.parse(low)
+        setting.parse(high)
+        for beyond in (str(int(low) - 1) if low.isdecimal() else str(float(low) / 2), str(int(high) + 1)):
+            with pytest.raises(ValueError, match=r"^must be"):
+                setting.parse(beyond)
+
+
 @pytest.mark.parametrize(("provider", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
 def test_every_option_of_a_handler_is_documented_with_its_default(provider: str, option: handlers.Option) -> None:
     """An operator finds each setting of each provider, and the default that is in force."""
