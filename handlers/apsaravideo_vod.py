@@ -43,7 +43,7 @@ VERSION = "2017-03-21"
 CALL_TIMEOUT = 8.0
 LOOK_UPS = 14.0
 """A query makes up to eleven calls: seconds for each, and seconds after its first after which it begins no other.
-Together they stay below the 30 s that a worker's lease lasts by default."""
+Together they stay within the 30 s that a worker's lease lasts by default."""
 USER_DATA_BYTES = 512  # of the JSON text in UTF-8 (the provider's submit page)
 
 _REGIONS = {"cn-shanghai": "cn-shanghai", "cn-beijing": "cn-beijing", "cn-hangzhou": "cn-shanghai"}

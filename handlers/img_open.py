@@ -41,7 +41,7 @@ from handlers._records import (
 
 ROOT = "/AIGCImgOpenServ/saas"
 CALL_TIMEOUT = 9.0
-"""Seconds for one call: a repeated submit makes up to three, within the 30 s of a worker's lease by default."""
+"""Seconds for one call: a repeated submit makes up to five, within its claim (lease and grace, by default 60 s)."""
 OK, FAILURE, NO_SUCH_TASK = "200", "400", "402"  # the provider's table of codes; the rest is assumed
 
 _V2_RULES = "0=queued,1=running,2=success_if_usable,3=running"
