@@ -78,7 +78,7 @@ class TaskStatus(StrEnum):
     CANCELED = "canceled"
     """Final: the caller (or the provider) stopped it."""
     EXPIRED = "expired"
-    """Final: the deadline passed, and one last query brought no end."""
+    """Final: the deadline passed without a final word of the provider."""
 
     @property
     def final(self) -> bool:

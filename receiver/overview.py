@@ -17,8 +17,10 @@ FRESH = 3000
 MOST_FAILING = 50
 """Of failing subscribers are shown; one more says that there are more."""
 MOST_DELIVERIES = 200
-HOUR = 3_600_000
+"""Of an event, when it is shown."""
+HOUR = 3_600_000  # ms
 HOURS = 24
+"""Of a subscriber that are shown, the present one among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,7 @@ def _times(values: Sequence[int]) -> Times:
 def _code(error_json: str | None) -> tuple[str, str]:
     """The code and the message of a task's error; a task that ended badly without one has expired."""
     if error_json is None:
-        return TaskStatus.EXPIRED, "The deadline passed, and one last query brought no result."
+        return TaskStatus.EXPIRED, "The deadline passed without a result."
     error = json.loads(error_json)
     return error["code"], error["message"]
 

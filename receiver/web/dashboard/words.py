@@ -64,7 +64,7 @@ _ADVICE = {
     ErrorCode.INTERNAL: Advice("Something went wrong on our side.", "Look into the log for the id of the task."),
 }
 _EXPIRED = Advice(
-    "The deadline passed, and one last query brought no result.",
+    "The deadline passed without a result.",
     "Submit again with a later deadline, or ask the provider what became of its task.",
 )
 
@@ -87,7 +87,7 @@ _VERDICTS = {
     Verdict.CONTRADICTION: "contradicts the end; nothing was changed",
     Verdict.IGNORED: "not about a task of ours",
 }
-_UNKNOWN = "the answer was lost: it is not sent again, we wait for news"
+_UNKNOWN = "the answer was lost: it may have begun there, so it is not sent again blindly"
 
 
 def told(step: Step) -> tuple[str, str]:
