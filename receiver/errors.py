@@ -9,7 +9,7 @@
     ├── IdempotencyMismatch the key was used with another body (422)
     ├── ProviderOff         the provider has no credentials here (422)
     ├── ProviderFailed      the provider refused or could not be reached (502/503)
-    └── Busy                the database cannot take writes now (503)
+    └── Busy                the database does not answer, or takes no writes (503)
 
 A SettingsError is for the operator at start-up and stands apart.
 """
@@ -66,7 +66,7 @@ class ProviderFailed(ReceiverError):
 
 
 class Busy(ReceiverError):
-    """The database does not take writes at the moment; nothing was stored.
+    """The database does not answer, or takes no writes, at the moment; nothing was stored.
 
     ``uncertain``: it may have been, since the connection broke when it was to be.
     """

@@ -28,7 +28,9 @@ from receiver.store import Store
 from receiver.store.places import database_folder, is_foreign, is_in_use, place_of
 
 LEAST_DISK = 200 * 1024 * 1024
+"""Bytes that must be free on the disk of the database."""
 LITTLE_DISK = 1024 * 1024 * 1024
+"""Bytes; less than that may soon be too little."""
 BUILT_AFTER = 1_735_689_600
 """2025-01-01 in epoch seconds: a clock that shows an earlier time was never set."""
 

@@ -14,6 +14,7 @@ from receiver.web.auth import account
 from receiver.web.dashboard.frame import page, redirect, render
 from receiver.web.dashboard.subscribers import NEW, OVERLAPS, those_that_open
 from receiver.web.face import runtime
+from receiver.web.schemas import USUAL_OVERLAP
 
 LONGEST_NAME = 100
 
@@ -92,7 +93,7 @@ def show_signing_secret() -> Response:
 def rotate_signing_secret() -> Response:
     """A new secret; the old ones sign for a while."""
     overlap = request.form.get("overlap", "")
-    seconds = int(overlap) if overlap in map(str, OVERLAPS) else 86_400
+    seconds = int(overlap) if overlap in map(str, OVERLAPS) else USUAL_OVERLAP
     try:
         runtime().accounts.rotate_signing_secret(account(), seconds)
     except Invalid as error:

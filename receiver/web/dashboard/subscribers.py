@@ -25,7 +25,7 @@ from receiver.web.dashboard import formatting
 from receiver.web.dashboard.frame import cursor_of, link, page, redirect, render
 from receiver.web.dashboard.troubles import explained, next_attempt, why
 from receiver.web.face import runtime
-from receiver.web.schemas import NewSubscriberSchema
+from receiver.web.schemas import USUAL_OVERLAP, NewSubscriberSchema
 
 PAGE_SIZE = 25
 MOST_CHOICES = 100
@@ -253,7 +253,7 @@ def show_secret(subscriber_id: str) -> Response:
 def rotate_secret(subscriber_id: str) -> Response:
     """A new secret; the old ones sign for a while."""
     overlap = request.form.get("overlap", "")
-    seconds = int(overlap) if overlap in map(str, OVERLAPS) else DAY // 1000
+    seconds = int(overlap) if overlap in map(str, OVERLAPS) else USUAL_OVERLAP
     try:
         runtime().subscribers.rotate_secret(account(), subscriber_id, seconds, None)
     except Invalid as error:
