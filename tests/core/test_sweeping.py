@@ -179,10 +179,8 @@ def test_a_deleted_subscriber_goes_when_nothing_names_it(build: Any, clock: Cloc
     stage.tell(gone)
     stage.runtime.subscribers.delete(stage.account, gone.id)
     clock.pass_by(0.9 * DAY)
-    stage.runtime.sweeping.step()
-    assert counts(stage)["deliveries"] == 1
+    assert (stage.runtime.sweeping.step(), counts(stage)["deliveries"]) == (0, 1)
     clock.pass_by(0.6 * DAY)
-    stage.runtime.sweeping.step()
     stage.runtime.sweeping.step()
     assert [row.id for row in stage.rows("SELECT id FROM subscribers")] == [stays.id]
 
