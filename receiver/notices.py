@@ -19,7 +19,7 @@ from receiver.models import LONGEST_ID, CompletedVia, StoredNotice, Task, TaskSt
 from receiver.providers import Providers, remote_task
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, tasks
-from receiver.store.settling import Move, adoption, at_once, settle_held
+from receiver.store.settling import Move, adoption, at_once, settle
 from receiver.waking import lanes_after
 
 
@@ -203,7 +203,7 @@ class NoticeService:
             else:
                 notices.count_copy(connection, notice.provider, key)
                 verdicts[place] = None
-        held.update({task.id: task for task in settle_held(connection, moves, now)})
+        held.update({task.id: task for task in settle(connection, moves, now)})
         return verdicts
 
 

@@ -15,7 +15,7 @@ from receiver.models import CompletedVia, Step, Task, TaskStatus
 from receiver.providers import Providers, poll_plan, remote_task
 from receiver.store import Connection, Store, notices, pacing, tasks
 from receiver.store.database import after_commit
-from receiver.store.settling import FEW, MOST_TOLD, Move, how_many_hear, settle_held
+from receiver.store.settling import FEW, MOST_TOLD, Move, how_many_hear, settle
 from receiver.waking import lanes_after
 
 HORIZON = 250
@@ -196,7 +196,7 @@ class PollingService:
         ours = list(found.values())
         tasks.add_steps(connection, [(task.id, answer.step(task, now)) for answer, task, _ in ours])
         moves = [self._move(answer, task, claimed, hints.get(task.id), now) for answer, task, claimed in ours]
-        settled = settle_held(connection, moves, now)
+        settled = settle(connection, moves, now)
         for task in settled:
             if task.status.final and task.id in hints:
                 took = (now - hints[task.id]) / 1000
@@ -261,7 +261,7 @@ class PollingService:
                 return 0
         with self._store.write() as connection:
             found = tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, STEP, held=True)
-            settle_held(connection, [Move(task, _end_of(task)) for task in found], now)
+            settle(connection, [Move(task, _end_of(task)) for task in found], now)
         self._bell.ring()
         return len(found)
 

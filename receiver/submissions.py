@@ -19,7 +19,7 @@ from receiver.models import LONGEST_ID, CompletedVia, EventType, Task, TaskStatu
 from receiver.providers import Providers, poll_plan
 from receiver.signing import CallbackTokens
 from receiver.store import Connection, Store, notices, pacing, tasks
-from receiver.store.settling import Move, adopt, adoption, settle, settle_held
+from receiver.store.settling import Move, adoption, settle
 from receiver.waking import lanes_after
 
 HORIZON = 50
@@ -118,7 +118,7 @@ class SubmissionService:
                 else:
                     patience = 0 if task.outcome_unknown else LATE_ANSWER
                     moves.append(_await_news(handler, task, now, patience))
-            settle_held(connection, moves, now)
+            settle(connection, moves, now)
         self._bell.ring()
         return again
 
@@ -210,10 +210,8 @@ class SubmissionService:
                 "provider_response": receipt.raw,
                 "due_at": now if hinted else min(now + first, task.deadline_at),
             }
-            settled = settle(
-                connection, current, change, now, update=receipt.update, fence=current.fence, values=values
-            )
-        self._bell.ring(*lanes_after([settled or current], self._providers))
+            settled = settle(connection, [Move(current, change, receipt.update, values)], now)
+        self._bell.ring(*lanes_after(settled, self._providers))
 
     def charge(self, provider: str, look_ups: int) -> None:
         """Calls were made beside a submission, to find out about an earlier one: they are queries, by their rate."""
@@ -235,9 +233,9 @@ class SubmissionService:
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {"due_at": min(now + wait, task.deadline_at)}
             if current.noticed_id is not None:  # the provider has called back for it: it was started after all
-                adopt(connection, current, current.noticed_id, now)
+                settle(connection, [adoption(current, current.noticed_id, now)], now)
             elif now >= task.deadline_at:
-                settle(connection, current, lifecycle.past_deadline(task), now)
+                settle(connection, [Move(current, lifecycle.past_deadline(task))], now)
             elif task.outcome_unknown:  # an earlier call may have arrived: it is repeated, not begun anew
                 tasks.move(connection, task.id, {**values, "outcome_unknown": True})
             else:
@@ -253,9 +251,9 @@ class SubmissionService:
             if current is None:
                 return
             if current.noticed_id is not None:  # an earlier call, which seemed to start nothing, did: a query tells
-                adopt(connection, current, current.noticed_id, now)
+                settle(connection, [adoption(current, current.noticed_id, now)], now)
             else:
-                settle(connection, current, lifecycle.past_deadline(task), now)
+                settle(connection, [Move(current, lifecycle.past_deadline(task))], now)
         self._bell.ring()
 
     def lost(self, task: Task, why: str, pause: float | None = None) -> None:
@@ -277,7 +275,7 @@ class SubmissionService:
                 values = {"due_at": min(now + wait, task.deadline_at), "outcome_unknown": True}
                 tasks.move(connection, task.id, values)
             else:
-                settle_held(connection, [_await_news(handler, current, now, why=why)], now)
+                settle(connection, [_await_news(handler, current, now, why=why)], now)
         self._bell.ring()
 
     def rejected(self, task: Task, error: TaskError, raw: str | None) -> None:
@@ -291,9 +289,9 @@ class SubmissionService:
             tasks.add_step(connection, task.id, now, "submit", detail)
             values = {} if raw is None else {"provider_response": raw}
             if current.noticed_id is not None:  # an earlier call, which seemed to start nothing, took the credit
-                adopt(connection, current, current.noticed_id, now)
+                settle(connection, [adoption(current, current.noticed_id, now)], now)
             else:
-                settle(connection, current, lifecycle.rejected(current, error), now, values=values)
+                settle(connection, [Move(current, lifecycle.rejected(current, error), values=values)], now)
         self._bell.ring()
 
     def _ours(self, connection: Connection, task: Task) -> Task | None:

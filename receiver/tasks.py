@@ -33,7 +33,7 @@ from receiver.models import (
 )
 from receiver.providers import Providers
 from receiver.store import Connection, Store, backlog, deliveries, events, notices, subscribers, tasks
-from receiver.store.settling import settle
+from receiver.store.settling import Move, settle
 from receiver.store.tasks import Filter
 
 MAX_DEADLINE = 31 * 86_400
@@ -242,10 +242,10 @@ class TaskService:
             task = tasks.hold(connection, [task_id]).get(task_id)
             if task is None:
                 raise NotFound("There is no such task.")
-            change = Change(TaskStatus.CANCELED, task.progress, None, None, EventType.TASK_CANCELED)
-            settled = None if task.status.final else settle(connection, task, change, now)
-            if settled is None:
+            if task.status.final:
                 raise Conflict(f"The task has ended already: it is {task.status}.")
+            change = Change(TaskStatus.CANCELED, task.progress, None, None, EventType.TASK_CANCELED)
+            (settled,) = settle(connection, [Move(task, change)], now)
         self._bell.ring()
         return settled
 

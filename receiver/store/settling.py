@@ -43,30 +43,7 @@ class Move:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def settle(
-    connection: Connection,
-    task: Task,
-    change: Change,
-    now: int,
-    *,
-    update: TaskUpdate | None = None,
-    fence: int | None = None,
-    values: Mapping[str, Any] | None = None,
-) -> Task | None:
-    """Apply a change decided for ``task`` as read in this transaction; None when somebody was first.
-
-    ``fence``: a worker's claim that must still hold. The rest is as in a Move.
-    """
-    move = Move(task, change, update, values or {})
-    if not tasks.move(connection, task.id, _columns(move, now), fence=fence):
-        return None
-    settled = tasks.get(connection, task.id)
-    assert settled is not None  # it was moved in this very transaction
-    _tell(connection, [(move, settled)], now)
-    return settled
-
-
-def settle_held(connection: Connection, moves: Sequence[Move], now: int) -> list[Task]:
+def settle(connection: Connection, moves: Sequence[Move], now: int) -> list[Task]:
     """Apply moves of tasks that this transaction holds (``tasks.hold``), each named once; what they are now."""
     settled = tasks.move_held(connection, [(move.task, _columns(move, now)) for move in moves])
     _tell(connection, list(zip(moves, settled, strict=True)), now)
@@ -97,13 +74,6 @@ def adoption(task: Task, provider_task_id: str, now: int) -> Move:
     change = Change(TaskStatus.RUNNING, task.progress, None, None, EventType.TASK_RUNNING)
     values = {"provider_task_id": provider_task_id, "submitted_at": now, "outcome_unknown": False, "due_at": now}
     return Move(task, change, values=values)
-
-
-def adopt(connection: Connection, task: Task, provider_task_id: str, now: int) -> None:
-    """Apply an ``adoption`` to a task as read in this transaction, unless somebody was first."""
-    move = adoption(task, provider_task_id, now)
-    assert move.change is not None
-    settle(connection, task, move.change, now, values=move.values)
 
 
 def _columns(move: Move, now: int) -> dict[str, Any]:

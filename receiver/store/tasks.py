@@ -1,4 +1,4 @@
-"""Queries on tasks. Moves are compare-and-set: a task that has ended, or whose fence is another, stays as it is."""
+"""Queries on tasks. Moves are compare-and-set: a task that has ended, or is in another state, stays as it is."""
 
 from __future__ import annotations
 
@@ -233,20 +233,12 @@ def lease(
     return sorted((_from_row(row) for row in rows), key=lambda task: order[task.id])
 
 
-def move(
-    connection: Connection,
-    task_id: str,
-    values: Mapping[str, Any],
-    *,
-    fence: int | None = None,
-) -> bool:
-    """Change a task if it is still live (and the fence is still ours). Whether it was.
+def move(connection: Connection, task_id: str, values: Mapping[str, Any]) -> bool:
+    """Change a task if it is still live. Whether it was.
 
     Callback tokens, which a provider's answer may repeat, are left out of what is stored.
     """
     query = update(tasks).where(tasks.c.id == task_id, tasks.c.status.in_([status.value for status in LIVE]))
-    if fence is not None:
-        query = query.where(tasks.c.fence == fence)
     return connection.execute(query.values(**_without_tokens(values))).rowcount == 1
 
 

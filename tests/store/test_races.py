@@ -25,7 +25,7 @@ from receiver.store import (
 from receiver.store.claiming import Claim
 from receiver.store.schema import deliveries as delivery_rows
 from receiver.store.schema import tasks as task_rows
-from receiver.store.settling import settle
+from receiver.store.settling import Move, settle
 from tests.core.stage import Clock, Stage
 from tests.databases import on_postgresql
 from tests.store.overtaking import overtaken, waiting
@@ -95,7 +95,7 @@ def test_the_id_of_a_task_that_ends_during_its_submission_is_kept(stage: Stage) 
 
     def cancel(connection: Connection) -> None:
         change = Change(TaskStatus.CANCELED, None, None, None, EventType.TASK_CANCELED)
-        assert settle(connection, tasks.hold(connection, [task.id])[task.id], change, stage.clock())
+        assert settle(connection, [Move(tasks.hold(connection, [task.id])[task.id], change)], stage.clock())
 
     overtaken(stage, cancel, lambda: stage.accept(start))
     after = stage.task(task)
@@ -119,7 +119,7 @@ def test_who_writes_events_keeps_nobody_from_claiming(stage: Stage) -> None:
     task = stage.running()
     with stage.runtime.store.write() as connection:
         change = Change(TaskStatus.CANCELED, None, None, None, EventType.TASK_CANCELED)
-        assert settle(connection, task, change, stage.clock())
+        assert settle(connection, [Move(task, change)], stage.clock())
         assert waits.id in [claim.delivery.id for claim in stage.runtime.deliveries.turn((), 10).claims]
 
 
