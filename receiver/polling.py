@@ -32,13 +32,13 @@ HINT_RETRY = (1.0, 2.0, 4.0)
 LAST_QUERY_GRACE = 600_000
 """How long (ms) past its deadline a task is still asked about when the provider does not answer, says nothing of it, or
 has just called back; then it expires. Counted from this process's start when that is later: nobody could ask before."""
-NO_ANSWER = 7_200_000
+PAUSE_GRACE = 7_200_000
 """How long (ms) past its deadline a task lasts at most while its provider wants no calls: longer than any one pause.
 Counted from this process's start when that is later: nobody could ask before."""
 AWAY = 60_000
 """The longest gap (ms) between two calls of ``here``, which come every few seconds, that is no absence: a process that
 was suspended, or had no database, could not ask anybody meanwhile, as before its start."""
-SILENCE = 60_000
+LEAST_PAUSE = 60_000
 """A free slot that lies this much (ms) further ahead than the rate alone can put it means that the provider asked for a
 pause."""
 STEP = 20
@@ -257,22 +257,22 @@ class PollingService:
         asked = (self._providers.names, now, now - LAST_QUERY_GRACE)
         with self._store.read() as connection:
             unasked = self._unasked(connection, now)
-            if not tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, 1):
+            if not tasks.overdue(connection, *asked, unasked, now - PAUSE_GRACE, 1):
                 return 0
         with self._store.write() as connection:
-            found = tasks.overdue(connection, *asked, unasked, now - NO_ANSWER, STEP, held=True)
+            found = tasks.overdue(connection, *asked, unasked, now - PAUSE_GRACE, STEP, held=True)
             settle(connection, [Move(task, _end_of(task)) for task in found], now)
         self._bell.ring()
         return len(found)
 
     def _unasked(self, connection: Connection, now: int) -> Mapping[TaskStatus, Collection[str]]:
         """The providers that want no calls now about tasks in a state; none while we may not have asked for long."""
-        if now - self._began < NO_ANSWER:
+        if now - self._began < PAUSE_GRACE:
             return {}
-        free = pacing.held_back(connection, now + SILENCE)
+        free = pacing.held_back(connection, now + LEAST_PAUSE)
 
         def paused(handler: Handler, call: str, calls: int, rate: float) -> bool:
-            return free.get(f"{handler.name}:{call}", 0) >= now + SILENCE + 1000 * calls / rate
+            return free.get(f"{handler.name}:{call}", 0) >= now + LEAST_PAUSE + 1000 * calls / rate
 
         every = [self._providers.get(name) for name in self._providers.names]
         # A query may take one more call for each of its tasks, and all are charged.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.models import Task, TaskStatus
-from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER
+from receiver.polling import LAST_QUERY_GRACE, PAUSE_GRACE
 from receiver.store import pacing
 from tests import asking
 from tests.core.stage import Stage, done
@@ -16,7 +16,7 @@ def test_one_failed_query_after_a_suspension_ends_no_task(stage: Stage, seen: bo
     """A machine that slept is back before its network is: it asks for ten more minutes, as after a start."""
     stage.runtime.polling.here()
     task = stage.running(deadline=60)
-    stage.clock.now = task.deadline_at + NO_ANSWER
+    stage.clock.now = task.deadline_at + PAUSE_GRACE
     if seen:
         stage.runtime.polling.here()
     asking.failed(stage.runtime.polling, stage.asked_for(), "no network", None)
@@ -30,7 +30,7 @@ def test_a_pause_of_the_provider_after_a_suspension_ends_no_task(stage: Stage) -
     """Nobody was there to ask before: the sweep gives the task as long as after a start."""
     stage.runtime.polling.here()
     task = stage.running(deadline=60)
-    stage.clock.now = task.deadline_at + 2 * NO_ANSWER
+    stage.clock.now = task.deadline_at + 2 * PAUSE_GRACE
     with stage.runtime.store.write() as connection:
         pacing.postpone(connection, "toy:query", stage.clock() + 3_600_000)
     stage.runtime.polling.here()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from receiver.models import EventType, TaskStatus
-from receiver.polling import LAST_QUERY_GRACE, NO_ANSWER, Answer
+from receiver.polling import LAST_QUERY_GRACE, PAUSE_GRACE, Answer
 from receiver.store import pacing
 from tests import asking
 from tests.core.stage import Clock, Stage, done, still
@@ -54,7 +54,7 @@ def test_a_task_that_cannot_be_asked_after_expires_at_last(stage: Stage, lost: b
     task = stage.create(deadline=60) if lost else stage.running(deadline=60)
     if lost:
         stage.runtime.submissions.lost(stage.claim_one().task, "no answer")
-    stage.clock.now = task.deadline_at + NO_ANSWER
+    stage.clock.now = task.deadline_at + PAUSE_GRACE
     pause(stage)
     assert stage.runtime.polling.end_overdue() == 0
     stage.clock.pass_by(1)
@@ -67,7 +67,7 @@ def test_the_end_of_one_overdue_task_is_not_the_end_of_others(stage: Stage) -> N
     running, queued = stage.running(deadline=7200), stage.create(deadline=7200)
     stage.clock.now = queued.deadline_at
     pause(stage)
-    stage.clock.pass_by(NO_ANSWER / 1000 / 2)
+    stage.clock.pass_by(PAUSE_GRACE / 1000 / 2)
     pause(stage)
     assert stage.runtime.polling.end_overdue() == 1
     assert stage.task(queued).status is TaskStatus.EXPIRED
@@ -78,7 +78,7 @@ def test_a_low_rate_is_no_pause(build: Any, clock: Clock) -> None:
     """A task whose turn comes once in a while is asked about, however late that is: its result is paid for."""
     stage: Stage = build(TOY_QUERY_RATE="0.01")
     running = [stage.running(f"job-{number}", deadline=60) for number in range(3)]
-    clock.now = running[-1].deadline_at + NO_ANSWER + 1
+    clock.now = running[-1].deadline_at + PAUSE_GRACE + 1
     while waiting := [task for task in running if not stage.task(task).status.final]:
         asked = stage.asked_for()
         assert len(asked) == min(2, len(waiting)), "a batch of the toy"
@@ -93,7 +93,7 @@ def test_a_query_of_several_calls_is_no_pause(build: Any, clock: Clock) -> None:
     """Where each result takes a call of its own, a low rate is used up for long: those who wait keep their turn."""
     stage: Stage = build(TOY_QUERY_RATE="0.01")
     tasks = [stage.running(f"job-{number}", deadline=60) for number in range(1 + stage.handler.query_batch)]
-    clock.now = tasks[-1].deadline_at + NO_ANSWER + 1
+    clock.now = tasks[-1].deadline_at + PAUSE_GRACE + 1
     ((_, batch),) = asking.claim(stage.runtime.polling, "toy", 1)
     answer = Answer(batch, {task.id: done() for task in batch}, calls=1 + len(batch))
     stage.runtime.polling.turn("toy", [answer], 0)
@@ -104,7 +104,7 @@ def test_a_query_of_several_calls_is_no_pause(build: Any, clock: Clock) -> None:
 def test_a_pause_ends_no_task_that_is_being_asked_after(stage: Stage, clock: Clock) -> None:
     """Of two calls one is told to wait: what the other one brings still counts, and what is paid for is not lost."""
     task = stage.running(deadline=60)
-    clock.now = task.deadline_at + NO_ANSWER + 1
+    clock.now = task.deadline_at + PAUSE_GRACE + 1
     asked = stage.asked_for()
     pause(stage)
     assert stage.runtime.polling.end_overdue() == 0
@@ -115,7 +115,7 @@ def test_a_pause_ends_no_task_that_is_being_asked_after(stage: Stage, clock: Clo
 def test_after_an_outage_a_task_is_asked_after_before_it_expires(stage: Stage) -> None:
     """A result that is paid for is not thrown away: however late the last query is, it comes before the end."""
     task = stage.running(deadline=60)
-    stage.clock.now = task.deadline_at + 10 * NO_ANSWER
+    stage.clock.now = task.deadline_at + 10 * PAUSE_GRACE
     assert stage.runtime.polling.end_overdue() == 0
     stage.poll(done())
     assert stage.task(task).status is TaskStatus.SUCCEEDED
@@ -125,7 +125,7 @@ def test_a_pause_just_after_an_outage_ends_no_task(build: Any, clock: Clock) -> 
     """The provider wants fewer calls from a service that comes back: its old tasks are asked after a pause later."""
     before: Stage = build()
     task = before.running(deadline=60)
-    clock.now = task.deadline_at + 10 * NO_ANSWER
+    clock.now = task.deadline_at + 10 * PAUSE_GRACE
     after: Stage = build()
     pause(after)
     assert after.runtime.polling.end_overdue() == 0
@@ -138,7 +138,7 @@ def test_one_failed_query_after_an_outage_ends_no_task(build: Any, clock: Clock)
     """A provider that answers the first call with HTTP 503 is asked again for ten minutes, counted from our start."""
     before: Stage = build()
     task = before.running(deadline=60)
-    clock.now = task.deadline_at + NO_ANSWER
+    clock.now = task.deadline_at + PAUSE_GRACE
     after: Stage = build()
     asking.failed(after.runtime.polling, after.asked_for(), "HTTP 503", None)
     assert after.task(task).status is TaskStatus.RUNNING

@@ -13,7 +13,7 @@ from handlers import Receipt, RemoteTask, Submission, TaskUpdate, Unavailable
 from receiver import bell, metrics, watching
 from receiver.errors import Busy
 from receiver.models import DeliveryStatus, TaskStatus
-from receiver.polling import NO_ANSWER
+from receiver.polling import PAUSE_GRACE
 from receiver.runtime import wall_clock
 from receiver.worker import Worker
 from receiver.worker import worker as worker_module
@@ -165,7 +165,7 @@ def test_a_worker_that_was_suspended_asks_again_before_a_task_ends(
     work(stage)
     assert asleep.wait(10)
     until(lambda: stage.runtime.polling._seen is not None)
-    clock.now = task.deadline_at + NO_ANSWER
+    clock.now = task.deadline_at + PAUSE_GRACE
     awake.set()
     until(lambda: stage.steps(task, "poll"))
     assert stage.task(task).status is TaskStatus.RUNNING
