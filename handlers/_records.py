@@ -40,7 +40,7 @@ class HandlerError(Exception):
 
 
 class ErrorCode(StrEnum):
-    """Why a task failed, in our words (contract: ``error.code``)."""
+    """Why a task failed, in our words: ``error.code`` (``docs/tasks.md``, "Error codes")."""
 
     INVALID_INPUT = "invalid_input"
     AUTHENTICATION = "authentication"

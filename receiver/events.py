@@ -93,7 +93,7 @@ def error_json(error: TaskError | None) -> str | None:
 
 
 def task_json(task: Task) -> str:
-    """A task as users see it, in answers and events alike (contract §4)."""
+    """A task as users see it, in answers and events alike (``docs/api.md``, "The task")."""
     members = {
         "id": _word(task.id),
         "provider": _word(task.provider),

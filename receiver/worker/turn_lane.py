@@ -32,9 +32,9 @@ class TurnLane(Rounds, Generic[C, E]):
         super().__init__(name, seats, clock)
         self._ended: deque[E] = deque()  # those who do the work add, this lane's thread takes
         self._due: int | None = None
-        self._known = False  # whether that is from now
-        self._rung = False
-        self._doubted = False
+        self._known = False  # whether that was told just now, and need not be asked for
+        self._rung = False  # whether the bell rang since the last round
+        self._doubted = False  # whether a ring may have been lost since then
 
     @abstractmethod
     def turn(self, ended: Sequence[E], free: int) -> tuple[Sequence[C], int | None]:
