@@ -45,7 +45,7 @@ def _longest(parts: Iterable[str]) -> list[str]:
 
 
 def blanked(text: str, secrets: Iterable[str], *, cut: bool = False) -> str:
-    """The text with ``***`` for each secret, plain or as JSON or a URL spells it.
+    """The text with ``***`` for each secret, plain or as JSON or a URL spells it, also where its bytes were sent back.
 
     ``cut``: the text may end in the middle of one; then its beginning is blanked out there too.
     """
@@ -72,6 +72,9 @@ def _spelled(secrets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True))
 
 
-def _spellings(secret: str) -> tuple[str, ...]:
-    as_json = (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
-    return (secret, *as_json, quote(secret, safe=""))
+def _spellings(secret: str) -> Iterable[str]:
+    # A header goes out in Latin-1, and a body that comes back is read as UTF-8.
+    for text in (secret, secret.encode("latin-1", "replace").decode("utf-8", "replace")):
+        yield text
+        yield from (json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    yield from (quote(secret, safe="", encoding=encoding, errors="replace") for encoding in ("utf-8", "latin-1"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from receiver import dialling
 from receiver.addresses import AddressPolicy
 from receiver.outbound import OutboundError, OutboundRequest, OutboundResult, post
 from receiver.signing import new_secret, signature_header
@@ -275,3 +278,31 @@ def test_nothing_is_left_open() -> None:
         send(subscriber.url)
         send(subscriber.url)
     assert threading.active_count() <= before
+
+
+def test_who_was_turned_away_looks_up_once_a_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that finds all look-ups taken goes on as soon as one of them ends, not at its own deadline."""
+    go_on = threading.Event()
+
+    def look_up(host: str, port: int) -> list[dialling._Place]:
+        if host == "slow.example":
+            go_on.wait(30)
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(dialling, "_look_up", look_up)
+    monkeypatch.setattr(dialling, "_MAX_LOOKUPS", 1)
+    with Subscriber() as subscriber, ThreadPoolExecutor() as pool:
+        slow, quick = (f"http://{name}.example:{subscriber.port}/" for name in ("slow", "quick"))
+        first = pool.submit(send, slow, deadline=30.0)
+        _until(lambda: "slow.example" in dialling._lookups)
+        second = pool.submit(send, quick, deadline=10.0)
+        _until(lambda: bool(dialling._turned_away))
+        go_on.set()
+        assert (first.result().status, second.result().status) == (200, 200)
+
+
+def _until(true: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < patience
+        time.sleep(0.01)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.deliveries import Outcome
+from receiver.deliveries import Outcome, Unmade
 from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus, EventType, Trigger
-from receiver.schedule import CIRCUIT_AFTER
+from receiver.schedule import CIRCUIT_AFTER, JITTER, LIMIT_PAUSE
 from tests.core.stage import HOOK, Stage, answered
 
 
@@ -205,3 +205,15 @@ def test_what_disables_a_subscriber_is_known_before(stage: Stage, status: int, d
     assert stage.runtime.deliveries.disables(outcome) is known
     stage.runtime.deliveries.turn([outcome], 0)
     assert stage.subscriber(subscriber).disabled is known
+
+
+def test_an_attempt_that_could_not_be_made_waits(stage: Stage) -> None:
+    """At a limit of our machine a delivery is not claimed again at once, over and over."""
+    delivery = stage.ping(stage.subscribe(HOOK, "subscriber.ping"))
+    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    again = stage.runtime.deliveries.turn([Unmade(claim)], 1)
+    assert again.claims == ()
+    assert LIMIT_PAUSE <= (again.next_look - stage.clock()) / 1000 <= LIMIT_PAUSE * (1 + JITTER)
+    stage.clock.pass_by(LIMIT_PAUSE * (1 + JITTER))
+    stage.attempt()
+    assert stage.delivery(delivery).attempts == 1

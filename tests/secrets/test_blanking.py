@@ -44,6 +44,9 @@ def test_a_token_is_a_secret_without_its_scheme_too() -> None:
         (json.dumps({"got": [SECRET]}), '{"got": ["***"]}'),
         (json.dumps({"got": [SECRET]}, ensure_ascii=False), '{"got": ["***"]}'),
         ("?t=tok-%22quoted%22-0001%2F%2B%C3%A9&x", "?t=***&x"),
+        (SECRET.encode("latin-1").decode("utf-8", "replace"), "***"),
+        (json.dumps(SECRET.encode("latin-1").decode("utf-8", "replace")), '"***"'),
+        ("?t=tok-%22quoted%22-0001%2F%2B%E9&x", "?t=***&x"),
         ("nothing of it", "nothing of it"),
         ('cut: tok-"quo', "cut: ***"),
         ("cut: tok-", "cut: tok-"),
@@ -52,7 +55,7 @@ def test_a_token_is_a_secret_without_its_scheme_too() -> None:
     ],
 )
 def test_secrets_are_blanked_out_in_every_usual_spelling(text: str, shown: str) -> None:
-    """Plain, in JSON, in a URL, and cut off at the end."""
+    """Plain, in JSON, in a URL, as the bytes that were sent, and cut off at the end."""
     assert blanked(text, [SECRET], cut=True) == shown
 
 
@@ -103,3 +106,10 @@ def test_an_echo_is_stored_without_the_secrets(echoed: Callable[[str, dict[str, 
     )
     assert attempt["response_body"] == '{"authorization": "***", "tenant": "production"}'
     assert attempt["response_headers"] == {"location": "/?token=***", "server": "echo"}
+
+
+def test_of_a_secret_that_is_cut_off_nothing_is_stored(echoed: Callable[[str, dict[str, str]], Any]) -> None:
+    """An echo that ends in the middle of a secret, in the body or in a header, does not show its beginning."""
+    attempt = echoed("you sent Bearer sub-tok", {"location": "/?token=sub-token-0"})
+    assert attempt["response_body"] == "you sent ***"
+    assert attempt["response_headers"] == {"location": "/?token=***"}
