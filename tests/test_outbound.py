@@ -301,6 +301,33 @@ def test_who_was_turned_away_looks_up_once_a_place_is_free(monkeypatch: pytest.M
         assert (first.result().status, second.result().status) == (200, 200)
 
 
+def test_names_that_were_found_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, of the latest alone it is known that they were found."""
+    monkeypatch.setattr(dialling, "_look_up", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+    monkeypatch.setattr(dialling, "_FOUND", 2)
+    monkeypatch.setattr(dialling, "_found", {})
+    with Subscriber() as subscriber:
+        for number in range(4):
+            assert send(f"http://n{number}.example:{subscriber.port}/").status == 200
+    assert list(dialling._found) == ["n2.example", "n3.example"]
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_a_head_that_comes_in_two_pieces_is_read(cut: int) -> None:
+    """Wherever its end is cut, it is found."""
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    def behave(talk: Talk) -> None:
+        talk.read()
+        talk.send(said[:-cut])
+        time.sleep(0.05)
+        talk.send(said[-cut:])
+        talk.sock.recv(1)
+
+    with Subscriber(behave) as subscriber:
+        assert send(subscriber.url).status == 200
+
+
 def _until(true: Callable[[], bool]) -> None:
     patience = time.monotonic() + 10
     while not true():
