@@ -246,6 +246,21 @@ def test_a_file_that_is_too_short_is_the_callers_error() -> None:
         OutboundRequest("GET", "https://example.com/", {}, b"")  # type: ignore[arg-type]  # that is the point
 
 
+def test_the_deadline_holds_for_a_file_that_is_read_slowly() -> None:
+    """A disk that crawls does not keep a request beyond its deadline, however fast the other side takes it."""
+
+    class Crawling(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            time.sleep(0.02)
+            return super().read(size)
+
+    file = Crawling(bytes(200 * 65_536))
+    with Subscriber() as subscriber:
+        result = post(OutboundRequest("PUT", subscriber.url, {}, file, 0.2, body_size=200 * 65_536), LOOPBACK)
+    assert result.error is OutboundError.TIMEOUT
+    assert file.tell() <= 11 * 65_536
+
+
 def test_a_trusted_origin_is_dialled_whatever_the_policy() -> None:
     """The origin that the operator configured is reached inside a closed network; its neighbours are not."""
     closed = AddressPolicy()

@@ -34,3 +34,7 @@ def test_an_event_is_there_once_however_many_turns_it_is_claimed_in(stage: Stage
         assert all(body is bodies[0] for body in bodies)
         _, end = courier.sent[under_way - 2]
         end(answered(200), None)
+    _, end = courier.sent[-1]
+    end(answered(200), None)
+    assert lane.make_round()
+    assert not lane._bodies, "and once all have it, not at all"
