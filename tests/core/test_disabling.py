@@ -8,6 +8,7 @@ from receiver.deliveries import Outcome, Unmade
 from receiver.lifecycle import DISABLE_FAILURES
 from receiver.models import DeliveryStatus, EventType, Trigger
 from receiver.schedule import CIRCUIT_AFTER, JITTER, LIMIT_PAUSE
+from receiver.tasks import NewTask
 from tests.core.stage import HOOK, Stage, answered
 
 
@@ -217,3 +218,12 @@ def test_an_attempt_that_could_not_be_made_waits(stage: Stage) -> None:
     stage.clock.pass_by(LIMIT_PAUSE * (1 + JITTER))
     stage.attempt()
     assert stage.delivery(delivery).attempts == 1
+
+
+def test_a_callback_url_that_two_accounts_name_is_two(stage: Stage) -> None:
+    """What fails for one account, or is disabled for it, says nothing of the other's, and is not its to see."""
+    other = stage.runtime.accounts.create_key("other", "", ["manage"])[0].account_id
+    stage.create(callback_url=HOOK)
+    stage.runtime.tasks.create(other, NewTask("toy", "draw", {"prompt": "a cat"}, callback_url=HOOK))
+    owners = [owner for (owner,) in stage.rows("SELECT account_id FROM subscribers")]
+    assert sorted(owners) == sorted([stage.account, other])
