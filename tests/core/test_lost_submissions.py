@@ -165,6 +165,46 @@ def test_a_repetition_in_hand_outlasts_an_outage_that_lasts_past_the_deadline(
     assert json.loads(stage.task(task).error_json or "")["code"] == code
 
 
+def test_a_repetition_of_a_lost_call_is_given_its_minute(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the first call was lost says nothing of the second, whose worker may hold the answer in hand."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create(deadline=LEASE + 60)
+    tell(stage, "lost", stage.claim_one().task)
+    stage.wait_until_due(task)
+    again = stage.claim_one()
+    stage.clock.pass_by(8 * 3600)
+    assert stage.claim() == []
+    stage.accept(again)
+    assert stage.task(task).status is TaskStatus.RUNNING
+
+
+@pytest.mark.parametrize("word", ["unavailable", "expired"])
+def test_a_repetition_that_ends_at_its_deadline_does_not_hide_the_first_call(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """The caller is told that the task may be charged, not that it merely expired."""
+    monkeypatch.setattr(stage.handler, "submit_is_safe_to_repeat", True, raising=False)
+    task = stage.create()
+    tell(stage, "lost", stage.claim_one().task)
+    stage.wait_until_due(task)
+    again = stage.claim_one()
+    stage.clock.now = task.deadline_at
+    tell(stage, word, again.task)
+    after = stage.task(task)
+    assert (after.status, json.loads(after.error_json or "{}").get("code")) == (TaskStatus.FAILED, "submission_unknown")
+
+
+def test_the_timeline_says_what_each_call_came_to(stage: Stage) -> None:
+    """Who looks for the money finds every call: which started nothing and why, and how long was waited; and the end."""
+    task = stage.create()
+    stage.runtime.submissions.unavailable(stage.claim_one().task, Unavailable("busy", 7.0))
+    stage.wait_until_due(task)
+    tell(stage, "rejected", stage.claim_one().task)
+    busy, refused = stage.steps(task, "submit")
+    assert busy == {"outcome": "unavailable", "why": "busy", "again_in_ms": 7000}
+    assert refused == {"outcome": "rejected", "code": REFUSED.code, "provider_code": REFUSED.provider_code}
+
+
 @pytest.mark.parametrize("word", ["accepted", "lost"])
 def test_the_first_call_counts_while_the_second_is_made(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str
