@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from handlers import BadSignature, Malformed, Receipt
+from handlers import BadSignature, Malformed, Notice, Receipt
 from handlers._signatures import hmac_sha256_hex
 from receiver.errors import NotFound
 from receiver.models import CompletedVia, EventType, TaskStatus, Verdict
@@ -18,6 +18,7 @@ from receiver.notices import Call
 from receiver.signing import BadToken, CallbackTokens
 from tests import asking
 from tests.core.stage import SECRET, Clock, Stage, broken, done, still
+from tests.core.test_submissions import REFUSED
 
 
 def unsigned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +144,35 @@ def test_a_notice_about_a_task_that_was_purged_is_answered(stage: Stage) -> None
     assert stage.notice("task_01kahx3mt5k0c4z7d6q8r9w2ve").verdict is Verdict.IGNORED
 
 
+def test_a_notice_about_a_task_that_is_purged_just_now_is_answered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task was there when the notice was read, and is gone when it is to be kept."""
+    task = stage.running()
+    read = stage.handler.read
+
+    def purged(notice: Notice) -> Any:
+        with stage.runtime.store.write() as connection:
+            connection.execute(text("DELETE FROM tasks WHERE id = :id"), {"id": task.id})
+        return read(notice)
+
+    monkeypatch.setattr(stage.handler, "read", purged)
+    taken = stage.notice(task)
+    assert (taken.verdict, taken.reply.status) == (Verdict.IGNORED, 200)
+    assert stage.rows("SELECT id FROM notices") == []
+
+
+def test_forged_calls_take_no_turn_at_the_database(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes never waits for them, and nobody is woken."""
+    task = stage.running()
+    disturbed: list[str] = []
+    monkeypatch.setattr(stage.runtime.store, "write", lambda **_: disturbed.append("write"))
+    monkeypatch.setattr(stage.runtime.bell, "ring", lambda *_: disturbed.append("ring"))
+    with pytest.raises(BadSignature):
+        stage.call(task, b'{"id":"job-1","state":"done"}', sign="0" * 64)
+    assert disturbed == []
+
+
 def test_a_notice_while_the_task_is_canceled_is_a_contradiction(stage: Stage) -> None:
     """Canceled means canceled for subscribers, whatever the provider still delivers."""
     task = stage.running()
@@ -236,21 +266,25 @@ def test_an_id_is_looked_up_among_the_tasks_of_its_own_provider(stage: Stage) ->
     assert [stage.task(task).status for task in (old, other)] == [TaskStatus.RUNNING] * 2
 
 
-@pytest.mark.parametrize("way", ["receipt", "notice", "poll"])
+@pytest.mark.parametrize("way", ["receipt", "receipt of what runs", "refusal", "notice", "poll"])
 def test_a_provider_that_repeats_our_address_gives_no_token_away(stage: Stage, way: str) -> None:
     """Whoever may read a task could call back for it otherwise, in the provider's place."""
     task = stage.create()
     token = stage.runtime.submissions._tokens.make("toy", task.id)
     raw = json.dumps({"id": "job-1", "state": "done", "callback": token})
-    receipt = Receipt("job-1", raw if way == "receipt" else "{}", {}, done() if way == "receipt" else None)
-    stage.runtime.submissions.accepted(stage.claim_one().task, receipt)
+    start = stage.claim_one()
+    if way == "refusal":
+        stage.runtime.submissions.rejected(start.task, REFUSED, raw)
+    else:
+        receipt = Receipt("job-1", raw if "receipt" in way else "{}", {}, done() if way == "receipt" else None)
+        stage.runtime.submissions.accepted(start.task, receipt)
     if way == "notice":
         stage.call(task, raw.replace("{", '{"picture": "https://cdn.example.test/cat.png", ', 1).encode())
     if way == "poll":
         stage.wait_until_due(task)
         stage.poll(replace(done(), raw=raw))
-    ended = stage.task(task)
-    assert ended.status is TaskStatus.SUCCEEDED
-    shown = str([ended, stage.events(task), stage.notices(task), stage.steps(task)])
+    after = stage.task(task)
+    assert after.status == {"receipt of what runs": "running", "refusal": "failed"}.get(way, TaskStatus.SUCCEEDED)
+    shown = str([after, stage.events(task), stage.notices(task), stage.steps(task)])
     assert "***" in shown
     assert token not in shown
