@@ -127,6 +127,13 @@ def test_a_placeholder_is_neither_a_voice_nor_an_avatar(
     assert update.error.code is ErrorCode.EMPTY_RESULT
 
 
+def test_all_that_is_worth_having_is_handed_on(remote: FakeProvider) -> None:
+    """An avatar's id beside the avatar is not lost."""
+    made = {"aiAvatar": {"aiavatarName": "Ann"}, "aiAvatarId": "a1"}
+    (output,) = finished(remote, "common_task_video2aiavatar", **made).outputs
+    assert output.data == made
+
+
 def test_a_continued_preview_is_not_an_export(remote: FakeProvider) -> None:
     """An export that shares its preview's task runs until its own video is there, not until the preview is."""
     given = {"taskId": ID, "scriptId": 2}
@@ -236,7 +243,7 @@ def test_a_page_without_words_or_pictures_is_empty(remote: FakeProvider) -> None
 def test_odd_results_hold_nothing(operation: str, result: Any) -> None:
     """A result of another type is no result, and no crash."""
     good = [o for o in outputs_of(FLOWS[operation].artefacts, result) if o.status is OutputStatus.OK]
-    assert good == [] or operation == "m2v_script"
+    assert good == []
 
 
 def test_unknown_codes_follow_their_first_digit() -> None:
