@@ -169,6 +169,12 @@ def test_a_script_needs_no_url(remote: FakeProvider, result: Any) -> None:
     assert [output.kind for output in update.outputs] == [DATA]
 
 
+def test_a_script_whose_answer_names_a_state_is_in_that_state(remote: FakeProvider) -> None:
+    """Only a list that names none is done for being there: half a script is not told as a success."""
+    remote.answer(envelope({"status": "running", "scriptContents": [{"segId": 1, "segText": "x"}]}))
+    assert make(remote).query([asked("m2v_script")])["task_1"].status is RemoteStatus.RUNNING
+
+
 def test_some_good_items_are_a_success_that_shows_the_bad_ones(remote: FakeProvider) -> None:
     """Three videos of which one failed and one was withheld: a success, and each item says how it went."""
     items = [
