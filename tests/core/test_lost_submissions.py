@@ -203,6 +203,7 @@ def test_the_timeline_says_what_each_call_came_to(stage: Stage) -> None:
     busy, refused = stage.steps(task, "submit")
     assert busy == {"outcome": "unavailable", "why": "busy", "again_in_ms": 7000}
     assert refused == {"outcome": "rejected", "code": REFUSED.code, "provider_code": REFUSED.provider_code}
+    assert stage.steps(task, "state")[-1] == {"from": "submitting", "to": "failed", "error": REFUSED.code}
 
 
 @pytest.mark.parametrize("word", ["accepted", "lost"])
