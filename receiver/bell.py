@@ -93,6 +93,7 @@ class Bell:
             self.folder = Path("/tmp") / self.folder.name  # noqa: S108  the folder is ours alone: mode 0700, owner checked
         self._wire = wire if wire is not None and wire.connected else None
         self._ringer = None if self._wire is None else _Ringer(self._wire, _here(self.folder))
+        self.closed = False
 
     def ring(self, *lanes: str) -> None:
         """Wake every listener, and tell it for which lanes there is work (none named: perhaps for any).
@@ -114,7 +115,8 @@ class Bell:
         return Listener(self.folder, None if self._wire is None else self._wire.ear(_here(self.folder)))
 
     def close(self) -> None:
-        """Send nothing more to other machines."""
+        """Send nothing more to other machines. Who still listens sees it by ``closed``, and need not any more."""
+        self.closed = True
         if self._ringer is not None:
             self._ringer.close()
 

@@ -95,7 +95,7 @@ class Alarm:
     def _hear(self) -> None:
         try:
             with contextlib.closing(self._bell.listen()) as listener:
-                while not self._stopping:
+                while not (self._stopping or self._bell.closed):
                     if listener.wait(TICK / 2):
                         with self._changed:
                             self._rings += 1
