@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     BindParameter,
     ColumnElement,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     update,
 )
 
@@ -61,7 +63,6 @@ _IS_LEASED: ColumnElement[bool] = literal_column("deliveries.leased")
 _UNDER_WAY = (
     select(func.count()).select_from(deliveries).where(_IS_LEASED, deliveries.c.due_at + literal_column("0") > _NOW)
 )
-_WAITS = subscribers.c.id.in_(select(waiting().c.subscriber_id))
 _MAY = and_(subscribers.c.disabled.is_(False), subscribers.c.deleted_at.is_(None))
 
 
@@ -74,38 +75,67 @@ def _has_free_seat(of: FromClause) -> ColumnElement[bool]:
     return _UNDER_WAY.where(deliveries.c.subscriber_id == of.c.id).scalar_subquery() < _seats(of)
 
 
-def _first_due(of: FromClause) -> ScalarSelect[int]:
-    """When a subscriber's first one is due. No EXISTS: PostgreSQL would rather gather all that is due, of everybody."""
+def _first_due(of: ColumnElement[str]) -> ScalarSelect[int]:
+    """When the first of a subscriber's is due. For SQLite."""
     first = select(func.min(deliveries.c.due_at))
-    return first.where(deliveries.c.subscriber_id == of.c.id, deliveries.c.due_at.is_not(None)).scalar_subquery()
+    return first.where(deliveries.c.subscriber_id == of, deliveries.c.due_at.is_not(None)).scalar_subquery()
+
+
+def _firsts() -> CTE:
+    """As ``waiting``, with the time when each one's first is due: a jump finds both. For PostgreSQL."""
+    first = (
+        select(deliveries.c.subscriber_id, deliveries.c.due_at)
+        .where(deliveries.c.due_at.is_not(None))
+        .order_by(deliveries.c.subscriber_id, deliveries.c.due_at)
+        .limit(1)
+    )
+    jump = first.cte("firsts", recursive=True)
+    beyond = first.where(deliveries.c.subscriber_id > jump.c.subscriber_id).correlate(jump).lateral("beyond")
+    return jump.union_all(select(beyond).select_from(jump.join(beyond, true())))
 
 
 def _servable(*kind: ColumnElement[bool]) -> Prepared:
     """Subscribers of a kind that may be served now, in turn. Those for which another worker claims now are passed over.
+
+    Who has nothing that is due costs a look into the index of what waits, and nothing else.
 
     Of many that wait, a few are taken: PostgreSQL puts all of them into their order first, and looks in it until
     there are enough. SQLite would sort once more after looking at all of them, so it is asked plainly.
     """
     may = and_(_MAY, subscribers.c.ready_at <= _NOW, *kind)
     columns = (*subscriber_queries.COLUMNS, _seats(subscribers), subscribers.c.served_at)
+    waits = waiting()
+    due = select(waits.c.subscriber_id).where(_first_due(waits.c.subscriber_id) <= _NOW)
     plainly = (
         select(*columns)
-        .where(_WAITS, may, _has_free_seat(subscribers), _first_due(subscribers) <= _NOW)
+        .where(subscribers.c.id.in_(due), may, _has_free_seat(subscribers))
         .order_by(subscribers.c.served_at)
         .limit(_ROOM)
     )
-    turns = select(subscribers.c.id, subscribers.c.failures, subscribers.c.served_at).where(_WAITS, may)
-    turn = turns.order_by(subscribers.c.served_at).subquery("turn")
+    firsts = _firsts()
+    known = _each_known(firsts, may, subscribers.c.id, subscribers.c.failures, subscribers.c.served_at)
+    turns = select(known).select_from(firsts.join(known, true())).where(firsts.c.due_at <= _NOW)
+    turn = turns.order_by(known.c.served_at).subquery("turn")
     in_turn = (
         select(*columns)
         .join(turn, turn.c.id == subscribers.c.id)
-        .where(_has_free_seat(turn), _first_due(turn) <= _NOW)
+        .where(_has_free_seat(turn))
         .where(may)  # of the row that is held then: whoever held it before may have set its pace
         .order_by(turn.c.served_at)
         .limit(_ROOM)
     )
     asked = ("now", "per_subscriber", "room")
     return Prepared(dialect.skip_locked(in_turn, of=subscribers), *asked, sqlite=plainly)
+
+
+def _each_known(firsts: CTE, may: ColumnElement[bool], *columns: ColumnElement[Any]) -> FromClause:
+    """The subscriber of each of these, if it may be served; looked up by its id.
+
+    OFFSET 0 keeps PostgreSQL from going about it the other way round, which for a table that it has not counted yet
+    would compare each subscriber with all that wait.
+    """
+    one = select(*columns).where(subscribers.c.id == firsts.c.subscriber_id, may).correlate(firsts)
+    return one.offset(literal_column("0")).lateral("known")
 
 
 _READY = _servable()
@@ -163,13 +193,22 @@ _GIVE_BACK = Prepared(
     "now",
     "delivery",
 )
-_NEXT_DUE = Prepared(
-    select(_first_due(subscribers), subscribers.c.ready_at).where(
-        _WAITS, _MAY, _has_free_seat(subscribers), _first_due(subscribers).is_not(None)
-    ),
-    "now",
-    "per_subscriber",
-)
+
+
+def _next_due() -> Prepared:
+    """The first moment at which one of those who have a seat free may have something: see ``next_due``."""
+    waits = waiting()
+    plainly = select(func.min(func.max(_first_due(waits.c.subscriber_id), subscribers.c.ready_at))).where(
+        subscribers.c.id == waits.c.subscriber_id, _MAY, _has_free_seat(subscribers)
+    )
+    firsts = _firsts()
+    known = _each_known(firsts, _MAY, subscribers.c.id, subscribers.c.failures, subscribers.c.ready_at)
+    first = select(func.min(func.greatest(firsts.c.due_at, known.c.ready_at)))
+    query = first.select_from(firsts.join(known, true())).where(_has_free_seat(known))
+    return Prepared(query, "now", "per_subscriber", sqlite=plainly)
+
+
+_NEXT_DUE = _next_due()
 
 
 @record
@@ -301,5 +340,5 @@ def next_due(connection: Connection, now: int, per_subscriber: int) -> int | Non
 
     What waits for an attempt of its own subscriber to end does not count: it would be looked for in vain.
     """
-    found = _NEXT_DUE.fetch(connection, (now, per_subscriber))
-    return min((max(due, ready) for due, ready in found), default=None)
+    ((first,),) = _NEXT_DUE.fetch(connection, (now, per_subscriber))
+    return first if first is None else int(first)

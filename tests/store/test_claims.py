@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from receiver.models import Subscriber, TaskStatus
-from receiver.store import claiming, pacing, tasks
+from receiver.store import claiming, tasks
 from receiver.store import deliveries as delivery_queries
 from receiver.store import subscribers as subscriber_queries
 from receiver.store.claiming import Claim
@@ -365,6 +365,22 @@ def test_of_many_that_wait_as_many_are_looked_at_as_there_is_room(stage: Stage) 
     assert counted.endswith("loops=3)"), lines
 
 
+@on_postgresql
+@pytest.mark.parametrize("what", [claiming._READY, claiming._NEXT_DUE], ids=["claim", "next"])
+def test_subscribers_that_nobody_has_counted_yet_are_not_compared_with_all_that_wait(
+    stage: Stage, what: Prepared
+) -> None:
+    """Each is looked up by its id: before its first count of a table PostgreSQL would take it for nearly empty."""
+    for _ in range(50):
+        waiting(stage, 1)
+    with stage.runtime.store.write() as connection:
+        statement, ordered = what._for(connection)
+        ask = partial(_asked, "EXPLAIN ANALYZE " + statement, ordered((stage.clock(), 8, 50)[: len(what._names)]))
+        lines = [line for (line,) in directly(connection, statement, ask)]
+    assert any("pk_subscribers" in line and line.endswith("loops=50)") for line in lines), lines
+    assert not any("Join Filter" in line for line in lines), lines
+
+
 def steps(stage: Stage) -> int:
     """Tens of steps of SQLite's machine that a claim takes, and the question when the next one can be."""
     counted = 0
@@ -400,24 +416,3 @@ def test_the_cost_of_a_claim_does_not_grow_with_what_is_not_due(stage: Stage, be
     if beside == "deliveries for later":
         add_for_later(stage, subscriber, 3000)
     assert steps(stage) <= before + 5
-
-
-# Pacing ------------------------------------------------------------------------------------------------
-
-
-def test_slots_are_shared_by_name(stage: Stage) -> None:
-    """One row per name: a second caller goes on where the first ended, another name is free."""
-    now = stage.clock()
-    with stage.runtime.store.write() as connection:
-
-        def reserve(name: str, wanted: int) -> tuple[list[int], int]:
-            return pacing.reserve(connection, name, pacing.take_turn(connection, name), 10, now, 250, wanted)
-
-        assert reserve("a", 2) == ([now, now + 100], now + 200)
-        assert reserve("a", 9) == ([now + 200], now + 300)
-        assert reserve("b", 1) == ([now], now + 100)
-        pacing.postpone(connection, "a", now + 5000)
-        pacing.postpone(connection, "a", now + 1000)
-        assert pacing.next_free(connection, "a", now, 10) == now + 5000, "a pause is never shortened"
-        assert reserve("a", 9) == ([], now + 5000)
-        assert pacing.next_free(connection, "never used", now, 10) == 0
