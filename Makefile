@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 FITS    = import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo run test lint crash fuzz bench bench-quick soak clean
+.PHONY: help demo run test lint oldest crash fuzz bench bench-quick soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make run    start the service on http://127.0.0.1:8000 (with the sandbox while no provider is configured)"
 	@echo "make test   run every test"
 	@echo "make lint   style, types and import rules"
+	@echo "make oldest the tests that start no processes, with the oldest libraries that setup.cfg allows"
 	@echo "make crash  kill its processes hundreds of times, and check that nothing was lost"
 	@echo "make fuzz   the generated tests, with many more examples"
 	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (bench-quick: in two minutes)"
@@ -52,6 +53,10 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+oldest:
+	@sh tests/ensure_postgres.sh
+	@PYTHON="$(PYTHON)" sh tests/oldest.sh $(VENV)-oldest $(PYTEST_ARGS)
+
 crash: $(VENV)/dev.stamp
 	@sh tests/ensure_postgres.sh
 	@RECEIVER_CRASH_KILLS=$${RECEIVER_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/crash $(PYTEST_ARGS)
@@ -76,4 +81,4 @@ soak: $(VENV)/bench.stamp
 	@$(MEASURE) --soak --write BENCHMARKS.md
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
