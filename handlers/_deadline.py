@@ -42,12 +42,13 @@ MOST_BYTES = 16 * 1024 * 1024
 IDLE = 4.0
 """Seconds without a call after which a connection is closed; servers in wide use (Node.js) hang up after five."""
 
-_call = threading.local()  # .deadline and .sent: of the call that this thread makes, by time.monotonic(); .made: so far
+# .deadline (by time.monotonic()), .sent and .why: of the call that this thread makes; .made: so many so far.
+_call = threading.local()
 
 
 def begin_call(deadline: float) -> None:
     """The call that this thread makes next must be over, its answer complete, by then (``time.monotonic()``)."""
-    _call.deadline, _call.sent, _call.made = deadline, False, calls_made() + 1
+    _call.deadline, _call.sent, _call.why, _call.made = deadline, False, "", calls_made() + 1
 
 
 def calls_made() -> int:
@@ -59,6 +60,19 @@ def calls_made() -> int:
 def was_sent() -> bool:
     """Whether a byte of this thread's last call may have left; if not, it has certainly started nothing."""
     return bool(_call.sent)
+
+
+def why_not_sent() -> str:
+    """Why there was no connection for this thread's last call; empty where that was not the reason."""
+    why: str = _call.why
+    return why
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    said = getattr(error, "verify_message", "") or getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(said or type(error).__name__)
 
 
 def _left() -> float:
@@ -192,6 +206,7 @@ class _Connection(urllib3.connection.HTTPConnection):
         try:
             places = _places(self._dns_host.strip("[]"), self.port)
         except (OSError, UnicodeError, RuntimeError) as error:  # the last one: no thread can be started
+            _call.why = f"its name could not be looked up ({_reason(error)})"
             raise NewConnectionError(self, f"{self.host} has no address: {error}") from error
         allowed: Any = self.timeout
         until = time.monotonic() + allowed  # from here on: a name server that does not answer takes seconds of its own
@@ -204,6 +219,7 @@ class _Connection(urllib3.connection.HTTPConnection):
             except OSError as error:
                 _failed[self.address] = time.monotonic()
                 first = first or error
+        _call.why = "there is nowhere to connect to" if first is None else f"no connection ({_reason(first)})"
         raise NewConnectionError(self, f"no address of {self.host} takes a connection: {first}")
 
     def _dial(self, sock: socket.socket, address: Any, seconds: float) -> socket.socket:
@@ -229,9 +245,10 @@ class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
         """Connect, and begin TLS; an address where that fails is dialled last by the next call."""
         try:
             super().connect()
-        except Exception:
+        except Exception as error:
             if self.sock is not None:  # there was a connection
                 _failed[self.address] = time.monotonic()
+                _call.why = f"TLS failed ({_reason(error)})"
             raise
 
 

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import requests
 import urllib3.exceptions as reasons  # of requests' own transport
 
-from handlers._deadline import DeadlineAdapter, TooMuch, begin_call, was_sent
+from handlers._deadline import DeadlineAdapter, TooMuch, begin_call, was_sent, why_not_sent
 from handlers._reading import json_object
 from handlers._records import ErrorCode, HandlerError, OutcomeUnknown, Rejected, TaskError, Unavailable, record
 
@@ -197,7 +197,8 @@ class ProviderSession:
                 )
         except (requests.RequestException, reasons.HTTPError, OSError, ValueError) as error:
             if not was_sent():
-                raise Unavailable(f"{self.title} cannot be reached") from None
+                why = why_not_sent()
+                raise Unavailable(f"{self.title} cannot be reached" + (f": {why}" if why else "")) from None
             if isinstance(error, requests.ConnectionError):
                 raise lost(f"the connection to {self.title} broke before its answer came") from None
             raise lost(f"the answer of {self.title} was lost ({type(error).__name__})") from None

@@ -121,6 +121,8 @@ def _database(text: str) -> str:
         raise ValueError("must name a file, like sqlite:///var/receiver.db: several threads and processes share it")
     if scheme == "sqlite" and "?" in rest:  # the file would be another one: the driver cuts it off there
         raise ValueError("must name a file and no options; write a ? in its path as %3F")
+    if scheme == "sqlite" and rest.startswith("/~"):  # else a folder of that name would be made
+        raise ValueError("must name its folder in full: ~ is not known here")
     if scheme not in ("sqlite", "postgresql", "postgresql+psycopg") or not rest:
         raise ValueError("must begin with sqlite:/// or postgresql://")
     if scheme != "sqlite" and not _SERVER.fullmatch(rest):  # else a piece of the password could be taken for the host

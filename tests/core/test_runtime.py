@@ -96,6 +96,7 @@ def test_what_a_lost_key_sealed_can_be_replaced(stage: Stage, clock: Clock) -> N
     [
         ("postgresql://u:not-for-logs@127.0.0.1:1/d?sslmod=require", "sslmod"),
         ("sqlite:///x?timeout=soon", "no options"),
+        ("sqlite:///~/receiver.db", "its folder in full"),
     ],
 )
 def test_an_option_of_the_database_that_is_none_stops_the_start(

@@ -81,8 +81,8 @@ def sent(call: Callable[[], Result]) -> Result:
 
 
 def test_nothing_was_started_where_nobody_listens() -> None:
-    """A refused connection is try-later even for a purchase."""
-    with pytest.raises(Unavailable):
+    """A refused connection is try-later even for a purchase, and is told as what it is."""
+    with pytest.raises(Unavailable, match=r"^Somebody cannot be reached: no connection \(Connection refused\)$"):
         http.ProviderSession(unreachable_url(), "Somebody").post("/buy", starts_work=True)
 
 
@@ -93,7 +93,7 @@ def test_nothing_was_started_where_the_name_does_not_exist(monkeypatch: pytest.M
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=r"its name could not be looked up \(Name or service not known\)$"):
         http.ProviderSession("http://name.invalid", "Somebody").post("/buy", starts_work=True)
 
 
@@ -155,7 +155,7 @@ def test_nothing_was_started_where_no_tls_began(monkeypatch: pytest.MonkeyPatch,
                 connection.recv(65536)
                 connection.sendall(fault)
                 connection.close()
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match=r"cannot be reached: TLS failed \([\w ]+\)$"):
                 call.result(5)
 
 
@@ -348,7 +348,7 @@ def test_deadlines_hold_over_tls_and_certificates_are_checked(tmp_path: Path) ->
         caller = session(remote)
         with pytest.raises(HandlerError):
             caller.get("/")
-        with pytest.raises(Unavailable):  # not a byte of it was sent, so it may be tried again
+        with pytest.raises(Unavailable, match="self-signed certificate"):  # not a byte was sent: it may be tried again
             caller.post("/buy", starts_work=True)
         assert remote.requests == []
         caller._verify = certificate
