@@ -101,12 +101,13 @@ class DeliveryService:
         *,
         reserved: int = 0,
         troubled: int | None = None,
+        doubtful: int | None = None,
         holder: str | None = None,
     ) -> Turn:
         """Write what came of some attempts and claim up to ``room`` due ones, all in one transaction.
 
-        ``reserved``, ``troubled``: as for ``claiming.claim``, which is fair between subscribers. ``holder``: the worker
-        that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
+        ``reserved``, ``troubled``, ``doubtful``: as for ``claiming.claim``, which is fair between subscribers.
+        ``holder``: the worker that claims; when it is found dead, ``SweepService.bury`` gives back what it held.
 
         ``next_look`` is asked for when there was room for more than was claimed; else more may be due now.
         """
@@ -126,6 +127,7 @@ class DeliveryService:
                 self._per_subscriber,
                 reserved=reserved,
                 troubled=troubled,
+                doubtful=doubtful,
                 holder=holder,
             )
             if len(claimed) == room:
@@ -205,7 +207,7 @@ class DeliveryService:
         """The subscribers' records of failures; those that may change now are held, so that no change is lost."""
         records = subscribers.some(connection, {outcome.claim.delivery.subscriber_id for outcome in outcomes})
         failed = {one.claim.delivery.subscriber_id for one in outcomes if not lifecycle.is_success(_result(one, 0))}
-        shaky = failed | {record.id for record in records.values() if record.failing_since is not None}
+        shaky = failed | {one.id for one in records.values() if one.failing_since is not None or not one.proven}
         return {**records, **subscribers.some(connection, shaky, held=True)} if shaky else records
 
     def _judge(self, outcome: Outcome, record: Subscriber | None, now: int, *, counts: bool) -> Judgement:
@@ -231,7 +233,8 @@ class DeliveryService:
     ) -> Subscriber:
         """The subscriber's record after an attempt, which began at a time (ms)."""
         if judgement.healthy:
-            return record if record.failing_since is None else replace(record, failures=0, failing_since=None)
+            known = record.failing_since is None and record.proven
+            return record if known else replace(record, failures=0, failing_since=None, proven=True)
         after = replace(
             record,
             failures=record.failures + (1 if counts else 0),

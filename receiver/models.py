@@ -256,6 +256,7 @@ class Subscriber:
     ``ready_at``: no attempt starts before (slow-down, open circuit, rate limit).
     ``failing_since``: first failure since the last success. ``failures``: consecutive ones.
     ``resets``: how often it was enabled or moved elsewhere; no attempt begun before tells anything of it.
+    ``proven``: it has taken a delivery since then.
     """
 
     id: str
@@ -275,6 +276,12 @@ class Subscriber:
     failing_since: int | None = None
     failures: int = 0
     resets: int = 0
+    proven: bool = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the next attempt may well fail, or hang: the last one did, or there was none yet that went well."""
+        return self.failures > 0 or not self.proven
 
 
 @record

@@ -299,7 +299,7 @@ class SubscriberService:
             columns["disabled"] = values["disabled"]
             columns["disabled_reason"] = "by request" if values["disabled"] else None
         if values.get("disabled") is False or values.get("url", before.url) != before.url:
-            columns.update(ready_at=0, failures=0, failing_since=None, resets=before.resets + 1)
+            columns.update(ready_at=0, failures=0, failing_since=None, resets=before.resets + 1, proven=False)
         return columns
 
     def _seal_headers(self, headers: Mapping[str, str] | None, subscriber_id: str) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, inf
 from typing import Any
 
 from sqlalchemy import (
@@ -139,12 +140,12 @@ def _each_known(firsts: CTE, may: ColumnElement[bool], *columns: ColumnElement[A
 
 
 _READY = _servable()
-_READY_STEADY = _servable(subscribers.c.failures == 0)
-_READY_FAILING = _servable(subscribers.c.failures > 0)
-_READY_IDLE = _servable(
-    subscribers.c.failures == 0,
-    _UNDER_WAY.where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery() == 0,
-)
+_FAILS = subscribers.c.failures > 0
+_PROVEN = and_(subscribers.c.failures == 0, subscribers.c.proven.is_(True))
+_NEW = and_(subscribers.c.failures == 0, subscribers.c.proven.is_(False))
+_IDLE = _UNDER_WAY.where(deliveries.c.subscriber_id == subscribers.c.id).scalar_subquery() == 0
+_READY_PROVEN, _READY_NEW, _READY_FAILING = _servable(_PROVEN), _servable(_NEW), _servable(_FAILS)
+_READY_IDLE, _READY_IDLE_PROVEN = _servable(subscribers.c.failures == 0, _IDLE), _servable(_PROVEN, _IDLE)
 
 
 def _under_way_of(ids: list[BindParameter[Any]]) -> Select[Any]:
@@ -220,6 +221,25 @@ class _Ready:
     served_at: int
 
 
+@dataclass(slots=True)
+class _Shares:
+    """How many may still be claimed for subscribers that fail, and for all of which nobody knows that they answer."""
+
+    failing: int
+    doubtful: int
+
+    def left_for(self, subscriber: Subscriber) -> int | float:
+        """How many a subscriber may have of them."""
+        if subscriber.failures:
+            return min(self.failing, self.doubtful)
+        return self.doubtful if subscriber.doubtful else inf
+
+    def give(self, subscriber: Subscriber, count: int) -> None:
+        """So many are for this subscriber."""
+        self.failing -= count if subscriber.failures else 0
+        self.doubtful -= count if subscriber.doubtful else 0
+
+
 def claim(
     connection: Connection,
     now: int,
@@ -229,6 +249,7 @@ def claim(
     *,
     reserved: int = 0,
     troubled: int | None = None,
+    doubtful: int | None = None,
     holder: str | None = None,
 ) -> Sequence[Claim]:
     """Take up to ``room`` due deliveries until a lease's end, at most ``per_subscriber`` in flight for each.
@@ -236,21 +257,26 @@ def claim(
     Subscribers are served in turn, the one served longest ago first, so that a backlog of one
     keeps nobody else waiting. Disabled and held ones are passed over, and use up no attempts.
     ``reserved``: of ``room``, what is kept for subscribers that have nothing in flight. ``troubled``: how
-    many may be for subscribers whose last attempt failed (None: all). ``holder``: the worker that claims.
+    many may be for subscribers whose last attempt failed; ``doubtful``: for those, and for such as have not taken any
+    delivery yet (None: all). ``holder``: the worker that claims.
     """
-    ready = _ready(connection, now, room, per_subscriber, troubled)
+    shares = _Shares(room if troubled is None else troubled, room if doubtful is None else doubtful)
+    ready = _ready(connection, now, room, per_subscriber, shares)
     under_way = _under_way(connection, [each.subscriber.id for each in ready], now)  # counted once their turn is ours
     # First a seat for everybody with nothing in flight; what is beyond those and the reserve is shared.
     shared = max(room - reserved - sum(each.subscriber.id not in under_way for each in ready), 0)
     failing = sum(each.subscriber.failures > 0 for each in ready)
-    for_failing = room if troubled is None else troubled
     chosen: dict[str, Subscriber] = {}
     ids: list[str] = []
 
     def take(subscriber: Subscriber, most: int) -> int:
-        taken = [delivery_id for (delivery_id,) in _DUE.fetch(connection, (subscriber.id, now, most))]
+        cap = int(min(most, shares.left_for(subscriber), room - len(ids)))
+        if cap <= 0:
+            return 0
+        taken = [delivery_id for (delivery_id,) in _DUE.fetch(connection, (subscriber.id, now, cap))]
         ids.extend(taken)
         chosen[subscriber.id] = subscriber
+        shares.give(subscriber, len(taken))
         if subscriber.rate_limit and taken:
             subscriber_queries.hold(connection, subscriber.id, now + ceil(1000 * len(taken) / subscriber.rate_limit))
         return len(taken)
@@ -259,22 +285,18 @@ def claim(
         subscriber = each.subscriber
         first = 0 if subscriber.id in under_way else 1
         free = each.allowed - under_way.get(subscriber.id, 0)
-        cap = min(first - (-shared // (len(ready) - place)), free, room - len(ids))
+        cap = min(first - (-shared // (len(ready) - place)), free)
         if subscriber.rate_limit:
             cap = min(cap, 1)
         if subscriber.failures:
-            cap = min(cap, -(-for_failing // failing))
+            cap = min(cap, -(-shares.failing // failing))
             failing -= 1
-        if cap <= 0:
-            continue
-        taken = take(subscriber, cap)
-        shared -= max(taken - first, 0)
-        if subscriber.failures:
-            for_failing -= taken
+        shared -= max(take(subscriber, cap) - first, 0)
     if len(ready) == room > len(ids):  # those whose turn it was have as much as they may: the reserve is for others
-        idle = [each.subscriber for each in _some(connection, _READY_IDLE, now, per_subscriber, room)]
-        for subscriber in [one for one in idle if one.id not in chosen][: room - len(ids)]:
-            take(subscriber, 1)
+        query = _READY_IDLE if shares.doubtful > 0 else _READY_IDLE_PROVEN
+        for each in _some(connection, query, now, per_subscriber, room):
+            if each.subscriber.id not in chosen:
+                take(each.subscriber, 1)
     if len(ready) > 1 or len(ready) == room:  # who is alone goes before nobody
         subscriber_queries.note_served(connection, list(chosen), now)
     if not ids:
@@ -305,14 +327,16 @@ def _claim(delivery: Delivery, subscriber: Subscriber, body: bytes, of_account: 
     return Claim(delivery, subscriber, body, subscriber.secrets_sealed, subscriber.id)
 
 
-def _ready(connection: Connection, now: int, room: int, per_subscriber: int, troubled: int | None) -> Sequence[_Ready]:
+def _ready(connection: Connection, now: int, room: int, per_subscriber: int, shares: _Shares) -> Sequence[_Ready]:
     """Subscribers that may be served now, in the order of their turns."""
     ready = _some(connection, _READY, now, per_subscriber, room)
-    if troubled is None or sum(each.subscriber.failures > 0 for each in ready) <= troubled:
+    failing = sum(each.subscriber.failures > 0 for each in ready)
+    if failing <= shares.failing and sum(each.subscriber.doubtful for each in ready) <= shares.doubtful:
         return ready
-    both = _some(connection, _READY_STEADY, now, per_subscriber, room)
-    both += _some(connection, _READY_FAILING, now, per_subscriber, min(troubled, room))
-    return sorted(both, key=lambda each: (each.served_at, each.subscriber.id))[:room]
+    each_kind = _some(connection, _READY_PROVEN, now, per_subscriber, room)
+    each_kind += _some(connection, _READY_NEW, now, per_subscriber, room if shares.doubtful > 0 else 0)
+    each_kind += _some(connection, _READY_FAILING, now, per_subscriber, min(shares.failing, shares.doubtful, room))
+    return sorted(each_kind, key=lambda each: (each.served_at, each.subscriber.id))[:room]
 
 
 def _some(connection: Connection, query: Prepared, now: int, per_subscriber: int, limit: int) -> list[_Ready]:

@@ -183,6 +183,7 @@ subscribers = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger),
     Column("resets", Integer, nullable=False, server_default="0"),
+    Column("proven", Boolean, nullable=False, server_default=text("true")),
     Index("ix_subscribers_registered", "account_id", "id", sqlite_where=text("task_only IS 0"),
           postgresql_where=text("task_only IS false")),
     Index("ix_subscribers_task_only", "account_id", "url", unique=True, sqlite_where=text("task_only"),

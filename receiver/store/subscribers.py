@@ -68,11 +68,12 @@ _SERVED = Prepared(
 _HEALTH = Prepared(
     update(subscribers)
     .where(subscribers.c.id == bindparam("of"), subscribers.c.deleted_at.is_(None))
-    .values({name: bindparam(name) for name in ("failures", "failing_since", "ready_at")}),
+    .values({name: bindparam(name) for name in ("failures", "failing_since", "ready_at", "proven")}),
     "of",
     "failures",
     "failing_since",
     "ready_at",
+    "proven",
 )
 
 
@@ -85,7 +86,7 @@ def _made(values: dict[str, Any]) -> Subscriber:
     values["event_types"] = tuple(json.loads(values["event_types"]))
     if values["providers"] is not None:
         values["providers"] = tuple(json.loads(values["providers"]))
-    for name in ("task_only", "disabled"):  # numbers on SQLite, from the driver itself
+    for name in ("task_only", "disabled", "proven"):  # numbers on SQLite, from the driver itself
         values[name] = bool(values[name])
     return Subscriber(**values)
 
@@ -104,6 +105,7 @@ def add(connection: Connection, subscriber: Subscriber) -> bool:
         rate_limit=subscriber.rate_limit,
         created_at=subscriber.created_at,
         task_only=subscriber.task_only,
+        proven=subscriber.proven,
     )
     return connection.execute(query).rowcount == 1
 
@@ -155,8 +157,8 @@ def behind_callback_url(connection: Connection, account_id: str, url: str, now: 
 
 def enable(connection: Connection, subscriber_id: str) -> None:
     """Let a subscriber get deliveries again, with a clean record."""
-    clean = {"ready_at": 0, "failures": 0, "failing_since": None, "resets": subscribers.c.resets + 1}
-    change(connection, subscriber_id, {"disabled": False, "disabled_reason": None, **clean})
+    new = {"ready_at": 0, "failures": 0, "failing_since": None, "resets": subscribers.c.resets + 1, "proven": False}
+    change(connection, subscriber_id, {"disabled": False, "disabled_reason": None, **new})
 
 
 def of_account(connection: Connection, account_id: str) -> Sequence[Subscriber]:
@@ -194,7 +196,9 @@ def change(connection: Connection, subscriber_id: str, values: Mapping[str, Any]
 
 def note_health(connection: Connection, noted: Sequence[Subscriber]) -> None:
     """Write the records of failures of subscribers that this transaction holds, and until when each is to be spared."""
-    _HEALTH.run(connection, [(each.id, each.failures, each.failing_since, each.ready_at) for each in noted])
+    _HEALTH.run(
+        connection, [(each.id, each.failures, each.failing_since, each.ready_at, each.proven) for each in noted]
+    )
 
 
 def note_served(connection: Connection, subscriber_ids: Sequence[str], now: int) -> None:

@@ -24,6 +24,9 @@ RESERVED = 4
 """One seat in so many is kept for subscribers that have nothing in flight: many that hang cannot take them all."""
 TROUBLED = 2
 """One seat in so many at most is for subscribers whose last attempt failed, all of them together."""
+PROVEN = 8
+"""One seat in so many is for subscribers that have taken a delivery, and do not fail: however many that hang appear at
+once, whoever is known to answer is served."""
 
 TOLD_EVERY = 60.0
 """Seconds between two lines on attempts that cannot be made, at a limit of the machine."""
@@ -41,6 +44,7 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         self._worker_id = worker_id
         self._courier = Courier("courier", runtime.policy)
         self._troubled = 0  # seats that failing subscribers have
+        self._doubtful = 0  # and those together with them that have not taken a delivery yet
         self._told = float("-inf")
         self._bodies: dict[str, tuple[bytes, int]] = {}  # by event: its bytes, and how many attempts have them
 
@@ -49,7 +53,10 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
         room = min(free, MOST_AT_ONCE)
         reserved = max(self.seats // RESERVED - (free - room), 0)  # what is left free now is kept as well
         troubled = max(self.seats // TROUBLED, 1) - self._troubled + _failing(outcome.claim for outcome in ended)
-        turn = self._service.turn(ended, room, reserved=reserved, troubled=troubled, holder=self._worker_id)
+        doubtful = self.seats - self.seats // PROVEN - self._doubtful + _doubtful(one.claim for one in ended)
+        turn = self._service.turn(
+            ended, room, reserved=reserved, troubled=troubled, doubtful=doubtful, holder=self._worker_id
+        )
         return turn.claims, turn.next_look
 
     def together(self, ended: Sequence[Outcome | Unmade]) -> int:
@@ -94,6 +101,7 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
             if others > 1:
                 self._bodies[outcome.claim.delivery.event_id] = body, others - 1
         self._troubled += _failing(claimed) - _failing(outcome.claim for outcome in ended)
+        self._doubtful += _doubtful(claimed) - _doubtful(outcome.claim for outcome in ended)
         return claimed
 
     def _sharing(self, claim: Claim) -> Claim:
@@ -127,6 +135,11 @@ class DeliverLane(TurnLane[Claim, Outcome | Unmade]):
 def _failing(claims: Iterable[Claim]) -> int:
     """How many are for subscribers whose last attempt failed."""
     return sum(claim.subscriber.failures > 0 for claim in claims)
+
+
+def _doubtful(claims: Iterable[Claim]) -> int:
+    """How many are for subscribers of which nobody knows that they answer."""
+    return sum(claim.subscriber.doubtful for claim in claims)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -227,3 +227,43 @@ def test_a_callback_url_that_two_accounts_name_is_two(stage: Stage) -> None:
     stage.runtime.tasks.create(other, NewTask("toy", "draw", {"prompt": "a cat"}, callback_url=HOOK))
     owners = [owner for (owner,) in stage.rows("SELECT account_id FROM subscribers")]
     assert sorted(owners) == sorted([stage.account, other])
+
+
+def test_a_subscriber_is_proven_by_the_first_delivery_that_it_takes(stage: Stage) -> None:
+    """Until then, after each move, and once it was enabled again, nobody knows whether it answers."""
+    subscriber = stage.subscribe()
+
+    def attempt(status: int) -> bool:
+        stage.ping(stage.subscriber(subscriber))
+        stage.attempt(status)
+        return stage.subscriber(subscriber).doubtful
+
+    assert stage.subscriber(subscriber).doubtful
+    assert not attempt(200)
+    assert attempt(500), "its last attempt failed"
+    assert not attempt(200)
+    stage.runtime.subscribers.change(stage.account, subscriber.id, {"url": f"{HOOK}/elsewhere"})
+    assert stage.subscriber(subscriber).doubtful
+    assert not attempt(200)
+    for disabled in (True, False):
+        stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": disabled})
+    assert stage.subscriber(subscriber).doubtful
+    assert not attempt(200)
+
+
+def test_seats_for_whoever_is_known_to_answer_are_nobody_elses(stage: Stage) -> None:
+    """Newcomers and those that fail have what is left for them together; the rest is for the proven."""
+    known, failing = stage.subscribe(HOOK), stage.subscribe(HOOK)
+    stage.ping(known)
+    stage.attempt(200)
+    stage.ping(failing)
+    stage.attempt(500)
+    stage.clock.pass_by(10)
+    newcomers = [stage.subscribe(f"{HOOK}/{number}") for number in range(8)]
+    for one in [failing, *newcomers]:
+        stage.ping(one)
+    first = stage.runtime.deliveries.turn((), 8, troubled=1, doubtful=3).claims
+    assert len(first) == 3
+    stage.ping(known)
+    second = stage.runtime.deliveries.turn((), 5, troubled=0, doubtful=0).claims
+    assert [claim.subscriber.id for claim in second] == [known.id]

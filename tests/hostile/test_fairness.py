@@ -98,6 +98,27 @@ def test_many_newcomers_that_hang_leave_seats_for_others(tmp_path: Path, migrate
         assert hanging.most == 24
 
 
+def test_however_many_hang_at_once_who_is_known_to_answer_is_served(
+    tmp_path: Path, migrated: Template, toy: None
+) -> None:
+    """More newcomers than there are seats, none of which ever answers: one seat in eight is not theirs."""
+    hanging = Hanging()
+    with (
+        working(tmp_path, migrated, **SEATS) as plant,
+        Subscriber(hanging) as dead,
+        Subscriber(answer(200)) as alive,
+    ):
+        known = plant.subscribe(alive.url, "subscriber.ping")
+        plant.outcome(plant.ping(known))
+        for number in range(60):
+            plant.ping(plant.subscribe(f"{dead.origin}/{number}", "subscriber.ping"))
+        plant.until(lambda: hanging.now == 28)
+        for _ in range(20):
+            plant.ping(known)
+        alive.wait_for(21, 40)  # not one attempt that hangs had to end first
+        assert hanging.most == 28
+
+
 def test_names_that_hang_leave_room_for_those_that_a_new_worker_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart, too: as many look-ups as failing subscribers have seats, and another name is looked up."""
     released = threading.Event()

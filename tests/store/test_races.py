@@ -36,8 +36,10 @@ URL = "http://127.0.0.1:9/own"
 
 
 def claims_of_three(stage: Stage) -> list[Claim]:
-    """A subscriber, and three of its deliveries in a worker's hands."""
+    """A subscriber that has taken one, and three of its deliveries in a worker's hands."""
     subscriber = stage.subscribe()
+    stage.ping(subscriber)
+    stage.attempt(200)
     for _ in range(3):
         stage.ping(subscriber)
     return sorted(stage.runtime.deliveries.turn((), 10).claims, key=lambda claim: claim.delivery.id)
