@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -165,6 +166,7 @@ def _post_worker_init(worker: Any) -> None:
     signal.siginterrupt(signal.SIGTERM, False)  # system calls of requests in flight are not to be broken off
     if worker.age == 1:  # beside the rest: a database that is away must not hold up the start
         threading.Thread(target=_look_at_schema, args=[face.runtime.store], name="schema", daemon=True).start()
+    gc.freeze()  # what is here stays: looking through it for garbage would hold up everything, again and again
 
 
 def _look_at_schema(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import secrets
@@ -228,6 +229,7 @@ def serve(settings: Settings) -> None:
     worker = Worker(runtime)
     asked = signals_to_stop()
     worker.start()
+    gc.freeze()  # what is here stays: looking through it for garbage would hold up everything, again and again
     wait_for(asked)
     clean = worker.stop(settings.shutdown_timeout)
     runtime.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -95,6 +96,31 @@ def test_a_worker_that_is_killed_is_followed_at_once(build: Any) -> None:
             process.kill()
             process.wait()
     assert len(subscriber.requests) == 32 + 40
+
+
+AT_REST = """
+import gc
+from receiver.config import read_settings
+from receiver.worker import serve, worker
+worker.wait_for = lambda asked: print("looked through", len(gc.get_objects()), "spared", gc.get_freeze_count())
+serve(read_settings())
+"""
+
+
+@pytest.mark.process
+def test_what_a_worker_starts_with_is_not_looked_through_for_garbage(build: Any) -> None:
+    """Going through all modules each time would stop every delivery for 25 ms and more, every few thousand of them."""
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_REST],
+        cwd=ROOT,
+        env={**os.environ, "RECEIVER_DATABASE_URL": build().settings.database_url, "RECEIVER_SECRET_KEYS": ONE_KEY},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        said, _ = process.communicate(timeout=30)
+    found = re.search(r"looked through (\d+) spared (\d+)", said)
+    assert found is not None
+    assert int(found[2]) > 10 * int(found[1])
 
 
 ANY_TIME = """
