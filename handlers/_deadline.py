@@ -71,6 +71,8 @@ def why_not_sent() -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+        return "the other side closed the connection"  # instead of a place in the library's source
     said = getattr(error, "verify_message", "") or getattr(error, "reason", None) or getattr(error, "strerror", None)
     return str(said or type(error).__name__)
 

@@ -142,23 +142,6 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("fault", [b"", b"HTTP/1.1 503 Busy\r\n\r\n", None], ids=["closed", "not TLS", "silent"])
-def test_nothing_was_started_where_no_tls_began(monkeypatch: pytest.MonkeyPatch, fault: bytes | None) -> None:
-    """A purchase that was never sent is try-later: a provider too busy for TLS costs no task."""
-    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other_side:
-        place = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        call = other_side.submit(http.ProviderSession(place, "Somebody").post, "/buy", starts_work=True)
-        connection, _ = listener.accept()
-        with connection:
-            if fault is not None:
-                connection.recv(65536)
-                connection.sendall(fault)
-                connection.close()
-            with pytest.raises(Unavailable, match=r"cannot be reached: TLS failed \([\w ]+\)$"):
-                call.result(5)
-
-
 def test_an_answer_that_never_ends_is_cut_off(remote: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """More bytes than any answer needs are not kept in memory."""
     monkeypatch.setattr(http, "MAX_ANSWER", 1000)

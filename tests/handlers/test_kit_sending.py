@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,46 @@ def test_nothing_was_started_where_no_certificate_can_be_checked(
         hidden.rename(certificate)
         assert caller.post("/buy", starts_work=True).status == 200
         assert len(remote.requests) == (2 if when == "later" else 1)
+
+
+@pytest.mark.parametrize("fault", [b"", b"HTTP/1.1 503 Busy\r\n\r\n", None], ids=["closed", "not TLS", "silent"])
+def test_nothing_was_started_where_no_tls_began(monkeypatch: pytest.MonkeyPatch, fault: bytes | None) -> None:
+    """A purchase that was never sent is try-later: a provider too busy for TLS costs no task."""
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other_side:
+        place = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        call = other_side.submit(http.ProviderSession(place, "Somebody").post, "/buy", starts_work=True)
+        connection, _ = listener.accept()
+        with connection:
+            if fault is not None:
+                connection.recv(65536)
+                connection.sendall(fault)
+                connection.close()
+            with pytest.raises(Unavailable, match=r"cannot be reached: TLS failed \([\w ]+\)$"):
+                call.result(5)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF) (_ssl.c:992)"), "the other side closed"),
+        (ssl.SSLEOFError(8, "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred (_ssl.c:992)"), "the other side closed"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+    ],
+)
+def test_an_end_during_the_greeting_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    """Which of these comes is chance; none shows a place in a library's source."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("urllib3.connection._ssl_wrap_socket_and_match_hostname", fail)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Unavailable, match=rf"cannot be reached: TLS failed \({said}[\w ]*\)$"):
+            http.ProviderSession(place, "Somebody").post("/buy", starts_work=True)
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Other: b", "ключ"], ids=["two headers", "not latin-1"])
