@@ -21,7 +21,7 @@ public final class Webhooks {
             return false;
         }
         Mac mac = Mac.getInstance("HmacSHA256");
-        String encoded = secret.startsWith("whsec_") ? secret.substring(6) : secret;
+        String encoded = secret.strip().replaceFirst("^whsec_", ""); // stripped: from a file it has a newline
         mac.init(new SecretKeySpec(Base64.getDecoder().decode(encoded), "HmacSHA256"));
         mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));
         byte[] expected = ("v1," + Base64.getEncoder().encodeToString(mac.doFinal(body))).getBytes(StandardCharsets.UTF_8);

@@ -19,7 +19,7 @@ func Verified(secret string, headers http.Header, body []byte) bool {
 		return false // an old request, sent again by somebody else
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
-	if err != nil {
+	if err != nil || len(key) == 0 { // anybody could sign with an empty secret
 		return false
 	}
 	mac := hmac.New(sha256.New, key)

@@ -9,9 +9,9 @@ function verified(string $secret, string $id, string $timestamp, string $signatu
     if (!preg_match('/^\d{1,12}$/D', $timestamp) || abs(time() - (int) $timestamp) > 300) {
         return false;
     }
-    $key = base64_decode(preg_replace('/^whsec_/', '', $secret), true);
-    if ($key === false) {
-        return false;
+    $key = base64_decode(str_starts_with($secret, 'whsec_') ? substr($secret, 6) : $secret);
+    if ($key === '') {
+        throw new InvalidArgumentException('The secret is empty: anybody could sign with it.');
     }
     $expected = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
     // Any of them may fit: while a secret is being rotated, there are two.

@@ -1,11 +1,12 @@
 . "$1"
 tab=$(printf '\t')
+decoded() { printf %s "$1" | openssl base64 -d -A; }
 while IFS= read -r line; do
-  set -f
   secret=${line%%"$tab"*} rest=${line#*"$tab"}
   id=${rest%%"$tab"*} rest=${rest#*"$tab"}
   stamp=${rest%%"$tab"*} rest=${rest#*"$tab"}
   signature=${rest%%"$tab"*}
-  printf %s "${rest#*"$tab"}" | openssl base64 -d -A >"$2"
-  if verified "$secret" "$id" "$stamp" "$signature" "$2"; then echo yes; else echo no; fi
+  decoded "${rest#*"$tab"}" >"$2"
+  verified "$(decoded "$secret")" "$(decoded "$id")" "$(decoded "$stamp")" "$(decoded "$signature")" "$2"
+  case $? in 0) echo yes ;; 1) echo no ;; *) echo raised ;; esac
 done
