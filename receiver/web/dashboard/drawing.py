@@ -154,9 +154,10 @@ def _longest_to_scale(gaps: Sequence[int]) -> int:
 
 
 def _round_up(ms: float) -> float:
-    """The next round length of time: 1, 2 or 5 of a unit that people count in."""
-    steps = [factor * 10**power for power in range(4) for factor in (1, 2, 5)]
-    steps += [factor * unit for unit in (60_000, 3_600_000) for factor in (1, 2, 5, 10, 15, 30)]
+    """The next round length of time, as people count it."""
+    steps = [factor * 10**power for power in range(3) for factor in (1, 2, 5)]
+    steps += [factor * unit for unit in (1000, 60_000) for factor in (1, 2, 5, 10, 15, 30)]
+    steps += [factor * 3_600_000 for factor in (1, 2, 3, 6, 12)]
     steps += [factor * 86_400_000 for factor in (1, 2, 5, 10, 30)]
     return next((step for step in sorted(steps) if step >= ms), ms)
 

@@ -84,6 +84,13 @@ def test_ticks_are_round_and_do_not_touch() -> None:
     assert all(later[0] - earlier[0] >= 60 for earlier, later in pairwise(ticks))
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 3, 12, 45, 60, 100, 240, 600, 2000, 7200, 30_000, 90_000, 400_000, 2e6])
+def test_the_scale_can_be_read_however_long_the_task_took(seconds: float) -> None:
+    """There are round times for every length, from milliseconds to weeks."""
+    ticks = scale(0, seconds / 3, seconds).ticks()
+    assert 4 <= len(ticks) <= 10, ticks
+
+
 def test_a_tick_leaves_room_for_the_length_of_a_torn_wait() -> None:
     """What stands at a tick does not run into what stands on the torn piece behind it."""
     found = scale(0, 0.6, 1.2, 1.8, 27)
