@@ -43,6 +43,7 @@
   document.addEventListener("htmx:afterSwap", drawAll); // before the page is painted: nothing flickers or jumps
   document.addEventListener("theme-changed", drawAll);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("print").addEventListener("change", drawAll);
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
   drawAll();
