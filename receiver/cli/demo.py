@@ -24,6 +24,7 @@ from receiver.models import FINAL
 PATIENCE = 40.0
 """Seconds that all tasks together get."""
 _LOOK = 0.2
+_ROOMY = 100  # columns that have room for the operations
 _WITHOUT_CALLBACK = "[sandbox:no-callback]"
 
 TASKS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
@@ -140,9 +141,15 @@ def _look(api: Api, tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:
         if detail.get("url") == subscriber.url:
             detail["url"] = "the subscriber"
         passed = seconds_between(began, at) or 0.0
-        line = Text().append(f"{passed:6.2f} s  ", "bright_black").append(f"{task.provider:<16}", "")
+        console().print(_line(passed, task, {**step, "detail": detail}, console().width))
+
+
+def _line(passed: float, task: DemoTask, step: Mapping[str, Any], width: int) -> Text:
+    """What happened, in one line of a terminal of 80 columns, too: there the operation is only in the table below."""
+    line = Text().append(f"{passed:6.2f} s  ", "bright_black").append(f"{task.provider:<16}", "")
+    if width >= _ROOMY:
         line.append(f"{task.operation:<23}  ", "bright_black")
-        console().print(line.append_text(told({**step, "detail": detail})))
+    return line.append_text(told(step))
 
 
 def _sum_up(tasks: list[DemoTask], subscriber: DemoSubscriber) -> None:

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 import handlers
-from receiver.cli.demo import TASKS, DemoTask, missing
+from receiver.cli.demo import TASKS, DemoTask, _line, missing
 from receiver.cli.demo_service import demo_environment
 from receiver.cli.demo_subscriber import Arrival, DemoSubscriber, demo_subscriber
 from receiver.signing import new_secret, sign
@@ -53,6 +53,26 @@ def test_the_subscriber_answers_on_a_free_port() -> None:
         assert [arrival.event_type for arrival in subscriber.arrived("task_1")] == ["task.succeeded"]
     with pytest.raises(requests.ConnectionError):
         requests.post(subscriber.url, data=BODY, timeout=5)
+
+
+STEPS = (
+    ("submit", {"outcome": "accepted"}),
+    ("notice", {"verdict": "hint"}),
+    ("poll", {"said": "succeeded"}),
+    ("state", {"to": "succeeded", "via": "callback"}),
+    ("attempt", {"event_type": "task.succeeded", "url": "the subscriber", "response_status": 204}),
+)
+"""What goes as it should."""
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_line_is_broken_by_the_terminal(width: int) -> None:
+    """Nobody sees the first minute of the service as lines that run over, in a usual terminal as in a wide one."""
+    for kind, detail in STEPS:
+        for provider, operation, _ in TASKS:
+            line = _line(100.0, DemoTask("task_1", provider, operation, {}), {"kind": kind, "detail": detail}, width)
+            assert line.cell_len <= width, line.plain
+            assert provider in line.plain
 
 
 class _Heard(DemoSubscriber):
