@@ -131,7 +131,8 @@ def behind_pooler(connection: Any) -> bool:
 
 def _begin_postgresql(connection: Connection) -> None:
     # The time-outs go with the BEGIN, in one message: they cost nothing that can be measured, and behind a
-    # pooler they hold for this transaction alone. A reader sees one moment, as on SQLite.
+    # pooler they hold for this transaction alone. A reader sees one moment, as on SQLite. A writer sees what others
+    # have stored while it waited for their locks, whatever the user or the database has as its default.
     options = connection.get_execution_options()
     if options.get("bare", False):
         return
@@ -142,7 +143,8 @@ def _begin_postgresql(connection: Connection) -> None:
     if not options.get("flushed", True):
         said += "; SET LOCAL synchronous_commit = off"
     reads = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{said}"
-    begin = f"BEGIN{said}{_BY_INDEX}" if options.get("writes", False) else reads
+    writes = f"BEGIN ISOLATION LEVEL READ COMMITTED{said}{_BY_INDEX}"
+    begin = writes if options.get("writes", False) else reads
     session, line = direct.session_of(connection), silence.line_of(connection)
     line.take(silence.BEGINNING if session.lasting else BUSY_SECONDS)  # a pooler may have no session free just now
     direct.directly(connection, begin, lambda _: session.begin(begin))

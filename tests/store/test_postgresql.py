@@ -112,6 +112,22 @@ def test_a_lock_that_does_not_go_away_is_busy(store: Store, monkeypatch: pytest.
         assert connection.execute(select(workers.c.seen_at).where(workers.c.id == "a")).scalar_one() == 2
 
 
+def test_other_isolation_by_default_refuses_no_write(store: Store, url: str) -> None:
+    """A database may hold its users to ``serializable``: a write goes on with what others have stored meanwhile."""
+    name = postgres.name_of(url)
+    postgres.shared().execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    later = Store(url)
+    with later.write() as one, later.write() as other:
+        for connection in (one, other):
+            connection.execute(select(workers))
+        other.execute(update(workers).where(workers.c.id == "a").values(seen_at=2))
+        other.commit()
+        one.execute(update(workers).where(workers.c.id == "a").values(seen_at=workers.c.seen_at + 1))
+    with later.read() as connection:
+        assert connection.execute(select(workers.c.seen_at).where(workers.c.id == "a")).scalar_one() == 3
+    later.close()
+
+
 def test_of_two_in_a_deadlock_one_goes_on(store: Store) -> None:
     """The server ends one of them, which is Busy; nobody hangs, and nothing is half stored."""
     meet = threading.Barrier(2)
