@@ -26,6 +26,7 @@ from receiver.runtime import KEY_LOST, NO_LIBRARY
 from receiver.sealing import parse_secret_keys
 from receiver.store import Store
 from receiver.store.places import database_folder, is_foreign, is_in_use, place_of
+from receiver.store.server import hinders_migration
 
 LEAST_DISK = 200 * 1024 * 1024
 """Bytes that must be free on the disk of the database."""
@@ -260,19 +261,30 @@ def _schema(settings: Settings) -> Iterator[Finding]:
             yield from server(store, settings)
             yield from workers(store)
         else:
-            yield Finding(
-                Level.WARNING,
-                "database",
-                "reachable, but its schema is not that of this version.",
-                "`receiver migrate` brings it up; `receiver run` and `receiver worker` do so by themselves.",
-            )
+            yield from _behind(store)
     except Busy as error:
         mend = "See that the database runs, and that host, name, user and password in RECEIVER_DATABASE_URL are right."
+        if "too many c" in error.detail:  # the server's words: too many connections, too many clients
+            mend = "Raise the limit, put a pooler before the database, or lower RECEIVER_DATABASE_POOL on all machines."
         if not url.startswith("postgresql"):
             mend = "See that the disk works, that the file is whole, and that no other program holds it (`fuser FILE`)."
         yield Finding(Level.PROBLEM, "database", error.detail, mend)
     finally:
         store.close()
+
+
+def _behind(store: Store) -> Iterator[Finding]:
+    with store.read() as connection:
+        found = hinders_migration(connection)
+    if found is not None:
+        yield Finding(Level.PROBLEM, "database", f"its schema cannot be brought up. {found.text}", found.mend)
+        return
+    yield Finding(
+        Level.WARNING,
+        "database",
+        "reachable, but its schema is not that of this version.",
+        "`receiver migrate` brings it up; `receiver run` and `receiver worker` do so by themselves.",
+    )
 
 
 def _seals(settings: Settings, store: Store) -> Iterator[Finding]:

@@ -31,11 +31,11 @@ from receiver.sealing import SealBroken
 from receiver.signing import without_tokens
 from receiver.store import accounts as stored_accounts
 from receiver.store import deliveries as stored_deliveries
-from receiver.store import dialect
 from receiver.store import events as stored_events
 from receiver.store import notices as stored_notices
 from receiver.store import subscribers as stored_subscribers
 from receiver.store import tasks as stored_tasks
+from receiver.store.server import server_of
 from receiver.store.tasks import Filter
 from receiver.tasks import History
 
@@ -258,7 +258,7 @@ def _known_secrets(runtime: Runtime, task: Task, receivers: Sequence[Subscriber]
 
 def _versions(runtime: Runtime) -> dict[str, Any]:
     with runtime.store.read() as connection:
-        server = dialect.server(connection)
+        server = server_of(connection)
     database = "SQLite" if server is None else f"PostgreSQL {server.version}"
     return {
         "receiver": __version__,

@@ -8,7 +8,8 @@ from receiver.cli.findings import Finding, Level
 from receiver.config import Settings
 from receiver.runtime import wall_clock
 from receiver.stats import WORKER_SEEN
-from receiver.store import Store, dialect, pacing
+from receiver.store import Store, pacing
+from receiver.store.server import hinders_work, server_of
 
 OLDEST = 15
 """The oldest version of PostgreSQL that the service is made for."""
@@ -33,11 +34,13 @@ def workers(store: Store) -> Iterator[Finding]:
 
 
 def server(store: Store, settings: Settings) -> Iterator[Finding]:
-    """Version and free connections of a PostgreSQL server; nothing for SQLite. Raises Busy."""
+    """Rights, version and free connections at a PostgreSQL server; nothing for SQLite. Raises Busy."""
     with store.read() as connection:
-        found = dialect.server(connection)
+        found, hindrances = server_of(connection), list(hinders_work(connection))
     if found is None:
         return
+    for each in hindrances:
+        yield Finding(Level.PROBLEM, "database", each.text, each.mend)
     if found.version < OLDEST:
         yield Finding(
             Level.WARNING,

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from receiver import metrics
-from receiver.errors import Busy
+from receiver.errors import Busy, Conflict
 from receiver.store import dialect, places, silence, troubles
 from receiver.store.direct import session_of
+from receiver.store.server import hinders_migration
 from receiver.store.turns import Turns
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -131,11 +132,14 @@ class Store:
     def migrate(self) -> None:
         """Bring the schema up to this version of the code. Others that migrate the same database wait.
 
-        A newer schema is left as it is. Raises Busy when the database cannot be reached or written.
+        A newer schema is left as it is. Raises Busy when the database cannot be reached or written, Conflict when its
+        user has not the right to.
         """
         with _busy("the database cannot be migrated now"), _MIGRATING, _transaction(self._migrator) as connection:
             dialect.lock_schema(connection)
             if not _serves(connection):
+                if (found := hinders_migration(connection)) is not None:
+                    raise Conflict(f"The schema cannot be brought up. {found.text} {found.mend}")
                 _upgrade(connection)
 
     def schema_is_current(self) -> bool:

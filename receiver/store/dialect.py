@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -337,23 +336,3 @@ def inline(word: str) -> BindParameter[str]:
     For words of our own, never for a caller's text.
     """
     return bindparam(None, str(word), literal_execute=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What a database server says of itself. ``connections``: in use now, of all databases."""
-
-    version: int
-    connections: int
-    most_connections: int
-
-
-def server(connection: Connection) -> Server | None:
-    """The PostgreSQL server behind a connection, or None: SQLite has none."""
-    if connection.dialect.name != "postgresql":
-        return None
-    row = connection.exec_driver_sql(
-        "SELECT current_setting('server_version_num')::int / 10000, (SELECT count(*) FROM pg_stat_activity "
-        "WHERE backend_type = 'client backend'), current_setting('max_connections')::int"
-    ).one()
-    return Server(*row)

@@ -240,9 +240,9 @@ def test_a_text_with_a_nul_is_refused(stage: Stage) -> None:
 
 @on_postgresql
 def test_a_database_in_another_encoding(stage: Stage) -> None:
-    """What is written in UTF-8 is stored in the database's own, one row or many, and comes back whole."""
-    url = postgres.shared().url("latin")
-    postgres.shared().execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    """One that knows of no characters keeps what is written in UTF-8, one row or many, and gives it back whole."""
+    url = postgres.shared().url("bytes")
+    postgres.shared().execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     try:
         store = Store(url)
         store.migrate()
