@@ -8,14 +8,18 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 _STANDBY = "25006"  # PostgreSQL's word for a write where only reading is allowed
 _NEW_TYPE = "0A000"  # of a statement that was kept, and whose result has columns of another type by now
-_PASSING = (_STANDBY, _NEW_TYPE, "25P03", "25P04")  # the last two: of a transaction that was idle, or took, too long
+_TOO_LONG = ("25P03", "25P04")  # of a transaction that was idle, or took, too long
+_DENIED = "42501"  # until somebody grants it
+_MISSING = ("42P01", "42703")  # a table, a column: until somebody migrates
+_PASSING = (_STANDBY, _NEW_TYPE, _DENIED, *_TOO_LONG, *_MISSING)
 _BEYOND_LIMITS = "54"  # class of errors: what was asked is too large or too complex, and will be the next time
 
 
 def trouble(error: SQLAlchemyError) -> str | None:
     """What keeps the database from doing what was asked, if that may pass by itself; None for any other error.
 
-    Locked or out of connections, a deadlock, a time-out, a restart, a fail-over.
+    Locked or out of connections, a deadlock, a time-out, a restart, a fail-over; rights or a schema that are not there
+    yet, or for a while. A result that cannot be stored then was paid for all the same.
     """
     if isinstance(error, NoConnectionFree):
         return "every connection of the pool is taken"
@@ -25,7 +29,8 @@ def trouble(error: SQLAlchemyError) -> str | None:
     lasting = not isinstance(error, OperationalError) or state.startswith(_BEYOND_LIMITS)
     if lasting and state not in _PASSING:
         return None
-    return (str(error.orig).splitlines() or ["unknown"])[0]
+    said = (str(error.orig).splitlines() or ["unknown"])[0]
+    return f"no such table or column: {said}" if state in _MISSING else said  # in any language, as SQLite says it
 
 
 def is_gone(error: BaseException | None) -> bool:

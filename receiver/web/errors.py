@@ -99,8 +99,6 @@ def answer(error: Exception) -> Response:
             return _from_http(error)
         case SealBroken():
             return _sealed(error)
-        case _ if _schema_is_old(error):
-            return _busy(error)
         case _:
             return _unexpected(error)
 
@@ -140,27 +138,19 @@ def _sealed(error: SealBroken) -> Response:
     return problem(409, "conflict", f"This secret cannot be shown: {error}. {mend}")
 
 
-_MISSING = re.compile(r"no such (?:table|column)|Undefined(?:Table|Column)")
-"""How SQLite and PostgreSQL say that the schema is older than this code."""
+_MISSING = re.compile(r"no such table|no such column")
+"""How it is said that the schema is older than this code; see ``receiver/store/troubles.py``."""
 
 
-def _schema_is_old(error: Exception) -> bool:
-    return _MISSING.search(_first_line(error)) is not None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]  # behind it stand the statement and its parameters
-
-
-def _busy(error: Exception) -> Response:
-    watching.request_put_off(_first_line(error), g.get("request_id"))
+def _busy(error: Busy) -> Response:
+    watching.request_put_off(error.detail, g.get("request_id"))
     detail = "The database does not answer in time; nothing was stored."
-    if isinstance(error, Busy) and error.uncertain:
+    if error.uncertain:
         detail = (
             "The connection to the database broke while this was being stored: it may be stored, or not. Repeat a "
             "submission with the Idempotency-Key that it had, or look first whether it is there."
         )
-    if _schema_is_old(error):
+    if _MISSING.search(error.detail):
         detail = "The database's schema is not up to date: run receiver migrate. Nothing was stored."
     return problem(503, "busy", detail, {"Retry-After": "1"})
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiver.errors import Conflict
+from receiver.errors import Busy, Conflict
 from receiver.store import Store
+from receiver.store.schema import workers
 from receiver.store.server import hinders_work
 from tests import postgres
 
 ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
+ADD = workers.insert().values(id="a", started_at=1, seen_at=1)
 GIVEN = "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {user}"
 
 
@@ -101,3 +103,17 @@ def test_a_user_needs_no_more_than_to_read_and_write(url: str, rights: tuple[str
         act(url, *found[0].mend.rstrip(".").split("; "))
         with contextlib.closing(Store(url)) as store, store.read() as connection:
             assert not list(hinders_work(connection))
+
+
+def test_rights_that_are_taken_away_for_a_while_lose_no_result(url: str) -> None:
+    """It is Busy: what was to be stored is kept until somebody has granted them again, as when the server is away."""
+    with contextlib.closing(Store(url.replace(url[: url.index("@")], f"postgresql://{postgres.USER}"))) as owner:
+        with pytest.raises(Busy, match="does not exist"), owner.write() as connection:
+            connection.execute(ADD)
+        owner.migrate()
+    with contextlib.closing(Store(url)) as store:
+        with pytest.raises(Busy, match="permission denied"), store.write() as connection:
+            connection.execute(ADD)
+        act(url, ALL)
+        with store.write() as connection:
+            connection.execute(ADD)
