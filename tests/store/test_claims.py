@@ -65,7 +65,7 @@ def test_nobody_has_more_in_flight_than_allowed(stage: Stage) -> None:
     assert claim(stage, 100, per_subscriber=4) == ()
     stage.finish(list(first[:1]), 200)
     assert len(claim(stage, 100, per_subscriber=4)) == 1
-    stage.clock.pass_by(31)
+    stage.clock.pass_by(30)
     assert len(claim(stage, 100, per_subscriber=4)) == 4
 
 
@@ -185,6 +185,9 @@ def test_the_next_look_is_at_the_first_that_can_be_attempted(stage: Stage, clock
     stage.runtime.subscribers.change(stage.account, subscriber.id, {"disabled": False})
     stage.runtime.subscribers.delete(stage.account, subscriber.id)
     assert looks() is None
+    stage.tell(subscriber)  # by somebody who has read it before
+    assert looks() is None
+    assert not claim(stage, 1)
 
 
 # Cost --------------------------------------------------------------------------------------------------
