@@ -229,9 +229,7 @@ class _Shares:
     doubtful: int
 
     def left_for(self, subscriber: Subscriber) -> int | float:
-        """How many a subscriber may have of them."""
-        if subscriber.failures:
-            return min(self.failing, self.doubtful)
+        """How many a subscriber may have; those that fail divide among them what is left for these."""
         return self.doubtful if subscriber.doubtful else inf
 
     def give(self, subscriber: Subscriber, count: int) -> None:
