@@ -251,6 +251,18 @@ def test_a_subscriber_is_proven_by_the_first_delivery_that_it_takes(stage: Stage
     assert not attempt(200)
 
 
+def test_a_callback_url_that_comes_back_has_to_prove_itself_anew(stage: Stage) -> None:
+    """Like any other that was disabled: whoever enabled it cannot know whether it answers."""
+    task = stage.running(callback_url=HOOK)
+    stage.attempt(200)
+    stage.notice(task)
+    (claim,) = stage.attempt(410)
+    assert not claim.subscriber.doubtful
+    stage.runtime.deliveries.retry(stage.account, claim.delivery.id)
+    (again,) = stage.attempt(200)
+    assert again.subscriber.doubtful
+
+
 def test_seats_for_whoever_is_known_to_answer_are_nobody_elses(stage: Stage) -> None:
     """Newcomers and those that fail have what is left for them together; the rest is for the proven."""
     known, failing = stage.subscribe(HOOK), stage.subscribe(HOOK)

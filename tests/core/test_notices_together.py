@@ -107,6 +107,23 @@ def test_of_what_very_many_hear_some_is_left_for_the_next_transaction(
         assert {task.status for task in found.values()} == {TaskStatus.SUCCEEDED}
 
 
+@pytest.mark.parametrize(("few", "left"), [(1, 2), (2, 0)])
+def test_what_follows_a_notice_that_is_left_is_left_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, few: int, left: int
+) -> None:
+    """Though nobody is told of it: it is judged by what the one before makes of their task. Few are never left."""
+    monkeypatch.setattr(settling, "MOST_TOLD", 1)
+    monkeypatch.setattr(settling, "FEW", few)
+    stage.subscribe("https://hooks.example.test/all", "task.succeeded")
+    one, other = stage.running("job-0"), stage.running("job-1")
+    calls = [call(stage, one, "job-0"), call(stage, other, "job-1"), call(stage, other, "job-1", "drawing")]
+    wanted = [Verdict.BELIEVED, Verdict.BELIEVED, Verdict.LATE]
+    results = stage.runtime.notices.take_all(calls)
+    assert results[3 - left :] == [None] * left
+    taken = results[: 3 - left] + (stage.runtime.notices.take_all(calls[-left:]) if left else [])
+    assert verdicts(taken) == wanted
+
+
 def test_a_task_that_a_notice_ends_makes_room_at_once(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the provider takes only so many at a time, the next one is handed over when the bell rings for it."""
     stage: Stage = build(TOY_MAX_IN_FLIGHT=1)

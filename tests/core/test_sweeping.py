@@ -332,6 +332,7 @@ def test_what_a_dead_worker_had_under_way_is_due_at_once(stage: Stage) -> None:
     assert service.turn((), 100, holder="alive").claims == ()
     assert stage.runtime.sweeping.bury("dead") == 30
     assert stage.runtime.sweeping.bury("dead") == 0, "once is enough"
+    assert stage.rows("SELECT DISTINCT holder FROM deliveries WHERE holder IS NOT NULL") == [("alive",)]
     assert stage.runtime.sweeping.last_beat() is None
     again = service.turn((), 100, holder="alive").claims
     assert len(again) == 30
@@ -347,10 +348,23 @@ def test_what_was_held_earlier_is_not_taken_from_who_holds_it_now(stage: Stage) 
     stage.tell(stage.subscribe())
     first = stage.runtime.deliveries.turn((), 1, holder="dead").claims
     stage.finish(list(first), 500)
+    assert stage.rows("SELECT holder FROM deliveries") == [(None,)]
     assert stage.runtime.sweeping.bury("dead") == 0
     stage.clock.pass_by(60)
     assert len(stage.runtime.deliveries.turn((), 1).claims) == 1  # by a version that names no holder
     assert stage.runtime.sweeping.bury("dead") == 0
+
+
+def test_a_lease_that_has_passed_is_not_given_back(stage: Stage) -> None:
+    """What is due already keeps its place before what came due later."""
+    stage.tell(stage.subscribe())
+    (claim,) = stage.runtime.deliveries.turn((), 1, holder="dead").claims
+    stage.clock.pass_by(stage.settings.lease)
+    due = stage.clock()
+    assert stage.runtime.sweeping.bury("dead") == 0
+    stage.clock.pass_by(1)
+    assert stage.runtime.sweeping.bury("dead") == 0
+    assert stage.delivery(claim.delivery).due_at == due
 
 
 def test_a_submission_of_a_dead_worker_keeps_its_lease(stage: Stage) -> None:

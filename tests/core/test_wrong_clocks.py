@@ -24,6 +24,7 @@ def test_a_clock_that_was_years_ahead_for_a_moment_holds_no_subscriber_for_years
     stage.clock.pass_by(-years)
     pause = stage.tell(polite)
     stage.attempt(503, retry_after="86400")
+    stage.tell(polite)
     wanted = stage.tell(subscriber)
     assert stage.attempt(200) == []
     stage.runtime.sweeping.step()

@@ -128,3 +128,34 @@ def test_of_several_the_first_says_when_to_look(stage: Stage, clock: Clock) -> N
     with stage.runtime.store.read() as connection:
         assert claiming.next_due(connection, clock(), 1) == clock() + 10_000
         assert claiming.next_due(connection, clock(), 2) == clock()
+
+
+def test_who_got_no_seat_keeps_its_turn(stage: Stage) -> None:
+    """Where the share of newcomers is used up by one of them, the next seat is for the other."""
+    first, second = known(stage, 2, NEW)
+    owe(stage, [first, second], 2)
+    in_turn(stage, [first], [second])
+    for one in (first, second):
+        stage.clock.pass_by(1)
+        assert shares(stage.runtime.deliveries.turn((), 4, doubtful=1).claims) == {one.id: 1}
+
+
+def test_no_seat_is_given_twice(stage: Stage) -> None:
+    """What goes to those whose turn it is, and the reserve, are together no more than there are seats."""
+    busy, idle = known(stage, 4, PROVEN), known(stage, 6, PROVEN)
+    owe(stage, busy, 3)
+    assert len(stage.runtime.deliveries.turn((), 4).claims) == 4
+    owe(stage, idle)
+    in_turn(stage, busy, idle)
+    found = shares(stage.runtime.deliveries.turn((), 4, reserved=2).claims)
+    assert (len(found), set(found.values())) == (4, {1})
+    assert len(found.keys() & {one.id for one in idle}) == 2
+
+
+def test_what_others_leave_is_for_who_comes_last(stage: Stage) -> None:
+    """Those who have one delivery each take one seat each, whatever they might have had."""
+    others, crowd = known(stage, 5, NEW), known(stage, 1, NEW)
+    owe(stage, others)
+    owe(stage, crowd, 20)
+    in_turn(stage, others, crowd)
+    assert shares(claim(stage, 10))[crowd[0].id] == 5

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
+import pytest
+
 from receiver.worker.deliver_lane import RESERVED, TROUBLED, DeliverLane
 from tests.core.stage import HOOK, Stage, answered
 from tests.worker.test_memory import Waiting
@@ -44,3 +48,29 @@ def test_a_backlog_leaves_some_seats_free(stage: Stage) -> None:
     lane.look_again()
     assert lane.make_round()
     assert courier.sent[-1][0].url == f"{HOOK}/new"
+
+
+def test_a_stop_claims_nothing_more(stage: Stage) -> None:
+    """What is under way ends and is stored; what waits is left to whoever comes next."""
+    busy = stage.subscribe(HOOK)
+    delivery = stage.ping(busy)
+    lane, courier = lane_of(stage, 8)
+    assert lane.make_round()
+    stage.ping(busy)
+    lane.wake()
+    lane.stop()
+    courier.sent[0][1](answered(200), None)
+    assert lane.make_round()
+    assert stage.delivery(delivery).attempts == 1
+    assert (len(courier.sent), lane.in_flight) == (1, 0)
+
+
+def test_a_ring_is_worth_one_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second look, which takes the turn of whoever wants to write, is not made for it."""
+    lane, _ = lane_of(stage, 8)
+    turns = Mock(wraps=lane.turn)
+    monkeypatch.setattr(lane, "turn", turns)
+    lane.wake()
+    for _ in range(3):
+        assert not lane.make_round()
+    assert turns.call_count == 1
