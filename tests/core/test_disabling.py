@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from receiver.deliveries import Outcome, Unmade
@@ -211,9 +213,10 @@ def test_what_disables_a_subscriber_is_known_before(stage: Stage, status: int, d
 def test_an_attempt_that_could_not_be_made_waits(stage: Stage) -> None:
     """At a limit of our machine a delivery is not claimed again at once, over and over."""
     delivery = stage.ping(stage.subscribe(HOOK, "subscriber.ping"))
-    (claim,) = stage.runtime.deliveries.turn((), 1).claims
+    (claim,) = stage.runtime.deliveries.turn((), 1, holder="worker").claims
     again = stage.runtime.deliveries.turn([Unmade(claim)], 1)
     assert again.claims == ()
+    assert stage.rows("SELECT leased, holder FROM deliveries") == [(False, None)], "it takes no seat meanwhile"
     assert LIMIT_PAUSE <= (again.next_look - stage.clock()) / 1000 <= LIMIT_PAUSE * (1 + JITTER)
     stage.clock.pass_by(LIMIT_PAUSE * (1 + JITTER))
     stage.attempt()
@@ -279,3 +282,29 @@ def test_seats_for_whoever_is_known_to_answer_are_nobody_elses(stage: Stage) -> 
     stage.ping(known)
     second = stage.runtime.deliveries.turn((), 5, troubled=0, doubtful=0).claims
     assert [claim.subscriber.id for claim in second] == [known.id]
+
+
+def test_a_retry_of_what_a_dead_worker_held_goes_first(stage: Stage) -> None:
+    """Its lease has passed: it is under way no longer, and does not wait behind what was due meanwhile."""
+    subscriber = stage.subscribe()
+    held = stage.tell(subscriber)
+    assert len(stage.runtime.deliveries.turn((), 1).claims) == 1
+    stage.tell(subscriber)
+    stage.clock.pass_by(stage.settings.lease)
+    stage.runtime.deliveries.retry(stage.account, held.id)
+    assert [claim.delivery.id for claim in stage.attempt(200, room=1)] == [held.id]
+
+
+def test_results_are_flushed_and_claims_need_not_be(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a subscriber has taken is not sent again after a power cut; a claim that is lost costs nothing."""
+    stage.ping(stage.subscribe())
+    transactions: list[bool] = []
+    write = stage.runtime.store.write
+
+    def noted(*, flushed: bool = True) -> Any:
+        transactions.append(flushed)
+        return write(flushed=flushed)
+
+    monkeypatch.setattr(stage.runtime.store, "write", noted)
+    stage.attempt(200)
+    assert transactions == [False, True]

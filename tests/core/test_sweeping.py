@@ -45,6 +45,15 @@ def test_a_finished_task_goes_with_everything(build: Any, clock: Clock) -> None:
     assert stage.rows("SELECT id FROM subscribers") == []
 
 
+def test_old_tasks_are_counted_alone(stage: Stage) -> None:
+    """What is young, or lives, is not waiting to be purged."""
+    stage.notice(stage.running())
+    stage.running("job-2")
+    assert stage.runtime.sweeping.count_old_tasks() == 0
+    stage.clock.pass_by(31 * 86_400)
+    assert stage.runtime.sweeping.count_old_tasks() == 1
+
+
 def test_live_tasks_stay_however_old(build: Any, clock: Clock) -> None:
     """Only what has ended is old."""
     stage: Stage = build(RECEIVER_RETENTION_DAYS=1)

@@ -132,7 +132,7 @@ def test_of_several_the_first_says_when_to_look(stage: Stage, clock: Clock) -> N
 
 def test_who_got_no_seat_keeps_its_turn(stage: Stage) -> None:
     """Where the share of newcomers is used up by one of them, the next seat is for the other."""
-    first, second = known(stage, 2, NEW)
+    first, second = sorted(known(stage, 2, NEW), key=lambda one: one.id)
     owe(stage, [first, second], 2)
     in_turn(stage, [first], [second])
     for one in (first, second):
@@ -159,3 +159,11 @@ def test_what_others_leave_is_for_who_comes_last(stage: Stage) -> None:
     owe(stage, crowd, 20)
     in_turn(stage, others, crowd)
     assert shares(claim(stage, 10))[crowd[0].id] == 5
+
+
+def test_who_has_something_for_later_alone_is_passed_over(stage: Stage) -> None:
+    """More that wait for their next attempt than there are seats, all served longer ago."""
+    waits, late = known(stage, 5, FAILING), known(stage, 1, PROVEN)
+    owe(stage, late, 2)
+    in_turn(stage, waits, late)
+    assert shares(claim(stage, 4)) == {late[0].id: 2}

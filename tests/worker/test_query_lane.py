@@ -117,7 +117,7 @@ def test_answers_that_come_together_are_written_together(build: Any, start: Star
 def test_much_news_is_written_in_several_turns(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where many subscribers hear of each end, others write in between; no news goes together, as do few hearers."""
     monkeypatch.setattr(polling, "FEW", 3)
-    monkeypatch.setattr(polling, "MOST_TOLD", 10)
+    monkeypatch.setattr(polling, "MOST_TOLD", 8)
     stage: Stage = build(at=wall_clock, TOY_QUERY_RATE=1000)
     lane = QueryLane(stage.runtime, "toy")
     tasks = running(stage, 12)

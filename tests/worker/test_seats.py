@@ -74,3 +74,14 @@ def test_a_ring_is_worth_one_look(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         assert not lane.make_round()
     assert turns.call_count == 1
+
+
+def test_the_only_seat_serves_failing_subscribers_too(stage: Stage) -> None:
+    """A share of half a seat is one."""
+    failing = stage.subscribe(HOOK)
+    stage.ping(failing)
+    stage.attempt(500)
+    stage.ping(failing)
+    lane, courier = lane_of(stage, 1)
+    assert lane.make_round()
+    assert len(courier.sent) == 1

@@ -59,14 +59,15 @@ def test_a_lost_ring_costs_a_moment(
     until(lambda: stage.task(task).status is TaskStatus.RUNNING)
 
 
-def test_a_look_after_a_lost_ring_asks_the_database(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a turn in vain told of the next work is from before: the first look after it finds what came since."""
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_look_after_a_ring_finds_what_came_since(stage: Stage, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """Also after one that may have been lost: what a turn in vain told of the next work is from before."""
     lane = DeliverLane(stage.runtime, "worker")
     begun: list[object] = []
     monkeypatch.setattr(lane, "begin", begun.extend)
     assert lane._take_turn((), lane.seats) == []  # another worker was faster
     stage.ping(stage.subscribe())
-    lane.look_again()
+    (lane.look_again if lost else lane.wake)()
     assert lane.make_round()
     assert len(begun) == 1
 
