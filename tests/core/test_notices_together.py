@@ -107,18 +107,28 @@ def test_of_what_very_many_hear_some_is_left_for_the_next_transaction(
         assert {task.status for task in found.values()} == {TaskStatus.SUCCEEDED}
 
 
-@pytest.mark.parametrize("url", ["https://hooks.example.test/one", None])
-@pytest.mark.parametrize(("few", "most", "left"), [(1, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize(
+    ("url", "few", "most", "left"),
+    [
+        (None, 2, 1, 0),
+        (None, 1, 2, 0),
+        (None, 1, 1, 2),
+        (None, 1, 0, 2),
+        ("https://hooks.example.test/one", 1, 2, 2),
+    ],
+)
 def test_what_follows_a_notice_that_is_left_is_left_too(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, few: int, most: int, left: int, url: str | None
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, url: str | None, few: int, most: int, left: int
 ) -> None:
-    """Though nobody is told of it: it is judged by what the one before makes of their task. Few are never left."""
+    """Though nobody is told of it: it is judged by what the one before makes of their task.
+
+    Few are never left, nor is the first, however many hear of it (``url``: one more).
+    """
     monkeypatch.setattr(settling, "MOST_TOLD", most)
     monkeypatch.setattr(settling, "FEW", few)
-    if url is None:
-        stage.subscribe("https://hooks.example.test/all", "task.succeeded")
-    one, other = stage.running("job-0", callback_url=url), stage.running("job-1", callback_url=url)
-    more = [stage.running(job, callback_url=url) for job in ("job-2", "job-3")]
+    stage.subscribe("https://hooks.example.test/all", "task.succeeded")
+    one, other = stage.running("job-0", callback_url=url), stage.running("job-1")
+    more = [stage.running(job) for job in ("job-2", "job-3")]
     drawing = [call(stage, task, task.provider_task_id or "", "drawing") for task in more]
     assert verdicts(stage.runtime.notices.take_all(drawing)) == [Verdict.BELIEVED] * 2, "nobody hears of that"
     calls = [call(stage, one, "job-0"), call(stage, other, "job-1"), call(stage, other, "job-1", "drawing")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from receiver.models import TaskStatus
@@ -49,6 +51,16 @@ def test_what_was_written_while_the_clock_was_years_ahead_does_not_wait_for_year
     stage.clock.pass_by(60)
     assert [start.task.id for start in stage.claim()] == [task.id]
     assert {claim.delivery.id for claim in stage.attempt(200)} == {failed.id, untried.id}
+
+
+def test_the_longest_wait_of_a_schedule_is_not_cut_short(build: Any) -> None:
+    """A month between two attempts is what the operator wants, and no wrong clock's doing."""
+    stage: Stage = build(RECEIVER_RETRY_SCHEDULE=str(31 * DAY))
+    failed = stage.tell(stage.subscribe())
+    stage.attempt(500)
+    due = stage.delivery(failed).due_at
+    assert stage.runtime.sweeping.step() == 0
+    assert stage.delivery(failed).due_at == due
 
 
 def test_a_clock_that_is_years_behind_ends_no_task_and_takes_none_from_who_submits_it(stage: Stage) -> None:

@@ -133,6 +133,8 @@ def test_much_news_is_written_in_several_turns(build: Any, monkeypatch: pytest.M
     assert written(done, 7) == [2, 2, 2, 2, 2, 2, 0]
     assert written(done, 4, pieces=4) == [1, 1, 1, 0]
     assert written(still, 2) == [12, 0]
+    lane._ended.extend(Answer([task], {task.id: done()}) for task in tasks[:3])
+    assert len(lane._some_ended()) == 3
     ended = [Answer([task], {task.id: done()}) for task in tasks]
     lane._ended.extend(ended)
     monkeypatch.setattr(stage.runtime.store, "ask", Mock(side_effect=Busy("no")))
