@@ -223,6 +223,17 @@ def test_an_attempt_that_could_not_be_made_waits(stage: Stage) -> None:
     assert stage.delivery(delivery).attempts == 1
 
 
+def test_an_attempt_that_could_not_be_made_in_time_is_another_workers(stage: Stage) -> None:
+    """Its lease has passed: whoever has the delivery now keeps it, and what comes of that is written."""
+    delivery = stage.ping(stage.subscribe())
+    (late,) = stage.runtime.deliveries.turn((), 1).claims
+    stage.clock.pass_by(stage.settings.lease)
+    claims = list(stage.runtime.deliveries.turn((), 1).claims)
+    assert stage.runtime.deliveries.turn([Unmade(late)], 1).claims == ()
+    stage.finish(claims, 200)
+    assert stage.delivery(delivery).status is DeliveryStatus.DELIVERED
+
+
 def test_a_callback_url_that_two_accounts_name_is_two(stage: Stage) -> None:
     """What fails for one account, or is disabled for it, says nothing of the other's, and is not its to see."""
     other = stage.runtime.accounts.create_key("other", "", ["manage"])[0].account_id

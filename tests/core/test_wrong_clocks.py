@@ -29,7 +29,7 @@ def test_a_clock_that_was_years_ahead_for_a_moment_holds_no_subscriber_for_years
     stage.tell(polite)
     wanted = stage.tell(subscriber)
     assert stage.attempt(200) == []
-    stage.runtime.sweeping.step()
+    assert stage.runtime.sweeping.step() == 1
     assert [claim.delivery.id for claim in stage.attempt(200)] == [wanted.id]
     assert stage.delivery(pause).attempts == 1
 

@@ -167,3 +167,13 @@ def test_who_has_something_for_later_alone_is_passed_over(stage: Stage) -> None:
     owe(stage, late, 2)
     in_turn(stage, waits, late)
     assert shares(claim(stage, 4)) == {late[0].id: 2}
+
+
+def test_turns_are_taken_across_kinds(stage: Stage) -> None:
+    """A newcomer that was served longest ago comes before those that are known to answer, though one fails beside."""
+    failing, new, proven = known(stage, 1, FAILING), known(stage, 1, NEW), known(stage, 4, PROVEN)
+    owe(stage, [*failing, *new, *proven])
+    in_turn(stage, failing, new, proven)
+    found = shares(stage.runtime.deliveries.turn((), 4, troubled=0).claims)
+    assert len(found) == 4
+    assert (found[new[0].id], found[failing[0].id]) == (1, 0)
