@@ -29,7 +29,6 @@ from tests.attack.conftest import Door
 from tests.attack.wire import exchange, post, statuses
 from tests.deaf import deafen
 from tests.story.samples import TOPVIEW
-from tests.web import test_server
 from tests.web.conftest import KEY
 from tests.web.test_server import Server
 
@@ -85,9 +84,7 @@ def patient(door: Door) -> Iterator[Server]:
 
 def _started(door: Door, patience: float) -> Iterator[Server]:
     assert door
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_server, "PROGRAM", ["-c", PROGRAM])
-        up = Server(RECEIVER_WEB_THREADS="2", RECEIVER_MAX_BODY="1048576", GATE_PATIENCE=str(patience))
+    up = Server(["-c", PROGRAM], RECEIVER_WEB_THREADS="2", RECEIVER_MAX_BODY="1048576", GATE_PATIENCE=str(patience))
     yield up
     if up.process.poll() is None:
         up.stop()
@@ -148,11 +145,10 @@ def is_seated(stream: socket.socket) -> bool:
     return not came.endswith(b"\r\n0\r\n\r\n")
 
 
-def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door) -> None:
     """A stream whose packets nobody takes any more ends after the silence, not after the ten minutes of a stream."""
     assert door
-    monkeypatch.setattr(test_server, "PROGRAM", ["-c", LITTLE_SILENCE])
-    up = Server(RECEIVER_WEB_THREADS="2")  # one seat
+    up = Server(["-c", LITTLE_SILENCE], RECEIVER_WEB_THREADS="2")  # one seat
     try:
         with connections(up.port, 1, STREAM.encode()) as (gone,):
             assert is_seated(gone)
@@ -170,11 +166,10 @@ def test_a_reader_that_is_gone_without_a_word_gives_its_seat_back(door: Door, mo
         up.stop()
 
 
-def test_a_reader_that_pauses_gets_its_whole_answer(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_pauses_gets_its_whole_answer(door: Door) -> None:
     """Nobody waits for a client that takes what has left us at its own pace, and may stand still for a while."""
     assert door
-    monkeypatch.setattr(test_server, "PROGRAM", ["-c", LITTLE_SILENCE])
-    up = Server()
+    up = Server(["-c", LITTLE_SILENCE])
     try:
         with contextlib.closing(socket.socket()) as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -264,9 +259,7 @@ def test_a_stop_does_not_wait_for_slow_senders(patient: Server) -> None:
 def test_a_limit_of_threads_cuts_no_connection(door: Door) -> None:
     """Where no further thread can be started, requests wait for those that run, and the process goes on."""
     assert door
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_server, "PROGRAM", ["-c", FEW_THREADS])
-        few = Server(RECEIVER_WEB_THREADS="4")
+    few = Server(["-c", FEW_THREADS], RECEIVER_WEB_THREADS="4")
     try:
         waiting = f"GET /v1/events?wait=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
         with (
