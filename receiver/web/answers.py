@@ -24,8 +24,8 @@ CARRIED: Mapping[str, str] = {**STANDING, "Content-Security-Policy": API_POLICY,
 
 
 def text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer of JSON text."""
-    return Response(body, status, headers, mimetype="application/json")
+    """An answer of JSON text. It ends its line, so that a terminal's prompt does not stand behind it."""
+    return Response(f"{body}\n", status, headers, mimetype="application/json")
 
 
 def value(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Flask, Response, current_app
 
 from receiver.events import dumps
-from receiver.web import outgoing
+from receiver.web import answers, outgoing
 from receiver.web.api import Api
 
 blueprint = Blueprint("documents", __name__)
@@ -31,8 +31,7 @@ def attach(app: Flask, api: Api) -> None:
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """The OpenAPI 3.1 document."""
-    text: str = current_app.extensions[_NAME]
-    return Response(text, mimetype="application/json")
+    return answers.text(current_app.extensions[_NAME])
 
 
 @blueprint.get("/docs")

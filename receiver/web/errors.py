@@ -74,7 +74,7 @@ def problem(
     }
     if errors is not None:
         body["errors"] = {field: list(messages) for field, messages in errors.items()}
-    return Response(dumps(body), status, headers, content_type=TYPE)
+    return Response(f"{dumps(body)}\n", status, headers, content_type=TYPE)
 
 
 def too_large(limit: int) -> Refused:

@@ -37,6 +37,17 @@ def test_unknown_addresses_are_problems(client: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/tasks", "/v1/events", "/v1/providers", "/v1/tasks/nope", "/healthz", "/openapi.json", "/nope"]
+)
+def test_json_ends_its_line(api: Caller, path: str) -> None:
+    """After curl, the prompt of a terminal stands on a line of its own."""
+    answer = api.get(path)
+    assert answer.mimetype.startswith("application/")
+    assert answer.text.endswith("}\n")
+    assert int(answer.headers["Content-Length"]) == len(answer.data)
+
+
+@pytest.mark.parametrize(
     ("path", "said"),
     [
         ("/v1/tasks/task_01kahx3mt5", "There is no such task: the id of one is task_ and 26 letters and digits."),

@@ -47,7 +47,7 @@ def test_an_event_is_given_as_it_was_sent(api: Caller, progress: Progress, runti
     answer = api.get(f"/v1/events/{newest['id']}")
     account = runtime.accounts.list_keys("default")[0].account_id
     stored = runtime.feed.get(account, newest["id"]).body
-    assert answer.text == f'{{"id":"{newest["id"]}",{stored[1:]}'
+    assert answer.text == f'{{"id":"{newest["id"]}",{stored[1:]}\n'
     assert "12345678901234567890.10" in answer.text
     assert list(newest) == ["id", "type", "timestamp", "data"]
 
