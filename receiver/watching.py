@@ -75,6 +75,11 @@ def database_busy(lane: str, why: str) -> None:
         log.warning("database busy", lane=lane, why=why, unsaid=unsaid)
 
 
+def database_back(lane: str, seconds: float) -> None:
+    """A lane of the worker had what it wanted of the database again. ``seconds``: since it first had not."""
+    log.info("database back", lane=lane, away_s=round(seconds, 1))
+
+
 def request_put_off(why: str, request: str | None) -> None:
     """The database could not serve a request, whose caller is to come again; said now and then only."""
     if (unsaid := _unsaid("busy", "")) is not None:

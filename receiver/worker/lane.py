@@ -37,6 +37,7 @@ class Rounds(ABC):
         self.seats = seats
         self._taken = 0
         self._in_vain = 0
+        self._away_since: float | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -84,9 +85,13 @@ class Rounds(ABC):
             self._wake.clear()  # before the look: a ring during it makes another look
             try:
                 self._in_vain = 0 if self.make_round() else self._in_vain + 1
+                if self._away_since is not None:
+                    watching.database_back(self.name, time.monotonic() - self._away_since)
+                    self._away_since = None
                 if self._in_vain and self._wake.wait(self._pause()):
                     self._in_vain = 0
             except Busy as trouble:
+                self._away_since = self._away_since or time.monotonic()
                 watching.database_busy(self.name, trouble.detail)
                 self._rest()
             except Exception:

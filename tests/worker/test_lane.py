@@ -131,6 +131,26 @@ def test_a_look_that_fails_is_tried_again_after_a_rest(make: Make, trouble: Exce
     assert time.monotonic() - began >= 0.1
 
 
+def test_the_end_of_an_outage_is_told(make: Make, logged: list[Any]) -> None:
+    """Once, with how long it took: whoever reads the log sees when it was over."""
+
+    def look(room: int) -> list[Callable[[], None]]:
+        if lane.looks in (2, 3):
+            raise Busy("the server is gone")
+        return []
+
+    lane = Scripted(look, wall_clock)
+    lane.start()
+    try:
+        until(lambda: lane.looks >= 6)
+    finally:
+        lane.stop()
+        lane.join()
+    (back,) = [line for line in logged if line["event"] == "database back"]
+    assert back["lane"] == "scripted"
+    assert 0.1 <= back["away_s"] < 60
+
+
 def test_work_that_fails_frees_its_seat(make: Make) -> None:
     """A mistake in one piece of work costs that piece, nothing else."""
     left = [1, 2, 3, 4, 5]
