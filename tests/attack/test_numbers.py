@@ -38,7 +38,7 @@ def test_every_digit_of_an_answer_reaches_the_subscriber(target: Target) -> None
     assert f'"provider_response":{said}' in raw
     assert f'"details":{{"status":"success","more":{KEPT}}}' in raw
     answer_of_api = target.system.session.get(f"{target.system.url}/v1/tasks/{task['id']}", timeout=10).text
-    assert raw.endswith(f'"data":{answer_of_api}}}')
+    assert raw.endswith(f'"data":{answer_of_api.rstrip()}}}')
 
 
 def test_every_digit_of_a_believed_notice_reaches_the_event(

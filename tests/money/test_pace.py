@@ -22,7 +22,7 @@ from tests.story.samples import SUPERAPP, TOPVIEW, VOD
 
 SUBMITS, QUERIES, AT_ONCE = 4, 5, 3
 LATE = 0.5
-"""Seconds that the first of all calls may come late, on a machine that does not stand still."""
+"""Seconds that a call may come late, its worker being one of many processes, on a machine that does not stand still."""
 
 
 @contextlib.contextmanager
@@ -73,8 +73,9 @@ def test_limits_hold_over_three_workers(tmp_path: Path, migrated: Template, toy:
         (queries,) = [most for name, most in counted.items() if name.endswith("/query")]
         (still_for,) = longest
         second = 1 + 2 * still_for
-        assert SUBMITS / second <= submits <= min(SUBMITS * second + 1, 2 * SUBMITS)  # three apart: three times as many
-        assert (QUERIES - 1) / second <= queries <= min(QUERIES * second + 1, 2 * QUERIES)
+        most = second + LATE  # a late call comes together with those that are on time
+        assert SUBMITS / second <= submits <= min(SUBMITS * most + 1, 2 * SUBMITS)  # three apart: three times as many
+        assert (QUERIES - 1) / second <= queries <= min(QUERIES * most + 1, 2 * QUERIES)
         starts = [task.created_at for task in mint.sandbox.world.tasks("topview")]
         assert max(starts) - min(starts) >= (len(starts) - 1) / SUBMITS - LATE - still_for
         asked = [task for task in ended if task.provider == TOPVIEW.provider]
