@@ -8,15 +8,19 @@ FITS    = import sys; sys.exit(sys.version_info < (3, 11))
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   see tasks of all four providers go out, come back and arrive, signed, at a subscriber"
-	@echo "make run    start the service on http://127.0.0.1:8000 (with the sandbox while no provider is configured)"
-	@echo "make test   run every test"
-	@echo "make lint   style, types and import rules"
-	@echo "make oldest the tests that start no processes, with the oldest libraries that setup.cfg allows"
-	@echo "make crash  kill its processes hundreds of times, and check that nothing was lost"
-	@echo "make fuzz   the generated tests, with many more examples"
-	@echo "make bench  measure everything beside what others use, into BENCHMARKS.md (bench-quick: in two minutes)"
-	@echo "make soak   twice ten minutes (SOAK_SECONDS) of failures, kills and purging: nothing may be lost"
+	@echo "make demo    tasks of all four providers go out, come back and arrive, signed"
+	@echo "make run     start the service on http://127.0.0.1:8000, with the sandbox"
+	@echo "             while no provider is configured"
+	@echo "make test    run every test"
+	@echo "make lint    style, types and import rules"
+	@echo "make oldest  the tests that start no processes, with the oldest libraries"
+	@echo "             that setup.cfg allows"
+	@echo "make crash   kill its processes hundreds of times: nothing may be lost"
+	@echo "make fuzz    the generated tests, with many more examples"
+	@echo "make bench   measure everything beside what others use, into BENCHMARKS.md"
+	@echo "             (bench-quick: in two minutes)"
+	@echo "make soak    twice ten minutes (SOAK_SECONDS) of failures, kills and purging:"
+	@echo "             nothing may be lost"
 
 # A stamp per set of requirements: reinstall only when the metadata or the constraints change. A .venv of too old a
 # Python, or without pip (broken off, or made before Debian's python3-venv was there), is made anew.
