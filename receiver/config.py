@@ -19,7 +19,7 @@ from environs import FileAwareEnv
 import handlers
 from receiver.addresses import BadUrl, Network, parse_url
 from receiver.errors import SettingsError
-from receiver.sealing import parse_secret_keys
+from receiver.sealing import MAKE_ONE, parse_secret_keys
 
 _API_KEY = re.compile(r"[!-~]{16,256}")
 """What can be sent as a bearer token, and is not guessed."""
@@ -288,7 +288,9 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             f"({values['delivery_timeout']:g} s), or one attempt is made by two workers"
         )
     if values.get("database_url", "").startswith("postgresql") and not values.get("secret_keys", "unread"):
-        problems.append("RECEIVER_SECRET_KEYS must be set with PostgreSQL, so that all machines share it")
+        problems.append(
+            f"RECEIVER_SECRET_KEYS must be set with PostgreSQL, so that all machines share it. To make one: {MAKE_ONE}"
+        )
     if values.get("api_key") and not _API_KEY.fullmatch(values["api_key"]):
         problems.append("RECEIVER_API_KEY must have 16 to 256 characters, visible ASCII ones without spaces")
     return problems

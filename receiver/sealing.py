@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
+MAKE_ONE = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+"""The command that prints a fresh secret key, for those who have to set one; it needs nothing of ours."""
 _NONCE_BYTES = 12
 _SEALED = re.compile(r"v1\.([0-9a-f]{8})\.([A-Za-z0-9_-]+)")
 
@@ -43,9 +45,14 @@ def parse_secret_keys(text: str) -> tuple[bytes, ...]:
             raise ValueError(f"Secret key {number} is empty.")
         key = _decode(encoded.rstrip("="))
         if key is None:
-            raise ValueError(f"Secret key {number} is not URL-safe base64 (letters, digits, - and _).")
+            raise ValueError(
+                f"Secret key {number} is not URL-safe base64 (letters, digits, - and _). To make one: {MAKE_ONE}"
+            )
         if len(key) != KEY_BYTES:
-            raise ValueError(f"Secret key {number} holds {len(key)} bytes; it must hold {KEY_BYTES} random ones.")
+            raise ValueError(
+                f"Secret key {number} holds {len(key)} bytes; it must hold {KEY_BYTES} random ones. "
+                f"To make one: {MAKE_ONE}"
+            )
         if key in keys:
             raise ValueError(f"Secret key {number} is there twice.")
         keys.append(key)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.sealing import SealBroken, Sealer, new_secret_key, parse_secret_keys
+from receiver.sealing import MAKE_ONE, SealBroken, Sealer, new_secret_key, parse_secret_keys
 
+ROOT = Path(__file__).parents[1]
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
 SEALER = Sealer([NEW_KEY])
 
@@ -18,6 +24,19 @@ SEALER = Sealer([NEW_KEY])
 def test_what_is_sealed_opens(plain: str, row: str) -> None:
     """Any text comes back as it was, for the row it was sealed for."""
     assert SEALER.open(SEALER.seal(plain, row), row) == plain
+
+
+def test_how_to_make_a_secret_key_is_told_where_one_is_missed() -> None:
+    """Whoever must set one is given the command, and what it prints is taken; the pages and examples have the same."""
+    program, *more = shlex.split(MAKE_ONE)
+    assert program == "python3"
+    printed = subprocess.run([sys.executable, *more], check=True, capture_output=True, text=True).stdout
+    assert len(parse_secret_keys(printed.strip())) == 1
+    for wrong in ("changeme", "a word"):
+        with pytest.raises(ValueError, match=re.escape(MAKE_ONE)):
+            parse_secret_keys(wrong)
+    for page in ("docs/operating.md", "deploy/compose.env.example"):
+        assert MAKE_ONE in (ROOT / page).read_text(), page
 
 
 def test_a_sealed_text_shows_nothing() -> None:

@@ -23,7 +23,7 @@ from receiver.cli.running import server, workers
 from receiver.config import SETTINGS, Settings, read_settings
 from receiver.errors import Busy, SettingsError
 from receiver.runtime import KEY_LOST, NO_LIBRARY
-from receiver.sealing import parse_secret_keys
+from receiver.sealing import MAKE_ONE, parse_secret_keys
 from receiver.store import Store
 from receiver.store.places import database_folder, is_foreign, is_in_use, place_of
 from receiver.store.server import hinders_migration
@@ -172,7 +172,7 @@ def secret_keys(settings: Settings) -> Iterator[Finding]:
             Level.PROBLEM,
             about,
             "RECEIVER_SECRET_KEYS is not set, and the database is not a file beside which one could be kept.",
-            "Set it to 32 random bytes in URL-safe base64.",
+            f"Make one: {MAKE_ONE}",
         )
     elif not file.exists() and is_in_use(settings.database_url):
         yield Finding(Level.PROBLEM, about, f"the key file {file} is missing.", KEY_LOST)
