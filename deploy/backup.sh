@@ -45,7 +45,7 @@ copy.close()
 sys.exit(None if said == "ok" else f"the copy is damaged: {said}")
 PYTHON
     ;;
-postgresql*://*)
+postgres*://*)
     made=$name.dump
     # A file that only we can read: an address with a password must not be seen in the list of processes.
     service=$(mktemp)

@@ -117,6 +117,8 @@ def _bind_or_nothing(text: str) -> tuple[str, int] | None:
 
 def _database(text: str) -> str:
     scheme, _, rest = text.partition("://")
+    if scheme == "postgres":  # libpq's other name for it, which many hosts hand out
+        scheme, text = "postgresql", f"postgresql://{rest}"
     if scheme == "sqlite" and (len(rest) < 2 or rest[0] != "/" or rest.startswith("/:memory:")):
         raise ValueError("must name a file, like sqlite:///var/receiver.db: several threads and processes share it")
     if scheme == "sqlite" and "?" in rest:  # the file would be another one: the driver cuts it off there

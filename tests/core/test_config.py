@@ -91,6 +91,7 @@ def test_defaults(read: Set) -> None:
     ("name", "text", "value"),
     [
         ("DATABASE_URL", "postgresql://u:p@db/x", None),
+        ("DATABASE_URL", "postgres://u:p@db/x?sslmode=require", "postgresql://u:p@db/x?sslmode=require"),
         ("DATABASE_URL", "sqlite:////var/lib/r.db", "sqlite:////var/lib/r.db"),
         ("PUBLIC_URL", " https://r.example.test/base/ ", "https://r.example.test/base"),
         ("BIND", "[::1]:80", ("::1", 80)),

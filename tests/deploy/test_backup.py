@@ -163,6 +163,6 @@ def test_postgresql_is_dumped_and_restored(tmp_path: Path) -> None:
         store.close()
         parts = urlsplit(url)  # the same with its standbys named, as the documentation says; the first is away
         place = f"host=127.0.0.1:9&host={parts.hostname}:{parts.port}&target_session_attrs=read-write"
-        named = f"postgresql://{parts.username}:{parts.password or ''}@{parts.path}?{place}"
+        named = f"postgres://{parts.username}:{parts.password or ''}@{parts.path}?{place}"
         done = back_up(named, tmp_path / "standbys")
         assert done.returncode == 0, done.stderr
