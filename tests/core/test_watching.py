@@ -14,8 +14,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from receiver import metrics, tracing, watching
+from receiver.deliveries import Outcome
 from receiver.models import new_id
-from tests.core.stage import Stage, broken, done
+from receiver.worker.deliver_lane import DeliverLane
+from tests.core.stage import Stage, answered, broken, done
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -120,6 +122,22 @@ def test_a_traceparent_is_what_the_subscriber_is_told(spans: InMemorySpanExporte
     """It names the attempt's span in the task's trace, in the form of W3C Trace Context."""
     task = new_id("task", 1_767_225_600_000)
     assert tracing.traceparent(task, "x") == f"00-{tracing.trace_id(task):032x}-{tracing.span_id('x'):016x}-01"
+
+
+def test_a_subscriber_is_told_the_span_of_its_own_attempt(stage: Stage, spans: InMemorySpanExporter) -> None:
+    """What it does with a repetition is seen below that repetition, and not below the attempt before it."""
+    lane = DeliverLane(stage.runtime, "worker-1")
+    stage.ping(stage.subscribe())
+    told = []
+    for _ in range(2):
+        (claim,) = stage.runtime.deliveries.turn((), 1).claims
+        told.append(stage.runtime.deliveries.request_of(claim).headers["traceparent"])
+        stage.finish([claim], 500)
+        lane.stored([Outcome(claim, stage.clock(), answered(500))])
+        stage.clock.pass_by(10)
+    contexts = [span.context for span in spans.get_finished_spans() if span.name == "delivery attempt"]
+    assert told == [f"00-{context.trace_id:032x}-{context.span_id:016x}-01" for context in contexts]
+    assert len(set(told)) == 2
 
 
 def test_a_callers_trace_goes_on_in_the_request_and_leads_to_the_task(spans: InMemorySpanExporter) -> None:

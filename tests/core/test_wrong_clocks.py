@@ -53,6 +53,20 @@ def test_what_was_written_while_the_clock_was_years_ahead_does_not_wait_for_year
     assert {claim.delivery.id for claim in stage.attempt(200)} == {failed.id, untried.id}
 
 
+def test_a_sweep_counts_all_that_a_wrong_clock_has_put_off(stage: Stage) -> None:
+    """Deliveries of every subscriber, and tasks: while anything was put off it goes on, and does not rest."""
+    years = 10 * 365 * DAY
+    stage.clock.pass_by(years)
+    stage.create()
+    for name in ("/one", "/other"):
+        subscriber = stage.subscribe(HOOK + name)
+        for _ in range(2):
+            stage.tell(subscriber)
+    stage.clock.pass_by(-years)
+    assert stage.runtime.sweeping.step() == 5
+    assert stage.runtime.sweeping.step() == 0
+
+
 def test_the_longest_wait_of_a_schedule_is_not_cut_short(build: Any) -> None:
     """A month between two attempts is what the operator wants, and no wrong clock's doing."""
     stage: Stage = build(RECEIVER_RETRY_SCHEDULE=str(31 * DAY))

@@ -223,6 +223,30 @@ def test_a_replay_leaves_claimed_deliveries_to_their_lease(stage: Stage) -> None
     assert {stage.delivery(one).due_at for one in claimed} == {stage.clock() + 30_000}
 
 
+def test_a_pace_that_is_set_between_the_look_and_the_lock_holds(stage: Stage) -> None:
+    """Whoever found a subscriber ready, and gets its row when another worker has set its pace, claims nothing."""
+    subscriber = stage.subscribe(rate_limit=1.0)
+    stage.ping(subscriber)
+
+    def wait_within_the_look(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE deliveries RENAME TO kept"))
+        free = "pg_advisory_xact_lock_shared(1)::text IS NOT NULL"
+        connection.execute(text(f"CREATE VIEW deliveries AS SELECT * FROM kept WHERE {free}"))
+
+    def claim() -> int:
+        with stage.runtime.store.write() as connection:
+            wait_within_the_look(connection)
+            return len(claiming.claim(connection, stage.clock(), stage.clock() + 30_000, 10, 10))
+
+    claimed = overtaken(
+        stage,
+        lambda connection: connection.execute(text("SELECT pg_advisory_xact_lock(1)")),
+        claim,
+        lambda connection: subscribers.hold(connection, subscriber.id, stage.clock() + 1000),
+    )
+    assert claimed == 0
+
+
 def test_a_callback_url_that_is_just_purged_is_made_again(stage: Stage, clock: Clock) -> None:
     """A task that is settled in the midst of the purge of its hidden subscriber finds it, or makes it anew."""
     task = stage.create(callback_url=URL)
