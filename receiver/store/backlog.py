@@ -40,14 +40,14 @@ def head_of_line(connection: Connection, subscriber_id: str, now: int) -> int:
 
 
 def bring_forward(connection: Connection, delivery_id: str, now: int, due: int) -> None:
-    """Let a pending delivery come due at a time, to be attempted by hand.
+    """Let a pending delivery, which this transaction holds, come due at a time, to be attempted by hand.
 
     One that is being attempted right now keeps its lease; whoever writes what came of it sees that another is wanted.
     """
     under_way = and_(deliveries.c.leased, deliveries.c.due_at > now)
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.status == DeliveryStatus.PENDING.value)
+        .where(deliveries.c.id == delivery_id)
         .values(due_at=case((under_way, deliveries.c.due_at), else_=due), trigger=Trigger.MANUAL)
     )
 

@@ -76,6 +76,20 @@ def test_a_ring_is_worth_one_look(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     assert turns.call_count == 1
 
 
+def test_a_doubt_is_worth_one_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a ring may have been lost the database is asked; then what the last turn has told is enough again."""
+    lane, _ = lane_of(stage, 8)
+    looks = Mock(wraps=lane.first_due)
+    monkeypatch.setattr(lane, "first_due", looks)
+    lane.look_again()
+    assert not lane.make_round()
+    stage.ping(stage.subscribe())
+    lane.wake()
+    assert lane.make_round()
+    assert not lane.make_round()
+    assert looks.call_count == 1
+
+
 def test_the_only_seat_serves_failing_subscribers_too(stage: Stage) -> None:
     """A share of half a seat is one."""
     failing = stage.subscribe(HOOK)
