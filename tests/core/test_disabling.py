@@ -174,6 +174,17 @@ def test_a_delivery_that_ended_is_tried_again_by_hand(stage: Stage) -> None:
     assert [attempt.trigger for attempt in attempts] == [Trigger.SCHEDULE] * 4 + [Trigger.MANUAL]
 
 
+def test_a_delivery_that_ended_and_is_sent_again_goes_before_the_backlog(stage: Stage) -> None:
+    """Who sends it again by hand wants to see the answer now, and not when all that waits has been attempted."""
+    subscriber = stage.subscribe()
+    ended = stage.tell(subscriber)
+    stage.attempt(200)
+    stage.tell(subscriber)
+    stage.clock.pass_by(1)
+    stage.runtime.deliveries.retry(stage.account, ended.id)
+    assert [claim.delivery.id for claim in stage.attempt(200, room=1)] == [ended.id]
+
+
 def test_what_was_under_way_when_the_circuit_opened_tells_nothing_new(stage: Stage) -> None:
     """Also after earlier failures: the subscriber is tried again after the first pause, not after a longer one."""
     subscriber = stage.subscribe()
