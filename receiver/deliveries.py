@@ -201,7 +201,7 @@ class DeliveryService:
             if values["status"] is not DeliveryStatus.PENDING:
                 tell = partial(metrics.observe_delivery_ended, values["status"], values["reason"])
                 after_commit(connection, tell)
-        subscribers.note_health(connection, [each for key, each in sorted(records.items()) if each != before[key]])
+        subscribers.note_health(connection, [each for key, each in records.items() if each != before[key]])
 
     def _records_for(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, Subscriber]:
         """The subscribers' records of failures; those that may change now are held, so that no change is lost."""

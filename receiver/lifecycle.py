@@ -52,11 +52,11 @@ def apply_update(task: Task, update: TaskUpdate, via: CompletedVia) -> Change | 
         return None
     if update.status.final:
         status = _FINAL_OF[update.status]
-        error = update.error
-        if status is TaskStatus.FAILED and error is None:
-            error = TaskError(ErrorCode.PROVIDER_ERROR, "The provider says that the task failed.")
+        error = None
+        if status is TaskStatus.FAILED:
+            error = update.error or TaskError(ErrorCode.PROVIDER_ERROR, "The provider says that the task failed.")
         progress = 1.0 if status is TaskStatus.SUCCEEDED else task.progress
-        return Change(status, progress, error if status is TaskStatus.FAILED else None, via, EVENT_OF[status])
+        return Change(status, progress, error, via, EVENT_OF[status])
     progress = task.progress
     if update.progress is not None and update.progress > (task.progress or 0.0):
         progress = min(update.progress, 1.0)

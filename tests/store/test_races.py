@@ -190,6 +190,22 @@ def test_a_retry_by_hand_in_the_midst_of_a_failed_attempt(stage: Stage) -> None:
     assert (retried.status, retried.due_at) == (DeliveryStatus.PENDING, stage.clock())
 
 
+def test_a_retry_by_hand_in_the_midst_of_a_success(stage: Stage) -> None:
+    """It waits for the delivery, and then sees that it has ended: it starts anew, as whoever asked was told."""
+    claim = claims_of_three(stage)[0]
+    delivered = {"status": DeliveryStatus.DELIVERED.value, "due_at": None, "leased": False, "attempts": 1}
+    retried = overtaken(
+        stage,
+        lambda connection: connection.execute(
+            update(delivery_rows)
+            .where(delivery_rows.c.id == claim.delivery.id)
+            .values(finished_at=stage.clock(), **delivered)
+        ),
+        lambda: stage.runtime.deliveries.retry(stage.account, claim.delivery.id),
+    )
+    assert (retried.status, retried.base, retried.finished_at) == (DeliveryStatus.PENDING, 1, None)
+
+
 def test_a_retry_during_an_attempt_that_fails_is_not_forgotten(stage: Stage) -> None:
     """Who asked for an attempt gets one as soon as the one under way has failed, not with the schedule's next."""
     delivery = stage.ping(stage.subscribe())
