@@ -244,6 +244,8 @@ def test_a_deleted_subscriber_gets_nothing_more(stage: Stage) -> None:
     for delivery in (first, second):
         ended = stage.delivery(delivery)
         assert (ended.status, ended.reason, ended.due_at) == (DeliveryStatus.DEAD, "subscriber_deleted", None)
+        assert ended.finished_at == stage.clock()
+    assert stage.rows("SELECT id FROM deliveries WHERE leased") == [], "none is counted as under way"
     stage.running()
     assert len(stage.rows("SELECT id FROM deliveries")) == 2
     assert stage.attempt() == []
