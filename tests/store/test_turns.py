@@ -120,4 +120,6 @@ def test_something_long_leaves_others_their_turns(tmp_path: Path, monkeypatch: p
             waited.append(steps[0] - before)
     ended.set()
     long.join()
+    store.close()
+    other.close()
     assert sorted(waited)[4] <= 2, waited
